@@ -1,0 +1,70 @@
+"""Prune and quantize language models without sorting: EWMA selection and FP8 in one pass.
+
+The steps, in the order in which they are used::
+
+    import prunekit as pk
+
+    model, tokenizer = pk.load("embedded")
+    text = pk.corpus(tokenizer, split="train", tokens=2048, context=64)
+    result = pk.compress(model, text, sparsity=0.5, fp8="e4m3")
+    print(pk.evaluate(result.model, pk.corpus(tokenizer), dense=model))
+    pk.save(result, tokenizer, "out/smollm2-half-fp8")
+
+Names are imported when they are first used, so that ``import prunekit`` itself takes no time.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "load": "models",
+    "corpus": "corpus",
+    "documents": "corpus",
+    "calibrate": "calibrate",
+    "Calibration": "calibrate",
+    "compress": "compress",
+    "Compressed": "compress",
+    "linear_layers": "linear",
+    "Fp8Linear": "linear",
+    "evaluate": "evaluate",
+    "evaluate_all": "evaluate",
+    "generate": "evaluate",
+    "save": "export",
+    "stored_bytes": "export",
+    "PrunekitError": "errors",
+    "contribution": "scores",
+    "magnitude": "scores",
+    "rank_one": "scores",
+    "keep_score": "scores",
+    "column_factors": "scores",
+    "quantile_mask": "ewma",
+    "mean_mask": "ewma",
+    "BatchEWMA": "ewma",
+    "exact_mask": "patterns",
+    "nm_mask": "patterns",
+    "sparsity_of": "patterns",
+    "encode": "fp8",
+    "decode": "fp8",
+    "scales": "fp8",
+    "cast": "fp8",
+    "uncast": "fp8",
+    "E4M3": "fp8",
+    "E5M2": "fp8",
+    "magnitude_mask": "baselines",
+    "wanda_mask": "baselines",
+    "sparsegpt": "baselines",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'prunekit' has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..ewma import BLOCK, HIGH, LOW, RATE, gaussian_share, step_tables
 from ..fp8 import BLOCK as FP8_BLOCK
-from ..fp8 import E4M3, Format
+from ..fp8 import E4M3, E5M2, Format
 from ..patterns import check_sparsity, check_width, parse_pattern
 
 _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
@@ -149,6 +149,19 @@ def _cast_pass(W, keep, scale, height, width, fp8, codes):
 
 
 @_parallel
+def _uncast_pass(codes, scale, height, width, shift, power, out):
+    for r in prange(codes.shape[0]):
+        for b in range(scale.shape[1]):
+            s = scale[r // height, b]
+            cb, ob = codes[r, b * width : (b + 1) * width], out[r, b * width : (b + 1) * width]
+            for j in range(cb.size):
+                c = np.int32(cb[j])
+                # Exponent and mantissa moved to where float32 has them; the power makes up for the bias.
+                bits = np.int32(((c & 0x80) << 24) | ((c & 0x7F) << shift))
+                ob[j] = (bits.view(np.float32) * power) * s
+
+
+@_parallel
 def _joint_pass(W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
     for r in prange(W.shape[0]):
         w = W[r]
@@ -165,9 +178,13 @@ def _joint_pass(W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
         _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
 
 
+def _use_threads() -> None:
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None, rate: float, block: int):
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    _use_threads()
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
     if pattern is not None:
         n, m = parse_pattern(pattern)
@@ -234,11 +251,23 @@ def select(
 
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
+    _use_threads()
     codes = torch.empty(W.shape, dtype=torch.uint8)
     height, width = _blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
     _cast_pass(w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
     return codes.view(fmt.dtype)
+
+
+def uncast(codes: Tensor, scale: Tensor) -> Tensor:
+    """`fp8.uncast` in one pass: float32 ``[out, in]``. Codes for NaN and infinity, never written, are not known."""
+    _use_threads()
+    fmt = E4M3 if codes.dtype == E4M3.dtype else E5M2
+    out = torch.empty(codes.shape)
+    height, width = _blocks(scale, codes.shape)
+    power, shift = np.float32(2.0 ** (127 - fmt.bias)), np.int32(23 - fmt.mantissa_bits)
+    _uncast_pass(codes.view(torch.uint8).numpy(), scale.numpy(), height, width, shift, power, out.numpy())
+    return out
 
 
 def select_cast(

@@ -1,0 +1,135 @@
+"""Measure the inputs of every linear layer: how much energy each feature carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from .errors import PrunekitError
+from .ewma import BatchEWMA, quantile_mask
+from .linear import linear_layers, weight_of
+from .progress import progress
+from .scores import contribution
+
+TOLERANCE = 0.04  # calibration stops when fewer of the sampled decisions than that change
+PRIOR_TOKENS = 128.0
+_SAMPLED_ROWS = 8
+
+
+@dataclass
+class Calibration:
+    """What calibration found.
+
+    Attributes:
+        energy: mean square `E` of each input feature, float32 ``[in]``, by layer name.
+        tokens: how many tokens it took.
+        seconds: wall-clock time.
+        changes: share of the sampled decisions that changed, after the second batch and each one that followed.
+    """
+
+    energy: dict[str, Tensor]
+    tokens: int
+    seconds: float
+    changes: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def _inputs(layers: dict[str, nn.Module], take) -> Iterator[None]:
+    """Call ``take(name, x)`` with the input ``[tokens, in]`` of each layer during forward passes."""
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: take(name, args[0].flatten(0, -2)))
+        for name, module in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def calibrate(
+    model: nn.Module,
+    ids: Tensor,
+    layers: dict[str, nn.Module] | None = None,
+    *,
+    stop: bool = True,
+    sparsity: float = 0.5,
+    tolerance: float = TOLERANCE,
+    decay: float = 0.99,
+    batch: int = 2,
+    prior: float = PRIOR_TOKENS,
+) -> Calibration:
+    """Average the squared inputs of every layer over batches, until the masks that they imply hold still.
+
+    After each batch the decisions for a few rows of each layer are made anew, at the share `sparsity`; when
+    fewer than `tolerance` of them differ from those after the batch before, more text would change little.
+
+    A mean square over few tokens is noisy, above all for features that are rarely active. So `prior` tokens
+    are imagined on which every feature has the layer's median energy: ``(T E + prior * median(E)) / (T + prior)``.
+    With thousands of tokens that makes no difference.
+
+    Batches, stop and prior are prunekit's own choices; the paper publishes none.
+
+    Args:
+        model: a causal language model.
+        ids: int64 ``[windows, context]``, in the order in which they are to be used.
+        layers: which to observe, by name; default: `linear.linear_layers`.
+        stop: whether to stop early; otherwise all windows are used.
+        sparsity: share for the sampled decisions, in ``(0, 1)``.
+        tolerance: see above.
+        decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
+        batch: windows at once.
+        prior: imagined tokens.
+
+    Returns:
+        `Calibration`.
+
+    Raises:
+        PrunekitError: an input is not finite.
+    """
+    begin = perf_counter()
+    layers = linear_layers(model) if layers is None else layers
+    averages = {name: BatchEWMA(decay) for name in layers}
+    sample = {n: weight_of(m)[:: max(1, m.weight.shape[0] // _SAMPLED_ROWS)][:_SAMPLED_ROWS] for n, m in layers.items()}
+    device = next(model.parameters()).device
+    body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
+
+    def take(name: str, x: Tensor) -> None:
+        averages[name].update_(torch.linalg.vector_norm(x, dim=0, dtype=torch.float32) ** 2 / x.shape[0])
+
+    tokens, changes, before = 0, [], None
+    with _inputs(layers, take):
+        for window in progress(ids.split(batch), "calibrate"):
+            body(window.to(device), use_cache=False)
+            tokens += window.numel()
+            if not stop:
+                continue
+            now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
+            if before is not None:
+                changes.append((now != before).float().mean().item())
+                if changes[-1] < tolerance:
+                    break
+            before = now
+    energy = {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
+    for name, E in energy.items():
+        if not torch.isfinite(E).all():
+            raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
+    return Calibration(energy, tokens, perf_counter() - begin, changes)
+
+
+def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
+    return (tokens * E + prior * E.median()) / (tokens + prior)
+
+
+def _decisions(sample: dict[str, Tensor], energy: dict[str, Tensor], sparsity: float) -> Tensor:
+    """Keep or prune, for the sampled rows of all layers at once, per width."""
+    by_width: dict[int, list[Tensor]] = {}
+    for name, W in sample.items():
+        by_width.setdefault(W.shape[1], []).append(contribution(W, energy[name]))
+    return torch.cat([quantile_mask(torch.cat(L), sparsity).flatten() for L in by_width.values()])

@@ -1,0 +1,284 @@
+"""Compress a whole model: score, select and cast every linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from . import baselines, ewma, fp8
+from .calibrate import Calibration, calibrate
+from .errors import PrunekitError
+from .linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
+from .patterns import check_sparsity, check_width, exact_mask, nm_mask, parse_pattern
+from .progress import progress
+from .scores import METRICS, column_factors, keep_score, score
+from .sequential import decoder_blocks, prune_blocks
+
+METHODS = ("ewma", "wanda", "sparsegpt", "magnitude")
+SELECTIONS = ("ewma", "ewma-mean", "exact")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to compress each layer: the options of `compress`, checked.
+
+    Raises:
+        PrunekitError: an option is unknown, out of range, or does not go with another.
+    """
+
+    sparsity: float | None = None
+    pattern: str | None = None
+    metric: str = "contribution"
+    select: str = "ewma"
+    method: str = "ewma"
+    fp8: str | None = None
+    granularity: str = "row"
+
+    def __post_init__(self) -> None:
+        if (self.sparsity is None) == (self.pattern is None):
+            raise PrunekitError("give either a sparsity or a pattern, not both and not neither: sparsity 0.5, or 2:4.")
+        for name, value, known in (
+            ("metric", self.metric, METRICS),
+            ("select", self.select, SELECTIONS),
+            ("method", self.method, METHODS),
+            ("granularity", self.granularity, fp8.GRANULARITIES),
+        ):
+            if value not in known:
+                raise PrunekitError(f"unknown {name} {value!r}: expected one of {', '.join(known)}.")
+        if self.fp8 is not None:
+            fp8.format_named(self.fp8)
+        if self.pattern is not None:
+            parse_pattern(self.pattern)
+            if self.select == "ewma-mean":
+                raise PrunekitError("select ewma-mean has no N:M form: use it with a sparsity, or choose ewma.")
+        else:
+            object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        if self.method != "ewma" and (self.metric, self.select) != ("contribution", "ewma"):
+            raise PrunekitError(f"metric and select belong to method ewma: leave them out with {self.method}.")
+
+    @property
+    def format(self) -> fp8.Format | None:
+        """The FP8 format, or None."""
+        return None if self.fp8 is None else fp8.format_named(self.fp8)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is pruned at all."""
+        return self.sparsity != 0
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether text is needed to see what the layers' inputs look like."""
+        return self.prunes and self.method != "magnitude" and (self.method, self.metric) != ("ewma", "magnitude")
+
+
+@dataclass
+class Compressed:
+    """A compressed model and how it came about.
+
+    Attributes:
+        model: the new model; what was not compressed is shared with the original.
+        recipe: the options.
+        sparsity: share of the weights in the chosen layers that are zero.
+        layers: for each layer its name, shape ``[out, in]`` and sparsity.
+        tokens: calibration tokens used.
+        seconds: by stage: ``calibrate`` and ``select`` (with the cast), or ``prune`` for a method that does
+            both block by block.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    sparsity: float
+    layers: list[dict]
+    tokens: int
+    seconds: dict[str, float]
+
+
+def compress(
+    model: nn.Module,
+    ids: Tensor | None = None,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    metric: str = "contribution",
+    select: str = "ewma",
+    method: str = "ewma",
+    fp8: str | None = None,
+    granularity: str = "row",
+    calibration: Calibration | None = None,
+    stop: bool = True,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Compressed:
+    """Prune a model and cast it to FP8. The model that is given stays as it is.
+
+    Args:
+        model: a causal language model of transformers.
+        ids: calibration tokens, int64 ``[windows, context]``, see `corpus.corpus`.
+        sparsity: share of each row to prune, in ``[0, 1)``; 0 only casts. Or else
+        pattern: ``"N:M"``, N weights kept in every M neighbours.
+        metric: ``contribution``, ``magnitude`` or ``rank-one``, see `scores.column_factors`.
+        select: ``ewma`` (tracks a quantile, no sort; N:M by comparing), ``ewma-mean`` or ``exact`` (sorts).
+        method: ``ewma``, or a baseline: ``wanda``, ``sparsegpt``, ``magnitude``.
+        fp8: ``e4m3``, ``e5m2`` or None.
+        granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
+        calibration: what `calibrate` found earlier, instead of `ids`.
+        stop: whether calibration may stop before it has used all of `ids`.
+        include, exclude: patterns of layer names, see `linear.linear_layers`.
+
+    Returns:
+        `Compressed`.
+
+    Raises:
+        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite, or there
+            is no calibration where one is needed.
+    """
+    recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity)
+    layers = linear_layers(model, include, exclude)
+    check_layers(layers, recipe)
+    if recipe.needs_inputs and ids is None and calibration is None:
+        raise PrunekitError("this needs calibration tokens: pass ids (see pk.corpus), or a calibration.")
+
+    tokens, seconds = 0, {}
+    begin = perf_counter()
+    if method in ("wanda", "sparsegpt") and recipe.prunes:
+        if ids is None:
+            raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
+        new = _blockwise(model, ids, layers, recipe)
+        tokens = ids.numel()
+        seconds["prune"] = perf_counter() - begin
+    else:
+        energy: dict[str, Tensor] = {}
+        if recipe.needs_inputs:
+            calibration = calibration or calibrate(model, ids, layers, stop=stop, sparsity=_share(recipe))
+            energy, tokens = calibration.energy, calibration.tokens
+            seconds["calibrate"] = calibration.seconds
+        begin = perf_counter()
+        new = {}
+        for name, module in progress(layers.items(), "select and cast"):
+            new[name] = compress_layer(module, energy.get(name), recipe)
+        seconds["select"] = perf_counter() - begin
+
+    report, zeros, total = [], 0, 0
+    for name, module in new.items():
+        stored = module.weight.view(torch.uint8) & 0x7F if isinstance(module, Fp8Linear) else module.weight
+        count = stored.numel() - stored.count_nonzero().item()
+        shape = list(weight_of(module).shape) if not isinstance(module, Fp8Linear) else list(module.weight.shape)
+        report.append({"name": name, "shape": shape, "sparsity": count / stored.numel()})
+        zeros, total = zeros + count, total + stored.numel()
+    return Compressed(replace_layers(model, new), recipe, zeros / total, report, tokens, seconds)
+
+
+def check_layers(layers: dict[str, nn.Module], recipe: Recipe) -> None:
+    """Raise `PrunekitError` where a pattern does not fit a layer or a weight is not finite."""
+    for name, module in layers.items():
+        if isinstance(module, Fp8Linear):
+            raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
+        if recipe.pattern is not None:
+            check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
+        if not torch.isfinite(module.weight.sum()) and not torch.isfinite(module.weight).all():
+            raise PrunekitError(f"the weight of {name} holds NaN or infinity: repair the checkpoint first.")
+
+
+@torch.inference_mode()
+def compress_layer(module: nn.Module, E: Tensor | None, recipe: Recipe) -> nn.Module:
+    """Compress one linear layer.
+
+    Args:
+        module: nn.Linear or Conv1D.
+        E: mean square of its inputs, ``[in]``; None where the recipe does not look at inputs.
+        recipe: what to do; its method is ``ewma`` or ``magnitude``.
+
+    Returns:
+        A new layer: of the same class, or `linear.Fp8Linear`.
+    """
+    W = weight_of(module)
+    f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)
+    if recipe.method == "magnitude":
+        keep = baselines.magnitude_mask(W, recipe.sparsity, recipe.pattern)
+        return finish(module, W, keep, recipe)
+    if W.device.type == "cpu" and recipe.select == "ewma":
+        from .kernels import cpu
+
+        target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+        fmt = recipe.format
+        if fmt is None:
+            return finish(module, W, cpu.select(W, f, **target), recipe)
+        if recipe.granularity == "row":
+            _, codes, scale = cpu.select_cast(W, f, **target, fmt=fmt)
+            return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
+        keep = cpu.select(W, f, **target, joint=(fmt, fp8.scales(W, fmt, recipe.granularity)))
+        scale = fp8.scales(W, fmt, recipe.granularity, keep)
+        return Fp8Linear(cpu.cast(W, keep, scale, fmt), scale, module.bias, is_conv1d(module))
+    return finish(module, W, plain_mask(W, f, recipe), recipe)
+
+
+def plain_mask(W: Tensor, f: Tensor, recipe: Recipe) -> Tensor:
+    """The mask of method ``ewma`` by the plain functions: the reference for `kernels`, on any device.
+
+    Args:
+        W: weight ``[out, in]``.
+        f: column factors ``[in]``.
+        recipe: with an FP8 format, casting errors are weighed in (`scores.keep_score`).
+
+    Returns:
+        bool ``[out, in]``.
+    """
+    fmt = recipe.format
+    if fmt is None:
+        L = score(W, f)
+    else:
+        scale = fp8.scales(W, fmt, recipe.granularity)
+        L = keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
+    L = L.clamp(ewma.LOW, ewma.HIGH)
+    if recipe.pattern is not None:
+        return nm_mask(L, *parse_pattern(recipe.pattern))
+    choose = {"ewma": ewma.quantile_mask, "ewma-mean": ewma.mean_mask, "exact": exact_mask}
+    return choose[recipe.select](L, recipe.sparsity)
+
+
+def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Module:
+    """Apply a mask to a weight ``[out, in]``, cast it if the recipe says so, and give the new layer."""
+    if recipe.format is None:
+        return with_weight(module, torch.where(keep, W, 0))
+    scale = fp8.scales(W, recipe.format, recipe.granularity, keep)
+    return Fp8Linear(fp8.cast(W, scale, recipe.format, keep), scale, module.bias, is_conv1d(module))
+
+
+def _share(recipe: Recipe) -> float:
+    """The share that is pruned, whatever the pattern."""
+    if recipe.pattern is None:
+        return recipe.sparsity
+    n, m = parse_pattern(recipe.pattern)
+    return min(max(1 - n / m, 0.01), 0.99)
+
+
+def _blockwise(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipe: Recipe) -> dict[str, nn.Module]:
+    """Wanda or SparseGPT."""
+    decoder_blocks(model, layers)
+    target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+
+    def wanda(_: str, module: nn.Module, E: Tensor) -> nn.Module:
+        W = weight_of(module)
+        return finish(module, W, baselines.wanda_mask(W, E, **target), recipe)
+
+    def sparsegpt(name: str, module: nn.Module, H: Tensor) -> nn.Module:
+        W = weight_of(module)
+        try:
+            new, keep = baselines.sparsegpt(W, H, **target)
+        except PrunekitError as error:
+            raise PrunekitError(f"{name}: {error}") from None
+        return finish(module, _as_precise_as(W, new), keep, recipe)
+
+    if recipe.method == "wanda":
+        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), wanda)
+    return prune_blocks(model, ids, layers, lambda x: x.float().T @ x.float(), sparsegpt)
+
+
+def _as_precise_as(old: Tensor, new: Tensor) -> Tensor:
+    """Round updated weights to bfloat16 if all of the old ones fit it: they are stored no wider than before."""
+    return new.bfloat16().to(new.dtype) if torch.equal(old.bfloat16().to(old.dtype), old) else new

@@ -1,0 +1,141 @@
+"""Text to calibrate on, to recover with and to judge by: three sets of documents that do not overlap.
+
+Without a network there are two texts, both part of the package gensim: ``wikipedia``, articles of the English
+Wikipedia, and ``news``, 50 documents of the Lee corpus. Any UTF-8 file works as well.
+"""
+
+from __future__ import annotations
+
+import bz2
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import PrunekitError
+from .files import cache_dir, write_json
+
+SPLITS = ("train", "validation", "test")
+_WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+_SHORTEST = 1000  # characters; shorter pages are redirects
+
+
+def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
+    """The documents of a text.
+
+    Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
+    for validation (choosing constants) and two for tests. The 300 background documents of the news are its
+    training set, the 50 others its test set; news and files are never split further.
+
+    Args:
+        text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
+        split: ``train``, ``validation`` or ``test``; a file gives the same for each.
+
+    Returns:
+        A list of strings, one a document.
+
+    Raises:
+        PrunekitError: unknown split, unreadable, undecodable or empty file, or gensim is not installed.
+    """
+    if split not in SPLITS:
+        raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
+    if text == "wikipedia":
+        part = {"train": range(7), "validation": (7,), "test": (8, 9)}[split]
+        return [article for i, article in enumerate(_wikipedia()) if i % 10 in part]
+    if text == "news":
+        name = "lee.cor" if split == "test" else "lee_background.cor"
+        return (_gensim_data() / name).read_text("latin-1").splitlines()
+    return [_read(Path(text))]
+
+
+def corpus(
+    tokenizer,
+    text: str = "wikipedia",
+    split: str = "test",
+    tokens: int = 8192,
+    context: int = 512,
+    seed: int = 0,
+) -> Tensor:
+    """Windows of tokens, spread evenly over all documents of a text.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
+        split: see `documents`.
+        tokens: how many in all; rounded down to whole windows, at least one.
+        context: tokens in a window.
+        seed: shifts all windows; 0 for the same ones everywhere.
+
+    Returns:
+        int64 ``[tokens // context, context]``.
+
+    Raises:
+        PrunekitError: as `documents`, or the text is too short.
+    """
+    if context < 2 or tokens < context:
+        raise PrunekitError(
+            f"{tokens} tokens in windows of {context}: expected windows of 2 or more tokens, and enough for one."
+        )
+    ids = torch.tensor(sum((_encode(tokenizer, d) for d in _batches(documents(text, split))), []))
+    windows = tokens // context
+    if len(ids) < windows * context:
+        raise PrunekitError(
+            f"the text {text} has {len(ids)} tokens, fewer than the {windows * context} asked for: "
+            "give a longer text, or fewer --tokens."
+        )
+    shift = (0.5 + seed * 0.6180339887498949) % 1  # seeds land as far apart as they can
+    room = len(ids) - windows * context
+    starts = [k * context + int((k + shift) * room / windows) for k in range(windows)]
+    return torch.stack([ids[s : s + context] for s in starts])
+
+
+def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:
+    return [list(texts[i : i + size]) for i in range(0, len(texts), size)]
+
+
+def _encode(tokenizer, texts: list[str]) -> list[int]:
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return [token for document in encoded for token in document]
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PrunekitError(
+            f"{path} is not UTF-8 text (byte {error.start} cannot be decoded): convert it to UTF-8 first."
+        ) from None
+    except OSError as error:
+        raise PrunekitError(
+            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news or a UTF-8 file."
+        ) from None
+    if not text.strip():
+        raise PrunekitError(f"the text {path} is empty: give a file with some running text.")
+    return text
+
+
+def _gensim_data() -> Path:
+    spec = importlib.util.find_spec("gensim")
+    if spec is None:
+        raise PrunekitError("the built-in texts come with gensim, which is not installed: pip install gensim.")
+    return Path(spec.origin).parent / "test" / "test_data"
+
+
+def _wikipedia() -> list[str]:
+    """All articles as plain text, read once and then kept in the cache."""
+    cached = cache_dir() / "wikipedia.json"
+    try:
+        return json.loads(cached.read_text("utf-8"))
+    except (OSError, ValueError):
+        pass
+    source = _gensim_data() / _WIKI
+    from gensim.corpora.wikicorpus import extract_pages, filter_wiki
+
+    with bz2.open(source) as stream:
+        articles = [filter_wiki(page) for _, page, _ in extract_pages(stream, ("0",))]
+    articles = [article.strip() for article in articles if len(article) > _SHORTEST]
+    write_json(cached, articles)
+    return articles

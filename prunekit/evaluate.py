@@ -1,0 +1,103 @@
+"""How good is a model: perplexity, top-1 accuracy, and what a compressed model keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from .errors import PrunekitError
+from .progress import progress
+
+
+def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batch: int = 2) -> dict[str, float]:
+    """Next-token quality of a model on windows of tokens.
+
+    In each window every token but the first is predicted from those before it. `retention` is the model's
+    top-1 accuracy over the dense model's; `kl` the mean Kullback-Leibler divergence of the model's
+    distribution from the dense model's.
+
+    Args:
+        model: a causal language model.
+        ids: int64 ``[windows, context]``, see `corpus.corpus`.
+        dense: the model before compression; adds `retention` and `kl`.
+        batch: windows at once.
+
+    Returns:
+        ``perplexity``, ``top1`` (0 to 1), ``tokens`` (predicted ones) and ``context``; with `dense` also
+        ``retention`` (a ratio) and ``kl`` (nats per token).
+
+    Raises:
+        PrunekitError: `ids` is not a table of at least one window of two tokens.
+    """
+    if dense is None:
+        return evaluate_all({"model": model}, ids, batch)["model"]
+    return evaluate_all({"dense": dense, "model": model}, ids, batch)["model"]
+
+
+@torch.inference_mode()
+def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -> dict[str, dict[str, float]]:
+    """`evaluate` for several models at once; a model called ``dense`` is what the others are held against."""
+    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
+        raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= 2].")
+    names = sorted(models, key=lambda name: name != "dense")
+    sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
+    count = 0
+    for window in progress(ids.split(batch), "evaluate"):
+        target, reference = window[:, 1:].reshape(-1), None
+        count += target.numel()
+        for name in names:
+            model = models[name]
+            device = next(model.parameters()).device
+            logits = model(window.to(device), use_cache=False).logits[:, :-1]
+            logp = log_softmax(logits.float(), dim=-1).flatten(0, 1).cpu()
+            s = sums[name]
+            s["nll"] -= logp.gather(1, target[:, None]).sum().item()
+            s["hits"] += (logp.argmax(-1) == target).sum().item()
+            if name == "dense":
+                reference = logp
+            elif reference is not None:
+                s["kl"] += (reference.exp() * (reference - logp)).sum().item()
+    result = {}
+    for name, s in sums.items():
+        result[name] = {
+            "perplexity": exp(min(s["nll"] / count, 700.0)),
+            "top1": s["hits"] / count,
+            "tokens": count,
+            "context": ids.shape[1],
+        }
+        if "dense" in models and name != "dense":
+            dense_hits = sums["dense"]["hits"]
+            result[name] |= {
+                "retention": s["hits"] / dense_hits if dense_hits else float("nan"),
+                "kl": s["kl"] / count,
+            }
+    return result
+
+
+@torch.inference_mode()
+def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
+    """Continue a prompt greedily.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompt: the beginning of a text; not empty.
+        tokens: how many to add at most.
+
+    Returns:
+        Prompt and continuation as one string.
+
+    Raises:
+        PrunekitError: empty prompt.
+    """
+    if not prompt.strip():
+        raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
+    inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
+    out = model.generate(
+        **inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id
+    )
+    return tokenizer.decode(out[0], skip_special_tokens=True)

@@ -1,0 +1,188 @@
+"""Save a compressed model so that transformers, and servers that read compressed-tensors, can open it.
+
+FP8 E4M3 layers are written as `compressed-tensors` checkpoints of format ``float-quantized``. What that
+format cannot hold (E5M2, GPT-2's transposed layers) is written widened, with its scales beside it; prunekit
+opens both to the same codes. No pickle anywhere: weights are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import fp8
+from .compress import Compressed
+from .errors import PrunekitError
+from .files import new_folder
+from .linear import Fp8Linear, is_conv1d, replace_layers
+from .models import explained, quiet
+
+_STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
+
+
+def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = "dynamic") -> Path:
+    """Write a compressed model as a new folder, complete or not at all.
+
+    Args:
+        compressed: what `compress.compress` returned.
+        tokenizer: the model's tokenizer, saved with it.
+        out: a folder that does not exist yet, or is empty.
+        activations: what servers do with the inputs of FP8 layers: ``dynamic`` casts each token to FP8, for FP8
+            tensor cores; ``none`` leaves them. `models.load` never casts inputs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PrunekitError: the folder cannot be written or is not empty, or an unknown `activations`.
+    """
+    if activations not in ("dynamic", "none"):
+        raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
+    model, recipe, out = compressed.model, compressed.recipe, Path(out)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
+    with new_folder(out) as folder, quiet():
+        tensors = stored_tensors(model)
+        model.save_pretrained(folder, state_dict=tensors)
+        tokenizer.save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        if layers and all(map(_holds, layers.values())):
+            config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
+        dense = [t.dtype for t in tensors.values() if t.dtype in (torch.float32, torch.bfloat16, torch.float16)]
+        config["dtype"] = str(max(set(dense), key=dense.count)).removeprefix("torch.")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        about = {
+            "version": 1,
+            "recipe": asdict(recipe),
+            "sparsity": compressed.sparsity,
+            "calibration_tokens": compressed.tokens,
+            "fp8_layers": sorted(layers),
+        }
+        (folder / "prunekit.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    return out
+
+
+def open_compressed(folder: Path, dtype: str) -> nn.Module:
+    """Open a folder that `save` wrote, with the same zeros, codes, scales and logits.
+
+    Args:
+        folder: the folder.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto`` for all that is not FP8.
+
+    Raises:
+        PrunekitError: the folder is damaged.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet(), explained(str(folder), "model"):
+        about = json.loads((folder / "prunekit.json").read_text("utf-8"))
+        config = AutoConfig.from_pretrained(folder)
+        target = getattr(torch, dtype if dtype != "auto" else str(config.dtype).removeprefix("torch."))
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        tensors: dict[str, Tensor] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            tensors |= load_file(file)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=target)
+        names = set(about["fp8_layers"])
+        layers = {name: module for name, module in model.named_modules() if name in names}
+        if set(layers) != names:
+            raise ValueError("prunekit.json names layers that the model does not have")
+        model = replace_layers(model, {n: _fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
+        for name, tensor in tensors.items():
+            if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
+                tensors[name] = tensor.to(target)
+        _restore(model, tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
+    weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
+    fmt = fp8.format_named(about["recipe"]["fp8"])
+    if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
+        weight = fp8.cast(weight.T if is_conv1d(old) else weight, scale, fmt)
+    bias = tensors.pop(f"{name}.bias", None)
+    return Fp8Linear(weight, scale, bias if bias is None else bias.to(dtype), is_conv1d(old))
+
+
+def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put tensors into a model on the meta device; compute what no checkpoint holds (rotary frequencies)."""
+    result = model.load_state_dict(tensors, strict=False, assign=True)
+    model.tie_weights()
+    if result.unexpected_keys:
+        raise ValueError(f"unexpected tensor {result.unexpected_keys[0]}")
+    for name, tensor in list(model.named_parameters()):
+        if tensor.is_meta:
+            raise ValueError(f"the tensor {name} is missing")
+    for module in model.modules():
+        if any(b.is_meta for b in module.buffers(recurse=False)):
+            fresh = type(module)(model.config)
+            module._buffers.update(fresh._buffers)
+
+
+def narrow(tensor: Tensor) -> Tensor:
+    """The same values in bfloat16 if all of them fit it, so that widening for a CPU costs no disk space."""
+    if tensor.dtype == torch.float32:
+        half = tensor.bfloat16()
+        if torch.equal(half.float(), tensor):
+            return half
+    return tensor
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint of the model holds, by name: FP8 layers as codes and scales, the rest as narrow as
+    is exact, tied weights once."""
+    tensors, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if place in seen:
+            continue
+        seen.add(place)
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if isinstance(module, Fp8Linear) and leaf != "bias":
+            if leaf == "weight" and not _holds(module):
+                W = module.dense_weight()
+                tensor = W.T if module.transposed else W
+            tensors[name] = tensor.contiguous()
+        else:
+            tensors[name] = narrow(tensor.detach()).contiguous()
+    return tensors
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Size of the weights in a checkpoint of the model, in bytes, without writing one."""
+    return sum(t.numel() * t.element_size() for t in stored_tensors(model).values())
+
+
+def _holds(module: Fp8Linear) -> bool:
+    """Whether the compressed-tensors format can hold this layer."""
+    return module.weight.dtype == torch.float8_e4m3fn and not module.transposed
+
+
+def _quantization_config(model: nn.Module, layers: dict[str, nn.Module], granularity: str, activations: str) -> dict:
+    weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False, "strategy": _STRATEGY[granularity]}
+    if granularity == "block":
+        weights["block_structure"] = [fp8.BLOCK, fp8.BLOCK]
+    inputs = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": True, "strategy": "token"}
+    if granularity == "block":
+        inputs |= {"strategy": "group", "group_size": fp8.BLOCK}
+    others = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name not in layers]
+    group = {
+        "targets": ["Linear"],
+        "weights": weights,
+        "input_activations": inputs if activations == "dynamic" else None,
+        "output_activations": None,
+    }
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
+        "ignore": others,
+    }

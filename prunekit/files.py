@@ -1,0 +1,111 @@
+"""Write files and folders so that a crash leaves the old state or the new one, never a half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import PrunekitError
+
+_MARK = ".prunekit-tmp-"
+
+
+def cache_dir() -> Path:
+    """Where prunekit keeps what it has converted: ``$PRUNEKIT_CACHE``, or the user's cache directory."""
+    base = os.environ.get("PRUNEKIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunekit"
+    return Path(base).expanduser()
+
+
+@contextmanager
+def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
+    """Fill a temporary folder beside `target`, then give it that name in one step.
+
+    Args:
+        target: a path that does not exist yet, or an empty folder.
+        replace: if another process has made `target` meanwhile, keep that one instead of failing.
+
+    Raises:
+        PrunekitError: the place cannot be written, or `target` holds something.
+    """
+    check_free(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_MARK}{os.getpid()}-", dir=target.parent))
+    except OSError as error:
+        raise PrunekitError(f"cannot write to {target.parent}: {error.strerror}; choose another folder.") from None
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        temporary.chmod(0o755)
+        try:
+            os.rename(temporary, target)  # replaces an empty folder, refuses a full one
+        except OSError as error:
+            if not (replace and target.is_dir()):
+                raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
+        _sync(target.parent)
+    except OSError as error:
+        raise PrunekitError(f"cannot write {target}: {error.strerror}; free some space or choose another.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(target: Path) -> None:
+    """Raise `PrunekitError` if `target` is a file or a folder that is not empty."""
+    if target.is_dir():
+        if any(target.iterdir()):
+            raise PrunekitError(f"the folder {target} exists and is not empty: choose another, or empty it first.")
+    elif target.exists():
+        raise PrunekitError(f"{target} exists and is not a folder: choose another name.")
+
+
+def check_writable(target: Path) -> None:
+    """Raise `PrunekitError` unless `target` can be created, before hours of work depend on it."""
+    parent = target.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON under a temporary name, then rename.
+
+    Raises:
+        PrunekitError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PrunekitError(f"cannot write {path}: {error.strerror}; choose another file.") from None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes have left behind."""
+    for path in parent.glob(f"{_MARK}*"):
+        pid = path.name[len(_MARK) :].split("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue

