@@ -14,8 +14,17 @@ from prunekit.speed.devices import find_gpu
 from prunekit.speed.latency import CONSTANTS, Constants, predict
 from prunekit.speed.published import Row, published_rows
 
-FITTED = ("launch_us", "dense_edge", "sparse_edge", "sparse_fill", "sparse_half_rate", "dram_share",
-          "l2_speed", "split_us", "l2_fade")
+FITTED = (
+    "launch_us",
+    "dense_edge",
+    "sparse_edge",
+    "sparse_fill",
+    "sparse_half_rate",
+    "dram_share",
+    "l2_speed",
+    "split_us",
+    "l2_fade",
+)
 FITTED_ON = "RTX4090"
 
 

@@ -23,13 +23,21 @@ DEFAULT_BATCH = "1,16,256,4096"
 
 def add_commands(subparsers) -> None:
     """Add `predict` and `doctor` to what `ArgumentParser.add_subparsers` returned; each sets `run`."""
-    parser = subparsers.add_parser("predict", help="predicted latency of a model's layers on a GPU, dense and 2:4")
-    parser.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
-    parser.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
+    parser = subparsers.add_parser(
+        "predict", help="predicted latency of a model's layers on a GPU, dense and 2:4"
+    )
+    parser.add_argument(
+        "--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100"
+    )
+    parser.add_argument(
+        "--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="embedded (default), a local folder, or a Hugging Face name")
     what.add_argument("--shapes", metavar="FILE.csv", help="a file with columns M,N,K instead of a model")
-    parser.add_argument("--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {DEFAULT_BATCH}")
+    parser.add_argument(
+        "--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {DEFAULT_BATCH}"
+    )
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
     parser.set_defaults(run=run_predict)
 
@@ -63,19 +71,29 @@ def run_predict(args: argparse.Namespace) -> int:
             raise PrunekitError("--batch goes with --model; a shapes file brings its own M")
         header, rows = read_shapes(args.shapes, gpu.sparse24)
         lines = [
-            _Line(f"line {r.line}", 1, r.M, r.N, r.K, r.columns, predict(gpu, dtype, r.M, r.N, r.K)) for r in rows
+            _Line(f"line {r.line}", 1, r.M, r.N, r.K, r.columns, predict(gpu, dtype, r.M, r.N, r.K))
+            for r in rows
         ]
         groups = [("all rows", lines)]
     else:
         header = ["layer", "count", "M", "N", "K"]
         layers = model_layers(args.model or "embedded")
         groups = [
-            (f"all layers, M = {M}", [
-                _Line(x.name, x.count, M, x.N, x.K,
-                      {"layer": x.name, "count": x.count, "M": M, "N": x.N, "K": x.K},
-                      predict(gpu, dtype, M, x.N, x.K))
-                for x in layers
-            ])
+            (
+                f"all layers, M = {M}",
+                [
+                    _Line(
+                        x.name,
+                        x.count,
+                        M,
+                        x.N,
+                        x.K,
+                        {"layer": x.name, "count": x.count, "M": M, "N": x.N, "K": x.K},
+                        predict(gpu, dtype, M, x.N, x.K),
+                    )
+                    for x in layers
+                ],
+            )
             for M in _parse_batch(args.batch or DEFAULT_BATCH)
         ]
     lines = [line for _, group in groups for line in group]
@@ -91,7 +109,9 @@ def _parse_batch(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     bad = [part for part in parts if not re.fullmatch(r"0*[1-9][0-9]{0,8}", part)]
     if bad:
-        raise PrunekitError(f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}")
+        raise PrunekitError(
+            f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}"
+        )
     return list(dict.fromkeys(int(part) for part in parts))
 
 
@@ -100,7 +120,15 @@ def _report(gpu: Gpu, dtype: str, groups: Iterable[tuple[str, list[_Line]]]) -> 
     table = [("", "count", "M", "N", "K", "dense us", "2:4 us", "speed-up", "bound by")]
     for title, lines in groups:
         table += [
-            (x.label, str(x.count), str(x.M), str(x.N), str(x.K), *_figures(x.prediction), _bounds(x.prediction))
+            (
+                x.label,
+                str(x.count),
+                str(x.M),
+                str(x.N),
+                str(x.K),
+                *_figures(x.prediction),
+                _bounds(x.prediction),
+            )
             for x in lines
         ]
         dense = sum(x.count * x.prediction.dense_us for x in lines)
@@ -113,7 +141,9 @@ def _report(gpu: Gpu, dtype: str, groups: Iterable[tuple[str, list[_Line]]]) -> 
         cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 8)), row[8]]
         text.append("  ".join(cells).rstrip())
     if not gpu.sparse24:
-        text.append(f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty.")
+        text.append(
+            f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty."
+        )
     text.append(_error_note(dtype))
     if any(line.M < 64 for _, lines in groups for line in lines):
         text.append("Below 64 tokens nothing was published to check the model against.")
@@ -137,9 +167,10 @@ def _error_note(dtype: str) -> str:
     parts = [
         f"{find_gpu(a.gpu).name} ({'fitted on it' if a.gpu == FITTED_ON else 'held out'}) "
         f"{a.dense:.0%} dense, {a.sparse24:.0%} 2:4, {a.speedup:.0%} speed-up"
-        for a in accuracy_table() if a.dtype == dtype
+        for a in accuracy_table()
+        if a.dtype == dtype
     ]
-    return f"Predicted, not measured; median error against published {dtype} measurements: {'; '.join(parts)}."
+    return f"Predicted, not measured; median error against published {dtype} rows: {'; '.join(parts)}."
 
 
 def _write_csv(path: str, header: list[str], lines: list[_Line]) -> None:
@@ -150,7 +181,13 @@ def _write_csv(path: str, header: list[str], lines: list[_Line]) -> None:
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=target.name, suffix=".tmp", newline="", encoding="utf-8", delete=False
+            "w",
+            dir=target.parent,
+            prefix=target.name,
+            suffix=".tmp",
+            newline="",
+            encoding="utf-8",
+            delete=False,
         ) as file:
             temporary = file.name
             writer = csv.DictWriter(file, header, lineterminator="\n")

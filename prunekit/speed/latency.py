@@ -143,12 +143,18 @@ def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
         except TypeError:
             valid = False
         if not valid:
-            raise PrunekitError(f"{name} is {value}, but a layer's sizes are whole numbers from 1 to 2147483647")
+            raise PrunekitError(
+                f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}"
+            )
     if sparse24 and K % 4:
-        raise PrunekitError(f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4")
+        raise PrunekitError(
+            f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4"
+        )
 
 
-def _latency(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants) -> tuple[float, str]:
+def _latency(
+    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants
+) -> tuple[float, str]:
     tensor = _tensor_core_us(gpu, dtype, M, N, K, sparse, c)
     memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, c)
     core = max(tensor, memory)
@@ -184,7 +190,9 @@ def _tensor_core_us(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, 
         edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
     best = float("inf")
     for rows, columns in TILES:
-        rows = min(rows, 16 * ceil(M / 16))  # below 64 tokens libraries have thinner tiles, in steps of 16
+        rows = min(
+            rows, 16 * ceil(M / 16)
+        )  # below 64 tokens libraries have thinner tiles, in steps of 16
         # Relative to the largest tile: that one reaches the full rate.
         efficiency = min(1.0, (1 + edge * 3 / 256) / (1 + edge * (1 / rows + 1 / columns)))
         tile_us = 2 * rows * columns * (K + fill) / (rate * efficiency / gpu.sms)

@@ -1,4 +1,5 @@
-"""The shapes to predict: a model's linear layers from its configuration, or a CSV file with columns M, N, K."""
+"""The shapes to predict: a model's linear layers from its configuration, or a CSV file with columns M, N,
+K."""
 
 from __future__ import annotations
 
@@ -14,8 +15,12 @@ from prunekit.speed.latency import check_shape
 
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 EMBEDDED = {
-    "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-    "num_attention_heads": 9, "num_key_value_heads": 3,
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
 }
 
 
@@ -41,7 +46,8 @@ class ShapeRow:
 
 
 def config_layers(config: Mapping) -> list[Layer]:
-    """The seven linear layers of a LLaMA-like block (Llama, Qwen, Mistral, SmolLM, ...), counted over all blocks.
+    """The seven linear layers of a LLaMA-like block (Llama, Qwen, Mistral, SmolLM, ...), counted over all
+    blocks.
 
     :param config: the model's Hugging Face configuration as a mapping.
     :raises PrunekitError: a size is missing or no positive whole number, or the model has experts.
@@ -49,8 +55,10 @@ def config_layers(config: Mapping) -> list[Layer]:
     config = config.get("text_config") or config
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
         if config.get(key):
-            raise PrunekitError(f"the model's configuration has {key}: mixtures of experts are not supported; "
-                                "list their shapes in a file for --shapes")
+            raise PrunekitError(
+                f"the model's configuration has {key}: mixtures of experts are not supported; "
+                "list their shapes in a file for --shapes"
+            )
 
     def size(key: str, default=None) -> int:
         value = config.get(key)
@@ -58,8 +66,10 @@ def config_layers(config: Mapping) -> list[Layer]:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             kind = config.get("model_type", "this kind of model")
             what = "has no" if value is None else f"says {value!r} for"
-            raise PrunekitError(f"the configuration of {kind} {what} {key}, a positive whole number in LLaMA-like "
-                                "models; list other models' shapes in a file for --shapes")
+            raise PrunekitError(
+                f"the configuration of {kind} {what} {key}, a positive whole number in LLaMA-like "
+                "models; list other models' shapes in a file for --shapes"
+            )
         return value
 
     hidden, inner, blocks = size("hidden_size"), size("intermediate_size"), size("num_hidden_layers")
@@ -93,7 +103,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PrunekitError(
-            f"{model!r} is neither 'embedded' nor a local folder, and as a Hugging Face name it failed: {reason}"
+            f"{model!r} is neither 'embedded' nor a local folder, and as a Hugging Face name it fails: {reason}"
         ) from error
     return config_layers(config)
 
@@ -103,14 +113,17 @@ def _read_config(folder: Path) -> dict:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PrunekitError(f"cannot read the model's configuration {str(file)!r}: {_reason(error)}") from error
+        raise PrunekitError(
+            f"cannot read the model's configuration {str(file)!r}: {_reason(error)}"
+        ) from error
     if not isinstance(config, dict):
         raise PrunekitError(f"{str(file)!r} is no model configuration: it holds no JSON object")
     return config
 
 
 def read_shapes(path: str | Path, sparse24: bool = True) -> tuple[list[str], list[ShapeRow]]:
-    """Read a shapes file: a header with at least M, N and K, then one product a line; blank lines do not count.
+    """Read a shapes file: a header with at least M, N and K, then one product a line; blank lines do not
+    count.
 
     :param sparse24: whether the shapes must suit 2:4 as well (K a multiple of 4).
     :return: the header, and the rows in order.
@@ -120,16 +133,22 @@ def read_shapes(path: str | Path, sparse24: bool = True) -> tuple[list[str], lis
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+            table = [
+                (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PrunekitError(f"cannot read the shapes file {name!r}: {_reason(error)}") from error
     if not table:
-        raise PrunekitError(f"the shapes file {name!r} is empty: it needs a header with M,N,K and a row for each shape")
+        raise PrunekitError(
+            f"the shapes file {name!r} is empty: it needs a header with M,N,K and a row for each shape"
+        )
     header = table[0][1]
     missing = [column for column in "MNK" if header.count(column) != 1]
     if missing:
-        raise PrunekitError(f"the shapes file {name!r} needs each of the columns M, N and K once, but its header "
-                            f"{','.join(header)!r} does not have {' and '.join(missing)} so")
+        raise PrunekitError(
+            f"the shapes file {name!r} needs each of the columns M, N and K once, but its header "
+            f"{','.join(header)!r} does not have {' and '.join(missing)} so"
+        )
     if len(table) == 1:
         raise PrunekitError(f"the shapes file {name!r} has a header but no row")
     return header, [_shape_row(name, line, header, cells, sparse24) for line, cells in table[1:]]
@@ -142,7 +161,9 @@ def _shape_row(name: str, line: int, header: list[str], cells: list[str], sparse
     columns = dict(zip(header, cells))
     for column in "MNK":
         if not re.fullmatch(r"[+-]?[0-9]+", columns[column]):
-            raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number")
+            raise PrunekitError(
+                f"{where}: {column} is {columns[column]!r}, but it must be a whole number"
+            )
     M, N, K = (int(columns[column]) for column in "MNK")
     try:
         check_shape(M, N, K, sparse24)

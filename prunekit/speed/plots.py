@@ -1,0 +1,132 @@
+"""Figures on speed, each saying whether what it shows is measured, published or predicted.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; markers, line styles and hatches say the same
+again. Every function returns a matplotlib `Figure` and shows nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from prunekit.errors import PrunekitError
+from prunekit.speed.devices import Gpu, find_gpu
+from prunekit.speed.latency import check_dtype, predict
+from prunekit.speed.published import CITATION, published_rows
+from prunekit.speed.shapes import Layer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#666666"
+BATCH_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"))
+
+
+def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Sequence[int] = (1, 64, 4096)) -> Figure:
+    """Roofline of a card with every layer of a model on it, dense, at up to five batch sizes.
+
+    The roof is the data sheet's; each point is a layer's predicted rate.
+    """
+    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    dtype = check_dtype(gpu, dtype)
+    size = 1 if dtype == "fp8" else 2
+    peak, slope = getattr(gpu, dtype), gpu.bandwidth_gbs / 1e3
+    figure, axes = _axes()
+    x = [0.25, peak / slope, 1e5]
+    axes.plot(x, [min(peak, slope * v) for v in x], color=GREY, lw=1.5)
+    axes.annotate(f"{peak:g} TFLOPS", (4e4, peak), xytext=(0, 4), textcoords="offset points", ha="right", color=GREY)
+    axes.annotate(f"{gpu.bandwidth_gbs:g} GB/s", (0.6, slope * 0.6), xytext=(-4, 6), textcoords="offset points",
+                  ha="right", color=GREY)
+    for batch, (color, marker) in zip(batches, BATCH_STYLES):
+        points = {}
+        for layer in layers:
+            flops = 2 * batch * layer.N * layer.K
+            moved = size * layer.K * (layer.N + batch) + 2 * batch * layer.N
+            rate = flops / predict(gpu, dtype, batch, layer.N, layer.K).dense_us / 1e6
+            points[layer.N, layer.K] = (flops / moved, rate)
+        axes.plot(*zip(*points.values()), marker, color=color, mfc="none", mew=1.5, ls="",
+                  label=f"M = {batch}, {len(points)} shapes")
+    axes.set(xscale="log", yscale="log", xlabel="floating-point operations per byte moved", ylabel="TFLOPS",
+             title=f"{gpu.name}, {dtype}: roof from the data sheet, layers predicted")
+    axes.legend(frameon=False, loc="lower right", title="tokens at once")
+    return figure
+
+
+def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Figure:
+    """Speed-up of 2:4 against the number of tokens: published measurements, and the prediction for the same shapes.
+
+    :param model: only this model's shapes, as `Row.model` names them; default all but the square ones.
+    :raises PrunekitError: nothing has been published for that card, format and model.
+    """
+    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    dtype = check_dtype(gpu, dtype)
+    rows = [
+        row for row in published_rows(gpu.name, dtype)
+        if (row.model != "SQUARE" if model is None else row.model == model)
+    ]
+    if not rows:
+        raise PrunekitError(f"nothing has been published here for {gpu.name}, {dtype}, {model or 'any model'}")
+    sizes = sorted({row.M for row in rows})
+    predicted = {row: predict(gpu, dtype, row.M, row.N, row.K).speedup for row in rows}
+    figure, axes = _axes()
+    axes.axhline(1, color=GREY, lw=1)
+    axes.annotate("no gain", (sizes[-1], 1), xytext=(0, -12), textcoords="offset points", ha="right", color=GREY)
+    axes.plot([r.M for r in rows], [r.speedup for r in rows], "o", color=BLUE, alpha=0.35, ms=4, mew=0,
+              label="published, one shape each")
+    for values, style, color, label in (
+        ({r: r.speedup for r in rows}, "o-", BLUE, "published, median"),
+        (predicted, "s--", ORANGE, "predicted, median"),
+    ):
+        medians = [median(v for r, v in values.items() if r.M == M) for M in sizes]
+        axes.plot(sizes, medians, style, color=color, label=label, lw=2, mfc="white", mew=1.5)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(M) for M in sizes])
+    axes.set(xlabel="tokens at once (M)", ylabel="2:4 speed-up over dense (times)", ylim=(0, None),
+             title=f"{gpu.name}, {dtype}{', ' + model if model else ''}: 2:4 against dense, published and predicted")
+    axes.legend(frameon=False, loc="lower right")
+    figure.text(0.01, 0.01, f"Published: {CITATION}", fontsize=7, color=GREY)
+    return figure
+
+
+def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int = 1) -> Figure:
+    """Where the time of one step goes: predicted time of each kind of layer, all blocks, dense beside 2:4.
+
+    Attention, norms, the embedding and the output head are not in it.
+    """
+    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    dtype = check_dtype(gpu, dtype)
+    predictions = [predict(gpu, dtype, batch, layer.N, layer.K) for layer in layers]
+    bars = [("dense", BLUE, "", [p.dense_us for p in predictions], [p.bound for p in predictions])]
+    if gpu.sparse24:
+        bars.append(("2:4", ORANGE, "///", [p.sparse24_us for p in predictions],
+                     [p.sparse24_bound for p in predictions]))
+    figure, axes = _axes(height=1.4 + 0.55 * len(layers))
+    thickness = 0.8 / len(bars)
+    longest = 0.0
+    for i, (label, color, hatch, times, bounds) in enumerate(bars):
+        totals = [us * layer.count / 1e3 for us, layer in zip(times, layers)]
+        longest = max(longest, *totals)
+        places = [n + (i - (len(bars) - 1) / 2) * thickness for n in range(len(layers))]
+        axes.barh(places, totals, thickness * 0.92, color=color, hatch=hatch, edgecolor="white", lw=0,
+                  label=f"{label}, {sum(totals):.2f} ms in all")
+        for place, total, bound in zip(places, totals, bounds):
+            axes.annotate(f" {total:.2f} ms, {bound}", (total, place), va="center", fontsize=8, color="#222222")
+    axes.set_yticks(range(len(layers)), [f"{layer.name} x{layer.count}" for layer in layers])
+    axes.invert_yaxis()
+    tokens = "one token" if batch == 1 else f"{batch} tokens"
+    axes.set(xlabel="ms for all blocks (predicted)", xlim=(0, longest * 1.3),
+             title=f"{gpu.name}, {dtype}: where the time of {tokens} goes, predicted")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.6 / figure.get_figheight()), ncols=2)
+    return figure
+
+
+def _axes(height: float = 4.2):
+    """A figure of its own with one plain axes, outside pyplot's list so that nothing is shown twice."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.title.set_size(11)
+    return figure, axes
