@@ -43,7 +43,7 @@ class Accuracy:
 def relative_errors(row: Row, c: Constants = CONSTANTS) -> tuple[float, float, float]:
     """Signed relative errors of the dense latency, the 2:4 latency and the speed-up, prediction over
     measurement."""
-    p = predict(find_gpu(row.gpu), row.dtype, row.M, row.N, row.K, c)
+    p = predict(find_gpu(row.gpu), row.dtype, row.M, row.N, row.K, c=c)
     return p.dense_us / row.dense_us - 1, p.sparse24_us / row.sparse24_us - 1, p.speedup / row.speedup - 1
 
 

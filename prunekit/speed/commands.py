@@ -16,7 +16,7 @@ from prunekit.speed.accuracy import FITTED_ON, accuracy_table
 from prunekit.speed.devices import Gpu, find_gpu
 from prunekit.speed.doctor import run_doctor
 from prunekit.speed.latency import Prediction, check_dtype, predict
-from prunekit.speed.shapes import model_layers, read_shapes
+from prunekit.speed.shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
 
 DEFAULT_BATCH = "1,16,256,4096"
 
@@ -70,39 +70,36 @@ def run_predict(args: argparse.Namespace) -> int:
         if args.batch:
             raise PrunekitError("--batch goes with --model; a shapes file brings its own M")
         header, rows = read_shapes(args.shapes, gpu.sparse24)
-        lines = [
-            _Line(f"line {r.line}", 1, r.M, r.N, r.K, r.columns, predict(gpu, dtype, r.M, r.N, r.K))
-            for r in rows
-        ]
-        groups = [("all rows", lines)]
+        assumed = "each product repeated on the same buffers"
+        groups = [("all rows", [_shape_line(gpu, dtype, row) for row in rows])]
     else:
         header = ["layer", "count", "M", "N", "K"]
         layers = model_layers(args.model or "embedded")
+        cold = exceeds_cache(gpu, dtype, layers)
+        where = "come from memory each time" if cold else "stay in the cache"
+        assumed = f"one layer a line, totals count them all, weights {where}"
         groups = [
-            (
-                f"all layers, M = {M}",
-                [
-                    _Line(
-                        x.name,
-                        x.count,
-                        M,
-                        x.N,
-                        x.K,
-                        {"layer": x.name, "count": x.count, "M": M, "N": x.N, "K": x.K},
-                        predict(gpu, dtype, M, x.N, x.K),
-                    )
-                    for x in layers
-                ],
-            )
+            (f"all layers, M = {M}", [_layer_line(gpu, dtype, M, layer, cold) for layer in layers])
             for M in _parse_batch(args.batch or DEFAULT_BATCH)
         ]
     lines = [line for _, group in groups for line in group]
     if args.csv:
         _write_csv(args.csv, header, lines)
-    print("\n".join(_report(gpu, dtype, groups)))
+    print("\n".join(_report(gpu, dtype, assumed, groups)))
     if args.csv:
         print(f"Written to {args.csv}.")
     return 0
+
+
+def _shape_line(gpu: Gpu, dtype: str, row: ShapeRow) -> _Line:
+    prediction = predict(gpu, dtype, row.M, row.N, row.K)
+    return _Line(f"line {row.line}", 1, row.M, row.N, row.K, row.columns, prediction)
+
+
+def _layer_line(gpu: Gpu, dtype: str, M: int, layer: Layer, cold: bool) -> _Line:
+    columns = {"layer": layer.name, "count": layer.count, "M": M, "N": layer.N, "K": layer.K}
+    prediction = predict(gpu, dtype, M, layer.N, layer.K, cold=cold)
+    return _Line(layer.name, layer.count, M, layer.N, layer.K, columns, prediction)
 
 
 def _parse_batch(text: str) -> list[int]:
@@ -115,7 +112,9 @@ def _parse_batch(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _report(gpu: Gpu, dtype: str, groups: Iterable[tuple[str, list[_Line]]]) -> list[str]:
+def _report(
+    gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list[_Line]]]
+) -> list[str]:
     """The table and the notes under it, as lines of text."""
     table = [("", "count", "M", "N", "K", "dense us", "2:4 us", "speed-up", "bound by")]
     for title, lines in groups:
@@ -136,7 +135,7 @@ def _report(gpu: Gpu, dtype: str, groups: Iterable[tuple[str, list[_Line]]]) -> 
         total = Prediction(dense, sparse, dense / sparse if sparse else None, "", None)
         table.append((title, str(sum(x.count for x in lines)), "", "", "", *_figures(total), ""))
     widths = [max(len(row[i]) for row in table) for i in range(9)]
-    text = [f"Predicted latency on {gpu.name}, {dtype}; each line is one layer, totals count them all"]
+    text = [f"Predicted latency on {gpu.name}, {dtype}: {assumed}"]
     for row in table:
         cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 8)), row[8]]
         text.append("  ".join(cells).rstrip())

@@ -60,7 +60,7 @@ def summarise(report: dict) -> str:
     if gpu is None:
         why = " (there is a GPU, but this torch cannot use it)" if report["unusable_gpu"] else ""
         return (
-            f"No usable GPU{why}: pruning, FP8 arithmetic, perplexity and the real speed-up of removing neurons "
+            f"No usable GPU{why}: pruning, FP8 arithmetic, perplexity and the speed-up of removing neurons "
             "run live on this CPU; GPU speed is shown from published RTX 4090 and H100 figures and from "
             "predictions."
         )

@@ -95,26 +95,36 @@ class Prediction:
     sparse24_bound: str | None
 
 
-def predict(gpu: Gpu | str, dtype: str, M: int, N: int, K: int, c: Constants = CONSTANTS) -> Prediction:
-    """Latency of `[M, K] @ [N, K].T`, dense and with a 2:4 weight, as a tuned library would run it over and
-    over.
+def predict(
+    gpu: Gpu | str,
+    dtype: str,
+    M: int,
+    N: int,
+    K: int,
+    *,
+    cold: bool = False,
+    c: Constants = CONSTANTS,
+) -> Prediction:
+    """Latency of `[M, K] @ [N, K].T` by a tuned library, dense and with a 2:4 weight.
 
     :param gpu: a card of `prunekit.speed.devices`, or its name.
     :param dtype: "fp8" (E4M3, BF16 output), "bf16" or "fp16".
     :param M: tokens; N: outputs; K: inputs. 2:4 keeps two of every four weights along K, so K must divide by
         4.
+    :param cold: the weight comes from memory, as in a model that is larger than the cache; otherwise the same
+        product is repeated, as the published benchmarks do, and a small weight is still in the cache.
     :raises PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
     if isinstance(gpu, str):
         gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     check_shape(M, N, K, gpu.sparse24)
-    dense, bound = _latency(gpu, dtype, M, N, K, False, c)
+    dense, bound = _latency(gpu, dtype, M, N, K, False, cold, c)
     if not gpu.sparse24:
         return Prediction(dense, None, None, bound, None)
     # Sparse kernels take K in steps of 32 bytes; a shorter last step is padded.
     step = 32 if dtype == "fp8" else 16
-    sparse, sparse_bound = _latency(gpu, dtype, M, N, ceil(K / step) * step, True, c)
+    sparse, sparse_bound = _latency(gpu, dtype, M, N, ceil(K / step) * step, True, cold, c)
     return Prediction(dense, sparse, dense / sparse, bound, sparse_bound)
 
 
@@ -153,10 +163,10 @@ def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
 
 
 def _latency(
-    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants
+    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
 ) -> tuple[float, str]:
     tensor = _tensor_core_us(gpu, dtype, M, N, K, sparse, c)
-    memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, c)
+    memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, cold, c)
     core = max(tensor, memory)
     issue = c.server_issue_us if gpu.server else c.desktop_issue_us
     if c.launch_us + core < issue or core < c.launch_us:
@@ -169,17 +179,20 @@ def _latency(
 
 
 def _memory_us(
-    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants
+    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
 ) -> tuple[float, float]:
-    """Microseconds to move the operands once, and the share of them that the L2 cache still holds."""
+    """Microseconds to move the operands once, and the share of the weight that the L2 cache still holds."""
     size = 1 if dtype == "fp8" else 2
     weight = N * K * size * 0.5 + N * K / 8 if sparse else N * K * size
-    total = weight + M * K * size + M * N * 2
+    rest = M * K * size + M * N * 2
     # Two-part caches keep shared data twice, so hits begin to fade at half the size.
     full, gone = gpu.l2_mb * 1e6 / gpu.l2_parts, gpu.l2_mb * 1e6 * c.l2_fade
-    hit = min(1.0, max(0.0, (gone - total) / (gone - full)))
+    hit = min(1.0, max(0.0, (gone - weight - rest) / (gone - full)))
+    weight_hit = 0.0 if cold else hit
+    cached = rest * hit + weight * weight_hit
     bandwidth = gpu.bandwidth_gbs * 1e3
-    return total * ((1 - hit) / (bandwidth * c.dram_share) + hit / (bandwidth * c.l2_speed)), hit
+    us = (weight + rest - cached) / (bandwidth * c.dram_share) + cached / (bandwidth * c.l2_speed)
+    return us, weight_hit
 
 
 def _tensor_core_us(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants) -> float:
@@ -190,9 +203,7 @@ def _tensor_core_us(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, 
         edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
     best = float("inf")
     for rows, columns in TILES:
-        rows = min(
-            rows, 16 * ceil(M / 16)
-        )  # below 64 tokens libraries have thinner tiles, in steps of 16
+        rows = min(rows, 16 * ceil(M / 16))  # few tokens: libraries have thinner tiles, in steps of 16
         # Relative to the largest tile: that one reaches the full rate.
         efficiency = min(1.0, (1 + edge * 3 / 256) / (1 + edge * (1 / rows + 1 / columns)))
         tile_us = 2 * rows * columns * (K + fill) / (rate * efficiency / gpu.sms)

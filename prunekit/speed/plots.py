@@ -1,7 +1,7 @@
 """Figures on speed, each saying whether what it shows is measured, published or predicted.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; markers, line styles and hatches say the same
-again. Every function returns a matplotlib `Figure` and shows nothing by itself.
+Colours are Okabe and Ito's, which colour-blind readers tell apart; markers, line styles and hatches say the
+same again. Every function returns a matplotlib `Figure` and shows nothing by itself.
 """
 
 from __future__ import annotations
@@ -13,48 +13,57 @@ from typing import TYPE_CHECKING
 from prunekit.errors import PrunekitError
 from prunekit.speed.devices import Gpu, find_gpu
 from prunekit.speed.latency import check_dtype, predict
-from prunekit.speed.published import CITATION, published_rows
-from prunekit.speed.shapes import Layer
+from prunekit.speed.published import published_rows
+from prunekit.speed.shapes import Layer, exceeds_cache
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#666666"
+SHORT_CITATION = "published: SlideSparse authors, arXiv 2603.05232"
 BATCH_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"))
 
 
-def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Sequence[int] = (1, 64, 4096)) -> Figure:
+def roofline(
+    gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Sequence[int] = (1, 64, 4096)
+) -> Figure:
     """Roofline of a card with every layer of a model on it, dense, at up to five batch sizes.
 
-    The roof is the data sheet's; each point is a layer's predicted rate.
+    The roof is the data sheet's; each point is a layer's predicted rate. Weights come from memory
+    unless the whole model fits in the cache, which lifts points above the slope.
     """
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)
-    size = 1 if dtype == "fp8" else 2
+    size, cold = 1 if dtype == "fp8" else 2, exceeds_cache(gpu, dtype, layers)
     peak, slope = getattr(gpu, dtype), gpu.bandwidth_gbs / 1e3
     figure, axes = _axes()
     x = [0.25, peak / slope, 1e5]
     axes.plot(x, [min(peak, slope * v) for v in x], color=GREY, lw=1.5)
-    axes.annotate(f"{peak:g} TFLOPS", (4e4, peak), xytext=(0, 4), textcoords="offset points", ha="right", color=GREY)
-    axes.annotate(f"{gpu.bandwidth_gbs:g} GB/s", (0.6, slope * 0.6), xytext=(-4, 6), textcoords="offset points",
-                  ha="right", color=GREY)
+    _note(axes, f"{peak:.0f} TFLOPS", (9e4, peak), (0, 4), "right")
+    _note(axes, f"{gpu.bandwidth_gbs:g} GB/s of memory", (30, slope * 30), (-10, 2), "right")
     for batch, (color, marker) in zip(batches, BATCH_STYLES):
         points = {}
         for layer in layers:
             flops = 2 * batch * layer.N * layer.K
             moved = size * layer.K * (layer.N + batch) + 2 * batch * layer.N
-            rate = flops / predict(gpu, dtype, batch, layer.N, layer.K).dense_us / 1e6
+            rate = flops / predict(gpu, dtype, batch, layer.N, layer.K, cold=cold).dense_us / 1e6
             points[layer.N, layer.K] = (flops / moved, rate)
         axes.plot(*zip(*points.values()), marker, color=color, mfc="none", mew=1.5, ls="",
                   label=f"M = {batch}, {len(points)} shapes")
-    axes.set(xscale="log", yscale="log", xlabel="floating-point operations per byte moved", ylabel="TFLOPS",
-             title=f"{gpu.name}, {dtype}: roof from the data sheet, layers predicted")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="operations per byte moved",
+        ylabel="TFLOPS",
+        title=f"{gpu.name}, {dtype}: roof from the data sheet, layers predicted",
+    )
     axes.legend(frameon=False, loc="lower right", title="tokens at once")
     return figure
 
 
 def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Figure:
-    """Speed-up of 2:4 against the number of tokens: published measurements, and the prediction for the same shapes.
+    """Speed-up of 2:4 against the number of tokens: published measurements, and the prediction for the same
+    shapes.
 
     :param model: only this model's shapes, as `Row.model` names them; default all but the square ones.
     :raises PrunekitError: nothing has been published for that card, format and model.
@@ -66,12 +75,12 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
         if (row.model != "SQUARE" if model is None else row.model == model)
     ]
     if not rows:
-        raise PrunekitError(f"nothing has been published here for {gpu.name}, {dtype}, {model or 'any model'}")
+        raise PrunekitError(f"no published rows are carried for {gpu.name}, {dtype}, {model or 'any model'}")
     sizes = sorted({row.M for row in rows})
     predicted = {row: predict(gpu, dtype, row.M, row.N, row.K).speedup for row in rows}
     figure, axes = _axes()
     axes.axhline(1, color=GREY, lw=1)
-    axes.annotate("no gain", (sizes[-1], 1), xytext=(0, -12), textcoords="offset points", ha="right", color=GREY)
+    _note(axes, "no gain", (sizes[-1], 1), (0, -12), "right")
     axes.plot([r.M for r in rows], [r.speedup for r in rows], "o", color=BLUE, alpha=0.35, ms=4, mew=0,
               label="published, one shape each")
     for values, style, color, label in (
@@ -82,10 +91,15 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
         axes.plot(sizes, medians, style, color=color, label=label, lw=2, mfc="white", mew=1.5)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(M) for M in sizes])
-    axes.set(xlabel="tokens at once (M)", ylabel="2:4 speed-up over dense (times)", ylim=(0, None),
-             title=f"{gpu.name}, {dtype}{', ' + model if model else ''}: 2:4 against dense, published and predicted")
+    name = f"{gpu.name}, {dtype}" + (f", {model}" if model else "")
+    axes.set(
+        xlabel=f"tokens at once (M)\n{SHORT_CITATION}",
+        ylabel="2:4 speed-up over dense (times)",
+        ylim=(0, None),
+        title=f"{name}: 2:4 speed-up, published and predicted",
+    )
     axes.legend(frameon=False, loc="lower right")
-    figure.text(0.01, 0.01, f"Published: {CITATION}", fontsize=7, color=GREY)
+    axes.xaxis.label.set_size(9)
     return figure
 
 
@@ -96,7 +110,8 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     """
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)
-    predictions = [predict(gpu, dtype, batch, layer.N, layer.K) for layer in layers]
+    cold = exceeds_cache(gpu, dtype, layers)
+    predictions = [predict(gpu, dtype, batch, layer.N, layer.K, cold=cold) for layer in layers]
     bars = [("dense", BLUE, "", [p.dense_us for p in predictions], [p.bound for p in predictions])]
     if gpu.sparse24:
         bars.append(("2:4", ORANGE, "///", [p.sparse24_us for p in predictions],
@@ -111,14 +126,19 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
         axes.barh(places, totals, thickness * 0.92, color=color, hatch=hatch, edgecolor="white", lw=0,
                   label=f"{label}, {sum(totals):.2f} ms in all")
         for place, total, bound in zip(places, totals, bounds):
-            axes.annotate(f" {total:.2f} ms, {bound}", (total, place), va="center", fontsize=8, color="#222222")
+            axes.annotate(f" {total:.2f} ms, {bound}", (total, place), va="center", fontsize=8)
     axes.set_yticks(range(len(layers)), [f"{layer.name} x{layer.count}" for layer in layers])
     axes.invert_yaxis()
     tokens = "one token" if batch == 1 else f"{batch} tokens"
     axes.set(xlabel="ms for all blocks (predicted)", xlim=(0, longest * 1.3),
              title=f"{gpu.name}, {dtype}: where the time of {tokens} goes, predicted")
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.6 / figure.get_figheight()), ncols=2)
+    below = (0.5, -0.6 / figure.get_figheight())
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=below, ncols=2)
     return figure
+
+
+def _note(axes, text: str, at: tuple[float, float], offset: tuple[int, int], side: str) -> None:
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=side, color=GREY)
 
 
 def _axes(height: float = 4.2):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunekit.errors import PrunekitError
+from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
@@ -87,6 +88,12 @@ def config_layers(config: Mapping) -> list[Layer]:
     ]
 
 
+def exceeds_cache(gpu: Gpu, dtype: str, layers: list[Layer]) -> bool:
+    """Whether a model's dense weights outgrow the L2 cache, so that every layer finds its own evicted."""
+    weights = sum(layer.N * layer.K * layer.count for layer in layers)
+    return weights * (1 if dtype == "fp8" else 2) > gpu.l2_mb * 1e6 / gpu.l2_parts
+
+
 def model_layers(model: str = "embedded") -> list[Layer]:
     """The linear layers of "embedded" (SmolLM2-135M), of a local folder, or of a Hugging Face name.
 
@@ -103,7 +110,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PrunekitError(
-            f"{model!r} is neither 'embedded' nor a local folder, and as a Hugging Face name it fails: {reason}"
+            f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: {reason}"
         ) from error
     return config_layers(config)
 
