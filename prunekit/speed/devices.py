@@ -159,8 +159,5 @@ def find_gpu(name: str) -> Gpu:
     key = _key(str(name))
     if key in _BY_KEY:
         return _BY_KEY[key]
-    # Compared with "rtx" kept in, so that a number that does not exist leads to its neighbours.
-    full = {re.sub(r"[^a-z0-9]", "", n.lower()): n for n in GPUS}
-    wanted = re.sub(r"[^a-z0-9]", "", str(name).lower()).removeprefix("nvidia").removeprefix("geforce")
-    near = [full[k] for k in difflib.get_close_matches(wanted, list(full), n=3, cutoff=0.0)]
+    near = sorted(GPUS, key=lambda known: -difflib.SequenceMatcher(None, key, _key(known)).ratio())[:3]
     raise PrunekitError(f"there is no card {str(name)!r} in the table; nearest in name: {', '.join(near)}")
