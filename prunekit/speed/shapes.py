@@ -107,7 +107,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     try:
         from transformers import AutoConfig
 
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would drown the one sentence
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries drown the sentence
         config = AutoConfig.from_pretrained(model).to_dict()
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

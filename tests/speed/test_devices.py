@@ -24,7 +24,8 @@ def test_a_card_is_found_however_it_is_spelled(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("RTX 4091", "RTX 4090"), ("H1000", "H100"), ("rtx 5085", "RTX 5080"), ("4091", "name: RTX 4090")]
+    ("name", "near"),
+    [("RTX 4091", "RTX 4090"), ("H1000", "H100"), ("rtx 5085", "RTX 5080"), ("4091", "name: RTX 4090")],
 )
 def test_an_unknown_card_names_its_neighbours(name, near):
     with pytest.raises(PrunekitError, match=near) as error:
