@@ -1,0 +1,110 @@
+"""How far the latency model is off: medians against the published rows, and the fit of its constants.
+
+`python -m prunekit.speed.accuracy` prints the table; with `--fit` it also fits the constants to one card,
+tests them on the other, and the other way round (a minute of one core).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from statistics import median
+
+from prunekit.speed.devices import find_gpu
+from prunekit.speed.latency import CONSTANTS, Constants, predict
+from prunekit.speed.published import Row, published_rows
+
+FITTED = (
+    "launch_us",
+    "dense_edge",
+    "sparse_edge",
+    "sparse_fill",
+    "sparse_half_rate",
+    "dram_share",
+    "l2_speed",
+    "split_us",
+    "l2_fade",
+)
+FITTED_ON = "RTX4090"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Median absolute relative errors over `rows` published rows of one card and one format."""
+
+    gpu: str
+    dtype: str
+    rows: int
+    dense: float
+    sparse24: float
+    speedup: float
+
+
+def relative_errors(row: Row, c: Constants = CONSTANTS) -> tuple[float, float, float]:
+    """Signed relative errors of the dense latency, the 2:4 latency and the speed-up, prediction over
+    measurement."""
+    p = predict(find_gpu(row.gpu), row.dtype, row.M, row.N, row.K, c=c)
+    return p.dense_us / row.dense_us - 1, p.sparse24_us / row.sparse24_us - 1, p.speedup / row.speedup - 1
+
+
+def accuracy(gpu: str, dtype: str, c: Constants = CONSTANTS) -> Accuracy:
+    """Median absolute relative errors on the published rows of one card and one format ("fp8", "bf16",
+    "fp16")."""
+    rows = published_rows(gpu, dtype)
+    columns = zip(*(relative_errors(row, c) for row in rows))
+    return Accuracy(gpu, dtype, len(rows), *(median(abs(e) for e in column) for column in columns))
+
+
+def accuracy_table(c: Constants = CONSTANTS) -> list[Accuracy]:
+    """`accuracy` for every card and format that has been published."""
+    pairs = dict.fromkeys((row.gpu, row.dtype) for row in published_rows())
+    return [accuracy(gpu, dtype, c) for gpu, dtype in pairs]
+
+
+def fit(gpu: str, c: Constants = CONSTANTS, rounds: int = 6) -> Constants:
+    """Constants fitted to one card's rows: one at a time, up and down by a shrinking step, for some rounds.
+
+    The loss is the mean of the three absolute errors, each cut off at 10 % so that rows which no model of
+    this size explains do not steer it; the speed-up counts twice.
+    """
+    rows = [row for dtype in ("fp8", "bf16") for row in published_rows(gpu, dtype)]
+
+    def loss(c: Constants) -> float:
+        cut = ([min(abs(e), 0.1) for e in relative_errors(row, c)] for row in rows)
+        return sum(dense + sparse + 2 * speedup for dense, sparse, speedup in cut)
+
+    best, step = loss(c), 0.3
+    for _ in range(rounds):
+        for name in FITTED:
+            for factor in (1 + step, 1 / (1 + step)):
+                trial = replace(c, **{name: getattr(c, name) * factor})
+                if (new := loss(trial)) < best:
+                    c, best = trial, new
+        step /= 1.6
+    return c
+
+
+def format_table(table: list[Accuracy], fitted: str = FITTED_ON) -> str:
+    """The table as text, with a column that says which rows were fitted."""
+    lines = ["gpu      dtype  rows  dense  2:4    speed-up"]
+    for a in table:
+        use = "fitted on this card" if a.gpu == fitted else "held out"
+        errors = f"{a.dense:5.1%}  {a.sparse24:5.1%}  {a.speedup:5.1%}"
+        lines.append(f"{a.gpu:8} {a.dtype:5} {a.rows:5}  {errors}    {use}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table, and with --fit both directions of fitting."""
+    parser = argparse.ArgumentParser(description="median absolute relative errors of the latency model")
+    parser.add_argument("--fit", action="store_true", help="fit on each card and test on both")
+    print(format_table(accuracy_table()))
+    if parser.parse_args(argv).fit:
+        for gpu in ("RTX4090", "H100"):
+            c = fit(gpu)
+            print(f"\nfitted on {gpu}: " + ", ".join(f"{name} {getattr(c, name):.3g}" for name in FITTED))
+            print(format_table(accuracy_table(c), gpu))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""A latency model for one linear layer on a GPU, dense and with a 2:4 weight: `predict`.
+
+    latency = launch + max(tensor cores, memory), but never below what the host needs to issue a kernel
+
+1. **Tensor cores.** The output `[M, N]` is cut into tiles; each multiprocessor works on one tile at a time,
+   so time moves in whole *waves* of tiles. Big tiles re-read their operands less often, small ones fill the
+   last wave better: a library tries them all, and so does `_tensor_core_us`. If there are too few tiles to go
+   round, a dense kernel may also *split K* among several multiprocessors and add up their partial sums.
+2. **Memory.** Weight, input and output cross the memory bus once; what fits in the L2 cache is still there
+   from the launch before (benchmarks, and small models, repeat on the same buffers). A 2:4 weight is half the
+   elements plus 2 bits of position for each one kept: `N K / 8` bytes, whatever the format.
+3. **Clock.** Data-centre cards meet their power limit long before their data-sheet rate (`Gpu.burst`), and
+   the longer a kernel runs the further the regulator turns them down. GeForce cards, whose tensor cores run
+   at half rate when they accumulate in FP32, hardly do.
+
+Where the constants come from is said beside each. Those called *fitted* were fitted to the published RTX 4090
+rows. No constant was fitted to the H100 rows (`prunekit.speed.accuracy` tests on them, and can fit the other
+way round), but they were looked at while the terms were chosen, and the time a server takes to start its
+smallest kernel is theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from operator import index
+
+from prunekit.errors import PrunekitError
+from prunekit.speed.devices import Gpu, find_gpu
+
+# Rows (tokens) x columns (outputs) of an output tile, and the shares that K may be split into.
+TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
+SPLITS = (1, 2, 3, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Everything in the model that is neither a shape nor a data-sheet figure."""
+
+    # Fitted: a kernel's start, its first loads and its last stores, in microseconds.
+    launch_us: float = 3.3
+    # Fitted: what a tile loses by its edges, eff ~ 1 / (1 + edge (1/rows + 1/columns)). A 2:4 kernel eats its
+    # operands twice as fast and loses far more, in proportion to how hungry the tensor cores are
+    # (`Gpu.feed_ratio`).
+    dense_edge: float = 3.0
+    sparse_edge: float = 20.0
+    # Fitted: filling and draining a 2:4 kernel's pipeline costs every tile as much as this many more columns
+    # of K.
+    sparse_fill: float = 220.0
+    # Fitted: where FP32 accumulation halves the rate (GeForce) the power limit costs a dense product a
+    # little, and a 2:4 product, which moves half the weight, nothing.
+    sparse_half_rate: float = 1.05
+    # Fitted: share of the data-sheet bandwidth that a product gets; the L2 cache is taken as 3 times as fast.
+    dram_share: float = 0.88
+    l2_speed: float = 3.0
+    # Fitted: splitting K starts a second step that adds up the parts.
+    split_us: float = 3.0
+    # Fitted: hits fade out until the buffers are this many times the cache.
+    l2_fade: float = 1.25
+    # Measured at M = N = K = 64: a small kernel waits for the host, a desktop (RTX 4090) or a server (H100).
+    desktop_issue_us: float = 9.8
+    server_issue_us: float = 4.6
+    # Full-rate tensor cores cannot be fed twice as fast: a 2:4 product gets this share of twice the dense
+    # rate. An A100 held at one clock reached 484 TFLOPS against 302 dense (github.com/NVIDIA/cutlass, issue
+    # 408).
+    sparse_full_rate: float = 0.81
+    # Under a power limit FP8 is not quite twice as fast as BF16: 1.9 times (github.com/pytorch/FBGEMM, pull
+    # 2546).
+    fp8_power: float = 0.95
+    # The regulator: beyond 150 us per kernel (25 + 50 launches: 10 ms) a power-limited card slows as t^0.06.
+    # Chosen between published curves over size (H100 SXM, A100 PCIe, B200: the sources in `devices`) and the
+    # H100 rows.
+    throttle_from_us: float = 150.0
+    throttle_power: float = 0.06
+    # On compute capability 12.x cuBLASLt (CUDA 12.9) runs dense FP8 on kernels made for 8.9
+    # (github.com/sgl-project/sglang, pull 31961). The size of the loss is inferred, not measured here: a
+    # plain roofline was reported to miss such a card's FP8 by 22 % dense but only 7 % with 2:4.
+    borrowed_fp8: float = 0.82
+
+
+CONSTANTS = Constants()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted latencies in microseconds; the 2:4 figures are None where the card has no 2:4 tensor cores.
+
+    `bound` and `sparse24_bound` say what sets the time: "launch", "memory", "cache" or "tensor cores".
+    """
+
+    dense_us: float
+    sparse24_us: float | None
+    speedup: float | None
+    bound: str
+    sparse24_bound: str | None
+
+
+def predict(
+    gpu: Gpu | str,
+    dtype: str,
+    M: int,
+    N: int,
+    K: int,
+    *,
+    cold: bool = False,
+    c: Constants = CONSTANTS,
+) -> Prediction:
+    """Latency of `[M, K] @ [N, K].T` by a tuned library, dense and with a 2:4 weight.
+
+    :param gpu: a card of `prunekit.speed.devices`, or its name.
+    :param dtype: "fp8" (E4M3, BF16 output), "bf16" or "fp16".
+    :param M: tokens; N: outputs; K: inputs. 2:4 keeps two of every four weights along K, so K must divide by
+        4.
+    :param cold: the weight comes from memory, as in a model that is larger than the cache; otherwise the same
+        product is repeated, as the published benchmarks do, and a small weight is still in the cache.
+    :raises PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
+    """
+    if isinstance(gpu, str):
+        gpu = find_gpu(gpu)
+    dtype = check_dtype(gpu, dtype)
+    check_shape(M, N, K, gpu.sparse24)
+    dense, bound = _latency(gpu, dtype, M, N, K, False, cold, c)
+    if not gpu.sparse24:
+        return Prediction(dense, None, None, bound, None)
+    # Sparse kernels take K in steps of 32 bytes; a shorter last step is padded.
+    step = 32 if dtype == "fp8" else 16
+    sparse, sparse_bound = _latency(gpu, dtype, M, N, ceil(K / step) * step, True, cold, c)
+    return Prediction(dense, sparse, dense / sparse, bound, sparse_bound)
+
+
+def check_dtype(gpu: Gpu, dtype: str) -> str:
+    """`dtype` in lower case.
+
+    :raises PrunekitError: the card's tensor cores do not multiply it; the message lists those that they do.
+    """
+    if dtype.lower() not in gpu.dtypes:
+        has = " and ".join(gpu.dtypes)
+        major, minor = gpu.capability
+        raise PrunekitError(
+            f"{gpu.name} (compute capability {major}.{minor}) has no {dtype} tensor cores; choose {has}"
+        )
+    return dtype.lower()
+
+
+def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
+    """Refuse sizes that no layer can have.
+
+    :raises PrunekitError: a size is no whole number of 1 to 2^31 - 1, or K does not divide by 4 for 2:4.
+    """
+    for name, value in (("M", M), ("N", N), ("K", K)):
+        try:
+            valid = 1 <= index(value) < 2**31
+        except TypeError:
+            valid = False
+        if not valid:
+            raise PrunekitError(
+                f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}"
+            )
+    if sparse24 and K % 4:
+        raise PrunekitError(
+            f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4"
+        )
+
+
+def _latency(
+    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
+) -> tuple[float, str]:
+    tensor = _tensor_core_us(gpu, dtype, M, N, K, sparse, c)
+    memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, cold, c)
+    core = max(tensor, memory)
+    issue = c.server_issue_us if gpu.server else c.desktop_issue_us
+    if c.launch_us + core < issue or core < c.launch_us:
+        bound = "launch"
+    elif memory >= tensor:
+        bound = "cache" if hit > 0.5 else "memory"
+    else:
+        bound = "tensor cores"
+    return max(c.launch_us + core, issue), bound
+
+
+def _memory_us(
+    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
+) -> tuple[float, float]:
+    """Microseconds to move the operands once, and the share of the weight that the L2 cache still holds."""
+    size = 1 if dtype == "fp8" else 2
+    weight = N * K * size * 0.5 + N * K / 8 if sparse else N * K * size
+    rest = M * K * size + M * N * 2
+    # Two-part caches keep shared data twice, so hits begin to fade at half the size.
+    full, gone = gpu.l2_mb * 1e6 / gpu.l2_parts, gpu.l2_mb * 1e6 * c.l2_fade
+    hit = min(1.0, max(0.0, (gone - weight - rest) / (gone - full)))
+    weight_hit = 0.0 if cold else hit
+    cached = rest * hit + weight * weight_hit
+    bandwidth = gpu.bandwidth_gbs * 1e3
+    us = (weight + rest - cached) / (bandwidth * c.dram_share) + cached / (bandwidth * c.l2_speed)
+    return us, weight_hit
+
+
+def _tensor_core_us(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants) -> float:
+    """Microseconds of the best tile and split: waves x (work of a tile / rate of a multiprocessor)."""
+    rate = _rate(gpu, dtype, sparse, c)
+    edge, fill, splits = c.dense_edge, 0.0, SPLITS
+    if sparse:
+        edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
+    best = float("inf")
+    for rows, columns in TILES:
+        rows = min(rows, 16 * ceil(M / 16))  # few tokens: libraries have thinner tiles, in steps of 16
+        # Relative to the largest tile: that one reaches the full rate.
+        efficiency = min(1.0, (1 + edge * 3 / 256) / (1 + edge * (1 / rows + 1 / columns)))
+        tile_us = 2 * rows * columns * (K + fill) / (rate * efficiency / gpu.sms)
+        tiles = ceil(M / rows) * ceil(N / columns)
+        for split in splits:
+            us = ceil(tiles * split / gpu.sms) * tile_us / split
+            if split > 1:  # FP32 partial sums, written and read again through the cache
+                us += c.split_us + 2 * split * M * N * 4 / (gpu.bandwidth_gbs * 1e3 * c.l2_speed)
+            best = min(best, us)
+    if gpu.burst < 0.9:
+        best *= max(1.0, best / c.throttle_from_us) ** c.throttle_power
+    return best
+
+
+def _rate(gpu: Gpu, dtype: str, sparse: bool, c: Constants) -> float:
+    """Floating-point operations a microsecond of the whole card on its largest tile (zeros count for 2:4)."""
+    rate = getattr(gpu, dtype) * 1e6 * gpu.burst
+    if dtype == "fp8" and gpu.burst < 0.9:
+        rate *= c.fp8_power
+    if not sparse:
+        return rate * c.borrowed_fp8 if dtype == "fp8" and gpu.capability >= (12, 0) else rate
+    return 2 * rate * (c.sparse_half_rate if gpu.feed_ratio < 1.5 else c.sparse_full_rate)

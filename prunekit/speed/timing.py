@@ -1,0 +1,151 @@
+"""Timing that can be trusted, with one interface for CPU and GPU.
+
+Warm up first; time several candidates *in turn*, so that heat and clocks hit them alike; synchronise (CUDA
+events on a GPU); repeat until a sample is long against the clock's step; give the median with its spread. And
+do not read the same buffer over and over unless the model does: `rotating` hands out copies that together
+exceed the cache.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from statistics import median, quantiles
+
+from prunekit.errors import PrunekitError
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call, one sample for each round; label it "measured" wherever it is shown."""
+
+    samples: tuple[float, ...]
+    calls_per_sample: int
+    device: str
+
+    @property
+    def median(self) -> float:
+        """The middle sample, in seconds."""
+        return median(self.samples)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """A quarter of the samples lie below the first, a quarter above the second, in seconds."""
+        if len(self.samples) == 1:
+            return self.samples[0], self.samples[0]
+        low, _, high = quantiles(self.samples, n=4, method="inclusive")
+        return low, high
+
+    def __str__(self) -> str:
+        low, high = self.quartiles
+        return f"{self.median * 1e6:.1f} us ({low * 1e6:.1f} to {high * 1e6:.1f}, {len(self.samples)} rounds)"
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]],
+    device: str = "cpu",
+    rounds: int = 15,
+    warmup: int = 3,
+    sample_s: float = 2e-3,
+) -> dict[str, Timing]:
+    """Time several calls round-robin: first a, b, c once each, then a, b, c again, `rounds` times.
+
+    :param device: "cpu", or "cuda" (with an index if wanted) for CUDA events and synchronisation.
+    :param sample_s: a sample repeats its call until it lasts about this many seconds.
+    :raises PrunekitError: nothing to time, or fewer than one round.
+    """
+    if not calls or rounds < 1:
+        raise PrunekitError("time_in_turn needs at least one call and one round")
+    clock = _cuda_seconds if str(device).startswith("cuda") else _cpu_seconds
+    repeats = {}
+    for name, call in calls.items():
+        once = min(clock(call, 1, device) for _ in range(max(warmup, 1)))
+        repeats[name] = max(1, min(10_000, round(sample_s / max(once, 1e-9))))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            samples[name].append(clock(call, repeats[name], device))
+    return {name: Timing(tuple(s), repeats[name], str(device)) for name, s in samples.items()}
+
+
+def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
+    """How many times faster `other` is, round by round: median and quartiles (needs timings taken in
+    turn)."""
+    if len(base.samples) != len(other.samples):
+        raise PrunekitError(
+            "a speed-up compares two timings of one time_in_turn call, with as many rounds each"
+        )
+    ratios = Timing(tuple(b / o for b, o in zip(base.samples, other.samples)), 1, base.device)
+    return ratios.median, *ratios.quartiles
+
+
+def rotating(make: Callable[[], object], nbytes: int, device: str = "cpu", max_bytes: int = 1 << 30):
+    """A function that hands out copies from `make` in turn, enough of them to exceed the cache twice over.
+
+    :param nbytes: bytes of one copy.
+    :param max_bytes: the copies together take no more than this (but there are at least two).
+    """
+    count = 2 * cache_bytes(device) // max(nbytes, 1) + 2
+    count = max(2, min(count, max_bytes // max(nbytes, 1), 4096))
+    buffers = cycle([make() for _ in range(count)])
+    return lambda: next(buffers)
+
+
+def cache_bytes(device: str = "cpu") -> int:
+    """Bytes of the last-level cache of a GPU or of this CPU (32 MiB where the system does not say)."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 64 << 20))
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    found = [32 << 20]
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        try:
+            text = file.read_text().strip()
+            found.append(int(text[:-1]) * units[text[-1]])
+        except (OSError, ValueError, KeyError, IndexError):
+            continue
+    return max(found)
+
+
+def clock_note(device: str = "cpu") -> str:
+    """The clock just now, to be printed beside a timing: "1980 MHz", or "clock unknown"."""
+    if str(device).startswith("cuda"):
+        command = ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader"]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.split("\n")[0]
+        except (OSError, subprocess.SubprocessError):
+            return "clock unknown"
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+        mhz = [float(line.split(":")[1]) for line in text.splitlines() if line.startswith("cpu MHz")]
+    except (OSError, ValueError):
+        mhz = []
+    return f"{median(mhz):.0f} MHz" if mhz else "clock unknown"
+
+
+def _cpu_seconds(call: Callable[[], object], repeats: int, device: str) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _cuda_seconds(call: Callable[[], object], repeats: int, device: str) -> float:
+    import torch
+
+    with torch.cuda.device(device):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repeats):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1e3 / repeats

@@ -1,0 +1,114 @@
+import argparse
+import csv
+import json
+import os
+
+import pytest
+
+from prunekit.errors import PrunekitError
+from prunekit.speed.commands import add_commands
+from prunekit.speed.latency import predict
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(words)
+    return args.run(args)
+
+
+def test_the_embedded_model_on_a_card(capsys):
+    assert run("predict", "--gpu", "rtx4090", "--dtype", "bf16", "--batch", "1,4096") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Predicted latency on RTX 4090, bf16")
+    assert out.count("q_proj") == 2 and "all layers, M = 4096" in out
+    assert "Predicted, not measured" in out and "held out" in out
+    assert "Below 64 tokens" in out
+    table = [line for line in out.splitlines() if "_proj" in line]
+    assert len({line.index("x  ") for line in table}) == 1  # aligned
+
+
+def test_totals_count_every_layer(tmp_path, capsys):
+    file = tmp_path / "out.csv"
+    run("predict", "--gpu", "H100", "--batch", "64", "--csv", str(file))
+    rows = list(csv.DictReader(file.open()))
+    assert list(rows[0]) == ["layer", "count", "M", "N", "K", "dense_us", "sparse24_us", "speedup"]
+    total = sum(int(r["count"]) * float(r["dense_us"]) for r in rows)
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("all layers"))
+    assert f"{total:.1f}" in line
+
+
+def test_the_default_format_is_the_narrowest(capsys):
+    for name, dtype in (("RTX 4090", "fp8"), ("RTX 3090", "bf16"), ("T4", "fp16")):
+        run("predict", "--gpu", name, "--batch", "64")
+        assert f"on {name}, {dtype}:" in capsys.readouterr().out
+
+
+def test_a_card_without_2_4_leaves_the_column_empty(tmp_path, capsys):
+    file = tmp_path / "out.csv"
+    run("predict", "--gpu", "T4", "--batch", "64", "--csv", str(file))
+    assert "T4 has no 2:4 tensor cores" in capsys.readouterr().out
+    assert {(r["sparse24_us"], r["speedup"]) for r in csv.DictReader(file.open())} == {("", "")}
+
+
+def test_a_shapes_file_keeps_its_columns(tmp_path, capsys):
+    shapes, out = tmp_path / "shapes.csv", tmp_path / "out.csv"
+    shapes.write_text("name,M,N,K\na,64,4096,4096\nb,2048,4096,4096\n")
+    run("predict", "--gpu", "RTX 4090", "--dtype", "fp8", "--shapes", str(shapes), "--csv", str(out))
+    rows = list(csv.DictReader(out.open()))
+    assert list(rows[0]) == ["name", "M", "N", "K", "dense_us", "sparse24_us", "speedup"]
+    for row in rows:
+        p = predict("RTX 4090", "fp8", int(row["M"]), 4096, 4096)
+        assert float(row["dense_us"]) == pytest.approx(p.dense_us, abs=1e-3)
+        assert float(row["sparse24_us"]) == pytest.approx(p.sparse24_us, abs=1e-3)
+        assert float(row["speedup"]) == pytest.approx(p.speedup, abs=1e-4)
+    # Once more with its own output: the three columns are replaced, not doubled.
+    run("predict", "--gpu", "RTX 4090", "--dtype", "bf16", "--shapes", str(out), "--csv", str(out))
+    again = list(csv.DictReader(out.open()))
+    assert list(again[0]) == list(rows[0]) and again[1]["dense_us"] != rows[1]["dense_us"]
+    assert sorted(os.listdir(tmp_path)) == ["out.csv", "shapes.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--gpu", "RTX 4091"], "RTX 4090"),
+        (["--gpu", "A100", "--dtype", "fp8"], "bf16 and fp16"),
+        (["--gpu", "4090", "--batch", "1,x"], "'x'"),
+        (["--gpu", "4090", "--batch", "0"], "'0'"),
+        (["--gpu", "4090", "--batch", ""], "default"),
+        (["--gpu", "4090", "--shapes", "missing.csv"], "missing.csv"),
+        (["--gpu", "4090", "--shapes", "missing.csv", "--batch", "1"], "--batch"),
+        (["--gpu", "4090", "--csv", "no/such/folder/out.csv"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(words, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if says == "default":  # an empty list means the default, as leaving it out does
+        assert run("predict", *words) == 0
+        return
+    with pytest.raises(PrunekitError, match=says) as error:
+        run("predict", *words)
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_doctor_tells_the_truth(capsys):
+    torch = pytest.importorskip("torch")
+    assert run("doctor", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["gpu"] is not None) == torch.cuda.is_available()
+    assert report["cpu"]["bandwidth_gbs"] > 0.1
+    assert report["cpu"]["threads"] >= 1 and report["cpu"]["vectors"]
+    assert report["cpu"]["bf16"]["works"] is True
+    assert report["cpu"]["sparse24"]["works"] is False
+    if report["gpu"] is None:
+        assert "No usable GPU" in report["summary"] and "published" in report["summary"]
+
+
+def test_doctor_prints_one_line_a_finding(capsys):
+    pytest.importorskip("torch")
+    run("doctor")
+    out = capsys.readouterr().out
+    for word in ("torch", "CPU", "memory bandwidth", "bf16", "2:4", "FP8", "published"):
+        assert word in out
