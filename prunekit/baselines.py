@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import PrunekitError
-from .patterns import check_sparsity, check_width, exact_mask, nm_mask, parse_pattern
+from .patterns import check_target, exact_mask, nm_mask
 from .scores import contribution
 
 
@@ -27,9 +27,10 @@ def magnitude_mask(W: Tensor, sparsity: float | None = None, pattern: str | None
     Raises:
         PrunekitError: bad sparsity or pattern.
     """
-    if pattern is not None:
-        return nm_mask(W.abs(), *parse_pattern(pattern))
-    return exact_mask(W.abs().reshape(1, -1), check_sparsity(sparsity)).reshape(W.shape)
+    n, m = check_target(sparsity, pattern, W.shape[1])
+    if m:
+        return nm_mask(W.abs(), n, m)
+    return exact_mask(W.abs().reshape(1, -1), sparsity).reshape(W.shape)
 
 
 def wanda_mask(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str | None = None) -> Tensor:
@@ -50,7 +51,8 @@ def wanda_mask(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str
         PrunekitError: bad sparsity or pattern.
     """
     L = contribution(W, E)
-    return nm_mask(L, *parse_pattern(pattern)) if pattern is not None else exact_mask(L, sparsity)
+    n, m = check_target(sparsity, pattern, W.shape[1])
+    return nm_mask(L, n, m) if m else exact_mask(L, sparsity)
 
 
 def sparsegpt(
@@ -81,13 +83,10 @@ def sparsegpt(
     Raises:
         PrunekitError: bad sparsity or pattern; `H` not positive definite even after damping.
     """
-    rows, columns = W.shape
-    n, m = parse_pattern(pattern) if pattern is not None else (0, 0)
+    columns = W.shape[1]
+    n, m = check_target(sparsity, pattern, columns)
     if m:
-        check_width(columns, m)
         block = max(m, block // m * m)
-    else:
-        sparsity = check_sparsity(sparsity)
 
     new, H = W.float().clone(), H.float().clone()
     dead = H.diagonal() == 0  # inputs that are always zero: their weights do nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -39,12 +39,21 @@ class Calibration:
 
 
 @contextmanager
-def _inputs(layers: dict[str, nn.Module], take) -> Iterator[None]:
-    """Call ``take(name, x)`` with the input ``[tokens, in]`` of each layer during forward passes."""
-    hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: take(name, args[0].flatten(0, -2)))
-        for name, module in layers.items()
-    ]
+def observing(
+    layers: dict[str, nn.Module], observe: Callable[[Tensor], Tensor], take: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Call ``take(name, statistic)`` with ``observe(x)`` of each layer's input ``[tokens, in]``.
+
+    Layers that are given the very same tensor (queries, keys and values) share one statistic.
+    """
+    last: list[Tensor] = []  # the input seen last and its statistic
+
+    def look(name: str, x: Tensor) -> None:
+        if not (last and last[0] is x):
+            last[:] = [x, observe(x.flatten(0, -2))]
+        take(name, last[1])
+
+    hooks = [m.register_forward_pre_hook(lambda _, args, name=name: look(name, args[0])) for name, m in layers.items()]
     try:
         yield
     finally:
@@ -100,11 +109,8 @@ def calibrate(
     device = next(model.parameters()).device
     body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
 
-    def take(name: str, x: Tensor) -> None:
-        averages[name].update_(torch.linalg.vector_norm(x, dim=0, dtype=torch.float32) ** 2 / x.shape[0])
-
     tokens, changes, before = 0, [], None
-    with _inputs(layers, take):
+    with observing(layers, mean_square, lambda name, E: averages[name].update_(E)):
         for window in progress(ids.split(batch), "calibrate"):
             body(window.to(device), use_cache=False)
             tokens += window.numel()
@@ -121,6 +127,11 @@ def calibrate(
         if not torch.isfinite(E).all():
             raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
     return Calibration(energy, tokens, perf_counter() - begin, changes)
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Mean of the squares of each column of ``[tokens, in]``: float32 ``[in]``."""
+    return x.float().square().mean(0)
 
 
 def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:

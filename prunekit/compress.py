@@ -128,7 +128,8 @@ def compress(
         granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
         calibration: what `calibrate` found earlier, instead of `ids`.
         stop: whether calibration may stop before it has used all of `ids`.
-        include, exclude: patterns of layer names, see `linear.linear_layers`.
+        include: patterns, one of which must occur in a layer's name, see `linear.linear_layers`.
+        exclude: patterns that must not.
 
     Returns:
         `Compressed`.
@@ -234,7 +235,6 @@ def plain_mask(W: Tensor, f: Tensor, recipe: Recipe) -> Tensor:
     else:
         scale = fp8.scales(W, fmt, recipe.granularity)
         L = keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
-    L = L.clamp(ewma.LOW, ewma.HIGH)
     if recipe.pattern is not None:
         return nm_mask(L, *parse_pattern(recipe.pattern))
     choose = {"ewma": ewma.quantile_mask, "ewma-mean": ewma.mean_mask, "exact": exact_mask}

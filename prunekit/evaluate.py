@@ -98,6 +98,9 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     out = model.generate(
-        **inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id
+        **inputs,
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
     )
     return tokenizer.decode(out[0], skip_special_tokens=True)

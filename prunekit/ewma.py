@@ -12,6 +12,7 @@ from math import ceil, exp
 import torch
 from torch import Tensor
 
+from .errors import PrunekitError
 from .patterns import check_sparsity
 
 LOW, HIGH = 1e-30, 1e30
@@ -175,9 +176,14 @@ class BatchEWMA:
 
     Args:
         decay: weight of the past, in ``[0, 1)``.
+
+    Raises:
+        PrunekitError: decay out of range.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
+        if not 0 <= decay < 1:
+            raise PrunekitError(f"decay is {decay}: expected a number from 0 up to but not including 1.")
         self.decay = decay
         self.batches = 0
         self._raw: Tensor | None = None

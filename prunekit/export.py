@@ -166,7 +166,13 @@ def _holds(module: Fp8Linear) -> bool:
 
 
 def _quantization_config(model: nn.Module, layers: dict[str, nn.Module], granularity: str, activations: str) -> dict:
-    weights = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False, "strategy": _STRATEGY[granularity]}
+    weights = {
+        "num_bits": 8,
+        "type": "float",
+        "symmetric": True,
+        "dynamic": False,
+        "strategy": _STRATEGY[granularity],
+    }
     if granularity == "block":
         weights["block_structure"] = [fp8.BLOCK, fp8.BLOCK]
     inputs = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": True, "strategy": "token"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor, nn
 
 from .errors import PrunekitError
@@ -71,9 +70,7 @@ def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     return copy
 
 
-def linear_layers(
-    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> dict[str, nn.Module]:
+def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The layers to compress, by name: every linear layer except the output embedding (`lm_head`).
 
     Args:

@@ -52,6 +52,23 @@ def check_width(columns: int, m: int, name: str = "the weight") -> None:
         )
 
 
+def check_target(sparsity: float | None, pattern: str | None, columns: int) -> tuple[int, int]:
+    """What to prune in rows of `columns` weights: ``(n, m)`` of a pattern, ``(0, 0)`` for a share.
+
+    A share of 0 is the pattern 1:1, which keeps everything.
+
+    Raises:
+        PrunekitError: both or neither are given, one is bad, or the pattern does not divide the width.
+    """
+    if (sparsity is None) == (pattern is None):
+        raise PrunekitError("give either a sparsity or a pattern, not both and not neither: sparsity 0.5, or 2:4.")
+    if pattern is None:
+        return (0, 0) if check_sparsity(sparsity) > 0 else (1, 1)
+    n, m = parse_pattern(pattern)
+    check_width(columns, m)
+    return n, m
+
+
 def exact_mask(L: Tensor, sparsity: float) -> Tensor:
     """Per row, prune exactly ``floor(sparsity * in)`` weights of the lowest score, by sorting.
 
@@ -65,7 +82,7 @@ def exact_mask(L: Tensor, sparsity: float) -> Tensor:
     Raises:
         PrunekitError: sparsity out of range.
     """
-    prune = int(check_sparsity(sparsity) * L.shape[1] + 1e-9)
+    prune = int(check_sparsity(sparsity) * L.shape[1] * (1 + 1e-12))
     # Stable and descending: among equal scores the one further left ranks higher.
     order = torch.sort(L, dim=1, descending=True, stable=True).indices
     keep = torch.ones(L.shape, dtype=torch.bool, device=L.device)

@@ -7,12 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .calibrate import _inputs
+from .calibrate import observing
 from .errors import PrunekitError
 from .linear import replace_layers
 from .progress import progress
-
-Statistic = dict[str, Tensor]
 
 
 class _Stop(Exception):
@@ -62,14 +60,13 @@ def prune_blocks(
     for index, block in enumerate(progress(blocks, "blocks")):
         inside = f"{prefix}.{index}."
         mine = {name: module for name, module in layers.items() if name.startswith(inside)}
-        sums: Statistic = {}
+        sums: dict[str, Tensor] = {}
         tokens = 0
 
-        def take(name: str, x: Tensor, sums: Statistic = sums) -> None:
-            value = observe(x)
+        def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:
             sums[name] = sums[name] + value if name in sums else value
 
-        with _inputs(mine, take):
+        with observing(mine, observe, take):
             for x, kwargs in zip(hidden, options):
                 block(x, **kwargs)
                 tokens += x.shape[0] * x.shape[1]

@@ -13,10 +13,11 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from ..errors import PrunekitError
 from ..ewma import BLOCK, HIGH, LOW, RATE, gaussian_share, step_tables
 from ..fp8 import BLOCK as FP8_BLOCK
 from ..fp8 import E4M3, E5M2, Format
-from ..patterns import check_sparsity, check_width, parse_pattern
+from ..patterns import check_target
 
 _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
@@ -28,7 +29,7 @@ _parallel = njit(parallel=True, error_model="numpy", cache=True)
 @_jit
 def _scores(w, f, L):
     for j in range(w.size):
-        L[j] = min(max(w[j] * w[j] * f[j], _LOW), _HIGH)
+        L[j] = w[j] * w[j] * f[j]
 
 
 @_jit
@@ -69,12 +70,16 @@ def _scale(top, fmt_max):
 def _keep_scores(w, f, L, scale, width, fmt_max, mantissa_bits, min_exponent):
     for b in range(scale.size):
         s = scale[b]
-        wb, fb, Lb = w[b * width : (b + 1) * width], f[b * width : (b + 1) * width], L[b * width : (b + 1) * width]
+        wb, fb, Lb = (
+            w[b * width : (b + 1) * width],
+            f[b * width : (b + 1) * width],
+            L[b * width : (b + 1) * width],
+        )
         for j in range(wb.size):
             y = min(abs(wb[j]) / s, fmt_max)
             value, _ = _round_to_fp8(y, mantissa_bits, min_exponent)
             error = abs(wb[j]) - value * s
-            Lb[j] = min(max((wb[j] * wb[j] - error * error) * fb[j], _LOW), _HIGH)
+            Lb[j] = (wb[j] * wb[j] - error * error) * fb[j]
 
 
 @_jit
@@ -87,6 +92,8 @@ def _below(x, q):
 
 @_jit
 def _select_quantile(L, share, warmup, decision, keep):
+    for j in range(L.size):
+        L[j] = min(max(L[j], _LOW), _HIGH)
     block = decision.shape[1] - 1
     first = L[:block]
     q = np.float32(0)
@@ -121,7 +128,11 @@ def _select_nm(L, n, m, keep):
 def _cast(w, keep, scale, width, fmt_max, mantissa_bits, min_exponent, codes):
     for b in range(scale.size):
         s = scale[b]
-        wb, kb, cb = w[b * width : (b + 1) * width], keep[b * width : (b + 1) * width], codes[b * width : (b + 1) * width]
+        wb, kb, cb = (
+            w[b * width : (b + 1) * width],
+            keep[b * width : (b + 1) * width],
+            codes[b * width : (b + 1) * width],
+        )
         for j in range(wb.size):
             _, code = _round_to_fp8(min(abs(wb[j]) / s, fmt_max), mantissa_bits, min_exponent)
             sign = (_bits(wb[j]) >> 24) & 0x80
@@ -185,18 +196,23 @@ def _use_threads() -> None:
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None, rate: float, block: int):
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
     _use_threads()
+    _check(f, "f", (W.shape[1],))
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
-    if pattern is not None:
-        n, m = parse_pattern(pattern)
-        check_width(W.shape[1], m)
-        empty = np.empty((0, block + 1), np.float32)
-        return *arrays, n, m, np.float32(0), empty, empty
-    sparsity = check_sparsity(sparsity)
-    if sparsity == 0:  # every weight of a group of one stays
-        return *arrays, 1, 1, np.float32(0), np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-    warmup, decision = step_tables(W.shape[1], sparsity, rate, block)
-    share = np.float32(gaussian_share(sparsity) / min(block, W.shape[1]))
+    none = np.empty((0, block + 1), np.float32)
+    n, m = check_target(sparsity, pattern, W.shape[1])
+    if m:
+        return *arrays, n, m, np.float32(0), none, none
+    warmup, decision = step_tables(W.shape[1], float(sparsity), rate, block)
+    share = np.float32(gaussian_share(float(sparsity)) / min(block, W.shape[1]))
     return *arrays, 0, 0, share, warmup.numpy(), decision.numpy()
+
+
+def _check(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
+    """The kernels trust sizes: refuse what would make them read or write beyond an array."""
+    if tuple(tensor.shape) != tuple(shape) or (dtype is not None and tensor.dtype != dtype):
+        raise PrunekitError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)}: expected {dtype or 'float'} {list(shape)}."
+        )
 
 
 def _constants(fmt: Format):
@@ -206,6 +222,8 @@ def _constants(fmt: Format):
 def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
     """Height and width of the weights that share one scale."""
     rows, columns = shape
+    if scale.shape not in ((1, 1), (rows, 1)):
+        _check(scale, "scale", (-(-rows // FP8_BLOCK), -(-columns // FP8_BLOCK)))
     if scale.shape == (1, 1):
         return rows, columns
     return (1, columns) if scale.shape == (rows, 1) else (FP8_BLOCK, FP8_BLOCK)
@@ -239,11 +257,12 @@ def select(
         bool ``[out, in]``, True where a weight is kept.
 
     Raises:
-        PrunekitError: bad sparsity or pattern, or a width that the pattern does not divide.
+        PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
     """
     fmt, scale = joint or (E4M3, torch.empty(0, 0))
     height, width = _blocks(scale, W.shape) if joint else (1, W.shape[1])
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
+    _check(keep, "out", W.shape, torch.bool)
     arguments = _arguments(W, f, sparsity, pattern, rate, block)
     _select_pass(*arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
     return keep
@@ -252,6 +271,7 @@ def select(
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
     _use_threads()
+    _check(keep, "keep", W.shape, torch.bool)
     codes = torch.empty(W.shape, dtype=torch.uint8)
     height, width = _blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
@@ -287,7 +307,12 @@ def select_cast(
     row; the final scale comes from the survivors.
 
     Args:
-        W, f, sparsity, pattern, rate, block: as in `select`.
+        W: weight ``[out, in]``; this and the next five as in `select`.
+        f: column factors ``[in]``.
+        sparsity: share to prune per row; or else
+        pattern: ``"N:M"``.
+        rate: step of the threshold.
+        block: weights compared with one threshold.
         fmt: `fp8.E4M3` or `fp8.E5M2`.
         out: the three tensors of the result, to write into.
 
@@ -299,8 +324,15 @@ def select_cast(
     """
     if out is None:
         rows = W.shape[0]
-        out = torch.empty(W.shape, dtype=torch.bool), torch.empty(W.shape, dtype=fmt.dtype), torch.empty(rows, 1)
+        out = (
+            torch.empty(W.shape, dtype=torch.bool),
+            torch.empty(W.shape, dtype=fmt.dtype),
+            torch.empty(rows, 1),
+        )
     keep, codes, scale = out
+    _check(keep, "out[0]", W.shape, torch.bool)
+    _check(codes, "out[1]", W.shape, fmt.dtype)
+    _check(scale, "out[2]", (W.shape[0], 1), torch.float32)
     arguments = _arguments(W, f, sparsity, pattern, rate, block)
     _joint_pass(*arguments, _constants(fmt), keep.numpy(), codes.view(torch.uint8).numpy(), scale.numpy())
     return out

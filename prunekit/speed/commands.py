@@ -23,21 +23,13 @@ DEFAULT_BATCH = "1,16,256,4096"
 
 def add_commands(subparsers) -> None:
     """Add `predict` and `doctor` to what `ArgumentParser.add_subparsers` returned; each sets `run`."""
-    parser = subparsers.add_parser(
-        "predict", help="predicted latency of a model's layers on a GPU, dense and 2:4"
-    )
-    parser.add_argument(
-        "--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100"
-    )
-    parser.add_argument(
-        "--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has"
-    )
+    parser = subparsers.add_parser("predict", help="predicted latency of a model's layers on a GPU, dense and 2:4")
+    parser.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
+    parser.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="embedded (default), a local folder, or a Hugging Face name")
     what.add_argument("--shapes", metavar="FILE.csv", help="a file with columns M,N,K instead of a model")
-    parser.add_argument(
-        "--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {DEFAULT_BATCH}"
-    )
+    parser.add_argument("--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {DEFAULT_BATCH}")
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
     parser.set_defaults(run=run_predict)
 
@@ -106,15 +98,11 @@ def _parse_batch(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     bad = [part for part in parts if not re.fullmatch(r"0*[1-9][0-9]{0,8}", part)]
     if bad:
-        raise PrunekitError(
-            f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}"
-        )
+        raise PrunekitError(f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}")
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _report(
-    gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list[_Line]]]
-) -> list[str]:
+def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list[_Line]]]) -> list[str]:
     """The table and the notes under it, as lines of text."""
     table = [("", "count", "M", "N", "K", "dense us", "2:4 us", "speed-up", "bound by")]
     for title, lines in groups:
@@ -140,9 +128,7 @@ def _report(
         cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 8)), row[8]]
         text.append("  ".join(cells).rstrip())
     if not gpu.sparse24:
-        text.append(
-            f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty."
-        )
+        text.append(f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty.")
     text.append(_error_note(dtype))
     if any(line.M < 64 for _, lines in groups for line in lines):
         text.append("Below 64 tokens nothing was published to check the model against.")

@@ -64,21 +64,9 @@ def summarise(report: dict) -> str:
             "run live on this CPU; GPU speed is shown from published RTX 4090 and H100 figures and from "
             "predictions."
         )
-    works = [
-        label
-        for label, key in (("bf16", "bf16"), ("2:4", "sparse24"), ("FP8", "fp8"))
-        if gpu[key]["works"]
-    ]
-    fails = [
-        label
-        for label, key in (("bf16", "bf16"), ("2:4", "sparse24"), ("FP8", "fp8"))
-        if not gpu[key]["works"]
-    ]
-    shown = (
-        f"; what needs {' or '.join(fails)} is shown from published figures and predictions"
-        if fails
-        else ""
-    )
+    works = [label for label, key in (("bf16", "bf16"), ("2:4", "sparse24"), ("FP8", "fp8")) if gpu[key]["works"]]
+    fails = [label for label, key in (("bf16", "bf16"), ("2:4", "sparse24"), ("FP8", "fp8")) if not gpu[key]["works"]]
+    shown = f"; what needs {' or '.join(fails)} is shown from published figures and predictions" if fails else ""
     live = f", with {', '.join(works)} measured live on the {gpu['name']}" if works else ""
     return f"Everything runs live here{live}{shown}."
 
@@ -110,9 +98,7 @@ def _attempt(product) -> dict:
     """Run a tiny product: whether it works, and if not, why not in one line."""
     try:
         error = float(product())
-    except (
-        Exception
-    ) as problem:  # any failure of a driver, a library or a kernel is the answer looked for
+    except Exception as problem:  # any failure of a driver, a library or a kernel is the answer looked for
         lines = str(problem).strip().splitlines()
         return {"works": False, "detail": lines[0][:160] if lines else type(problem).__name__}
     if not error < 0.1:
@@ -133,9 +119,7 @@ def _bf16_product(torch, device):
 def _sparse_product(torch, device):
     from torch.sparse import to_sparse_semi_structured
 
-    weight = torch.randn(128, 128, device=device).half() * torch.tensor(
-        [1, 0, 1, 0], device=device
-    ).repeat(32)
+    weight = torch.randn(128, 128, device=device).half() * torch.tensor([1, 0, 1, 0], device=device).repeat(32)
     x = torch.randn(128, 128, device=device).half()
     result = torch.nn.functional.linear(x, to_sparse_semi_structured(weight))
     return _relative_error(torch, result, x.float() @ weight.float().T)
@@ -210,10 +194,7 @@ def _nvidia_smi(field: str) -> list[str]:
 def describe(report: dict) -> list[str]:
     """The report as lines of text."""
     gpu, cpu = report["gpu"], report["cpu"]
-    lines = [
-        f"torch {report['torch']}, built for "
-        + (f"CUDA {report['cuda']}" if report["cuda"] else "the CPU only")
-    ]
+    lines = [f"torch {report['torch']}, built for " + (f"CUDA {report['cuda']}" if report["cuda"] else "the CPU only")]
     if gpu:
         lines.append(
             f"GPU   {gpu['name']}, compute capability {gpu['capability']}, {gpu['memory_gb']} GB, "
@@ -221,9 +202,7 @@ def describe(report: dict) -> list[str]:
         )
         lines += _checks(gpu)
     elif report["unusable_gpu"]:
-        lines.append(
-            f"GPU   {', '.join(report['unusable_gpu'])}: the driver sees it, this torch cannot use it"
-        )
+        lines.append(f"GPU   {', '.join(report['unusable_gpu'])}: the driver sees it, this torch cannot use it")
     else:
         lines.append("GPU   none")
     lines.append(
@@ -237,6 +216,5 @@ def describe(report: dict) -> list[str]:
 def _checks(part: dict) -> list[str]:
     labels = (("bf16", "bf16"), ("2:4", "sparse24"), ("FP8", "fp8"))
     return [
-        f"      {label:4}  {'yes' if part[key]['works'] else 'no '}  {part[key]['detail']}"
-        for label, key in labels
+        f"      {label:4}  {'yes' if part[key]['works'] else 'no '}  {part[key]['detail']}" for label, key in labels
     ]

@@ -153,18 +153,12 @@ def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
         except TypeError:
             valid = False
         if not valid:
-            raise PrunekitError(
-                f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}"
-            )
+            raise PrunekitError(f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}")
     if sparse24 and K % 4:
-        raise PrunekitError(
-            f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4"
-        )
+        raise PrunekitError(f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4")
 
 
-def _latency(
-    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
-) -> tuple[float, str]:
+def _latency(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants) -> tuple[float, str]:
     tensor = _tensor_core_us(gpu, dtype, M, N, K, sparse, c)
     memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, cold, c)
     core = max(tensor, memory)

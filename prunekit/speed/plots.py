@@ -24,9 +24,7 @@ SHORT_CITATION = "published: SlideSparse authors, arXiv 2603.05232"
 BATCH_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"))
 
 
-def roofline(
-    gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Sequence[int] = (1, 64, 4096)
-) -> Figure:
+def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Sequence[int] = (1, 64, 4096)) -> Figure:
     """Roofline of a card with every layer of a model on it, dense, at up to five batch sizes.
 
     The roof is the data sheet's; each point is a layer's predicted rate. Weights come from memory
@@ -48,8 +46,15 @@ def roofline(
             moved = size * layer.K * (layer.N + batch) + 2 * batch * layer.N
             rate = flops / predict(gpu, dtype, batch, layer.N, layer.K, cold=cold).dense_us / 1e6
             points[layer.N, layer.K] = (flops / moved, rate)
-        axes.plot(*zip(*points.values()), marker, color=color, mfc="none", mew=1.5, ls="",
-                  label=f"M = {batch}, {len(points)} shapes")
+        axes.plot(
+            *zip(*points.values()),
+            marker,
+            color=color,
+            mfc="none",
+            mew=1.5,
+            ls="",
+            label=f"M = {batch}, {len(points)} shapes",
+        )
     axes.set(
         xscale="log",
         yscale="log",
@@ -71,7 +76,8 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)
     rows = [
-        row for row in published_rows(gpu.name, dtype)
+        row
+        for row in published_rows(gpu.name, dtype)
         if (row.model != "SQUARE" if model is None else row.model == model)
     ]
     if not rows:
@@ -81,8 +87,16 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
     figure, axes = _axes()
     axes.axhline(1, color=GREY, lw=1)
     _note(axes, "no gain", (sizes[-1], 1), (0, -12), "right")
-    axes.plot([r.M for r in rows], [r.speedup for r in rows], "o", color=BLUE, alpha=0.35, ms=4, mew=0,
-              label="published, one shape each")
+    axes.plot(
+        [r.M for r in rows],
+        [r.speedup for r in rows],
+        "o",
+        color=BLUE,
+        alpha=0.35,
+        ms=4,
+        mew=0,
+        label="published, one shape each",
+    )
     for values, style, color, label in (
         ({r: r.speedup for r in rows}, "o-", BLUE, "published, median"),
         (predicted, "s--", ORANGE, "predicted, median"),
@@ -114,8 +128,9 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     predictions = [predict(gpu, dtype, batch, layer.N, layer.K, cold=cold) for layer in layers]
     bars = [("dense", BLUE, "", [p.dense_us for p in predictions], [p.bound for p in predictions])]
     if gpu.sparse24:
-        bars.append(("2:4", ORANGE, "///", [p.sparse24_us for p in predictions],
-                     [p.sparse24_bound for p in predictions]))
+        bars.append(
+            ("2:4", ORANGE, "///", [p.sparse24_us for p in predictions], [p.sparse24_bound for p in predictions])
+        )
     figure, axes = _axes(height=1.4 + 0.55 * len(layers))
     thickness = 0.8 / len(bars)
     longest = 0.0
@@ -123,15 +138,26 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
         totals = [us * layer.count / 1e3 for us, layer in zip(times, layers)]
         longest = max(longest, *totals)
         places = [n + (i - (len(bars) - 1) / 2) * thickness for n in range(len(layers))]
-        axes.barh(places, totals, thickness * 0.92, color=color, hatch=hatch, edgecolor="white", lw=0,
-                  label=f"{label}, {sum(totals):.2f} ms in all")
+        axes.barh(
+            places,
+            totals,
+            thickness * 0.92,
+            color=color,
+            hatch=hatch,
+            edgecolor="white",
+            lw=0,
+            label=f"{label}, {sum(totals):.2f} ms in all",
+        )
         for place, total, bound in zip(places, totals, bounds):
             axes.annotate(f" {total:.2f} ms, {bound}", (total, place), va="center", fontsize=8)
     axes.set_yticks(range(len(layers)), [f"{layer.name} x{layer.count}" for layer in layers])
     axes.invert_yaxis()
     tokens = "one token" if batch == 1 else f"{batch} tokens"
-    axes.set(xlabel="ms for all blocks (predicted)", xlim=(0, longest * 1.3),
-             title=f"{gpu.name}, {dtype}: where the time of {tokens} goes, predicted")
+    axes.set(
+        xlabel="ms for all blocks (predicted)",
+        xlim=(0, longest * 1.3),
+        title=f"{gpu.name}, {dtype}: where the time of {tokens} goes, predicted",
+    )
     below = (0.5, -0.6 / figure.get_figheight())
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=below, ncols=2)
     return figure

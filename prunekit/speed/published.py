@@ -41,8 +41,16 @@ class Row:
 def _all_rows() -> tuple[Row, ...]:
     text = resources.files(__package__).joinpath("gemm_latency.csv").read_text(encoding="utf-8")
     return tuple(
-        Row(r["gpu"], r["dtype"].lower(), r["model"], int(r["M"]), int(r["N"]), int(r["K"]),
-            float(r["dense_us"]), float(r["sparse24_us"]))
+        Row(
+            r["gpu"],
+            r["dtype"].lower(),
+            r["model"],
+            int(r["M"]),
+            int(r["N"]),
+            int(r["K"]),
+            float(r["dense_us"]),
+            float(r["sparse24_us"]),
+        )
         for r in csv.DictReader(text.splitlines())
     )
 
@@ -60,7 +68,8 @@ def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row
 
     wanted = find_gpu(gpu).name if gpu else None
     return [
-        row for row in _all_rows()
+        row
+        for row in _all_rows()
         if min(row.dense_us, row.sparse24_us) > 0
         and (wanted is None or find_gpu(row.gpu).name == wanted)
         and (dtype is None or row.dtype == dtype.lower())

@@ -122,9 +122,7 @@ def _read_config(folder: Path) -> dict:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PrunekitError(
-            f"cannot read the model's configuration {str(file)!r}: {_reason(error)}"
-        ) from error
+        raise PrunekitError(f"cannot read the model's configuration {str(file)!r}: {_reason(error)}") from error
     if not isinstance(config, dict):
         raise PrunekitError(f"{str(file)!r} is no model configuration: it holds no JSON object")
     return config
@@ -142,15 +140,11 @@ def read_shapes(path: str | Path, sparse24: bool = True) -> tuple[list[str], lis
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            table = [
-                (reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)
-            ]
+            table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PrunekitError(f"cannot read the shapes file {name!r}: {_reason(error)}") from error
     if not table:
-        raise PrunekitError(
-            f"the shapes file {name!r} is empty: it needs a header with M,N,K and a row for each shape"
-        )
+        raise PrunekitError(f"the shapes file {name!r} is empty: it needs a header with M,N,K and a row for each shape")
     header = table[0][1]
     missing = [column for column in "MNK" if header.count(column) != 1]
     if missing:
@@ -170,9 +164,7 @@ def _shape_row(name: str, line: int, header: list[str], cells: list[str], sparse
     columns = dict(zip(header, cells))
     for column in "MNK":
         if not re.fullmatch(r"[+-]?[0-9]+", columns[column]):
-            raise PrunekitError(
-                f"{where}: {column} is {columns[column]!r}, but it must be a whole number"
-            )
+            raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number")
     M, N, K = (int(columns[column]) for column in "MNK")
     try:
         check_shape(M, N, K, sparse24)

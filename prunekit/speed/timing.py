@@ -76,9 +76,7 @@ def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
     """How many times faster `other` is, round by round: median and quartiles (needs timings taken in
     turn)."""
     if len(base.samples) != len(other.samples):
-        raise PrunekitError(
-            "a speed-up compares two timings of one time_in_turn call, with as many rounds each"
-        )
+        raise PrunekitError("a speed-up compares two timings of one time_in_turn call, with as many rounds each")
     ratios = Timing(tuple(b / o for b, o in zip(base.samples, other.samples)), 1, base.device)
     return ratios.median, *ratios.quartiles
 
@@ -117,9 +115,7 @@ def clock_note(device: str = "cpu") -> str:
     if str(device).startswith("cuda"):
         command = ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader"]
         try:
-            return subprocess.run(
-                command, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.split("\n")[0]
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split("\n")[0]
         except (OSError, subprocess.SubprocessError):
             return "clock unknown"
     try:

@@ -111,9 +111,7 @@ def test_a_card_without_sparse_tensor_cores():
     assert p.sparse24_us is None and p.speedup is None and p.sparse24_bound is None
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "has"), [("A100", "fp8", "bf16 and fp16"), ("T4", "bf16", "choose fp16")]
-)
+@pytest.mark.parametrize(("name", "dtype", "has"), [("A100", "fp8", "bf16 and fp16"), ("T4", "bf16", "choose fp16")])
 def test_a_format_that_the_card_lacks(name, dtype, has):
     with pytest.raises(PrunekitError, match=has):
         predict(name, dtype, 64, 1024, 1024)

@@ -70,7 +70,7 @@ def test_a_model_that_fits_the_cache():
 
 def test_a_shapes_file(tmp_path):
     file = tmp_path / "shapes.csv"
-    file.write_bytes("\ufeffname,M, N ,K\r\nfirst, 64,128,256\r\n\r\n\"se,cond\",1,2,4\r\n".encode())
+    file.write_bytes('\ufeffname,M, N ,K\r\nfirst, 64,128,256\r\n\r\n"se,cond",1,2,4\r\n'.encode())
     header, rows = read_shapes(file)
     assert header == ["name", "M", "N", "K"]
     assert [(r.line, r.M, r.N, r.K) for r in rows] == [(2, 64, 128, 256), (4, 1, 2, 4)]

