@@ -127,7 +127,8 @@ def select(model_name: str = "embedded") -> dict:
         print(f"  {label:<28} {median[name]:9.4f} s  [{low:.4f}, {high:.4f}]  {times:8.1f} copies")
     print(
         f"EWMA selection is {over_sort:.1f}x faster than sorting [{_range(seconds, 'sort_s')}], "
-        f"{over_sparsegpt:.1f}x faster than SparseGPT's solve [{_range(seconds, 'sparsegpt_s')}]; mean {(over_sort + over_sparsegpt) / 2:.1f}x"
+        f"{over_sparsegpt:.1f}x faster than SparseGPT's solve [{_range(seconds, 'sparsegpt_s')}]; "
+        f"mean {(over_sort + over_sparsegpt) / 2:.1f}x"
     )
     return {
         **median,
@@ -184,7 +185,7 @@ def pipeline(model_name: str = "embedded") -> dict:
     auto = calibration_text(tokenizer, "ewma", None)
     full = calibration_text(tokenizer, "wanda", None)
     warm_up(Recipe(sparsity=SPARSITY, fp8="e4m3"))
-    calibrate(model, auto[:2])
+    calibrate(model, auto[:16])
     dense = evaluate(model, test)["perplexity"]
     print_protocol(model_name, f"sparsity {SPARSITY}; perplexity on {test.numel()} tokens of wikipedia (test articles)")
     print(f"  {'':<12} {'method':<24} {'tokens':>6} {'seconds':>8} {'sparsity':>8} {'perplexity':>10}")

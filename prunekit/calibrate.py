@@ -17,7 +17,8 @@ from .progress import progress
 from .scores import contribution
 
 TOLERANCE = 0.04  # calibration stops when fewer of the sampled decisions than that change
-PRIOR_TOKENS = 128.0
+PRIOR_TOKENS = 64.0
+BATCH_TOKENS = 256
 _SAMPLED_ROWS = 8
 
 
@@ -71,8 +72,9 @@ def calibrate(
     sparsity: float = 0.5,
     tolerance: float = TOLERANCE,
     decay: float = 0.99,
-    batch: int = 2,
+    batch_tokens: int = BATCH_TOKENS,
     prior: float = PRIOR_TOKENS,
+    bfloat16: bool | None = None,
 ) -> Calibration:
     """Average the squared inputs of every layer over batches, until the masks that they imply hold still.
 
@@ -93,8 +95,9 @@ def calibrate(
         sparsity: share for the sampled decisions, in ``(0, 1)``.
         tolerance: see above.
         decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
-        batch: windows at once.
+        batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
         prior: imagined tokens.
+        bfloat16: run the model's products in bfloat16; default: on a CPU that has instructions for them.
 
     Returns:
         `Calibration`.
@@ -106,13 +109,16 @@ def calibrate(
     layers = linear_layers(model) if layers is None else layers
     averages = {name: BatchEWMA(decay) for name in layers}
     sample = {n: weight_of(m)[:: max(1, m.weight.shape[0] // _SAMPLED_ROWS)][:_SAMPLED_ROWS] for n, m in layers.items()}
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
+    if bfloat16 is None:
+        bfloat16 = weight.device.type == "cpu" and fast_bfloat16()
+    low_precision = torch.autocast(weight.device.type, torch.bfloat16, enabled=bfloat16)
     body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
 
     tokens, changes, before = 0, [], None
-    with observing(layers, mean_square, lambda name, E: averages[name].update_(E)):
-        for window in progress(ids.split(batch), "calibrate"):
-            body(window.to(device), use_cache=False)
+    with low_precision, observing(layers, mean_square, lambda name, E: averages[name].update_(E)):
+        for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
+            body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
             if not stop:
                 continue
@@ -127,6 +133,12 @@ def calibrate(
         if not torch.isfinite(E).all():
             raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
     return Calibration(energy, tokens, perf_counter() - begin, changes)
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products (AVX-512 BF16 or AMX)."""
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile"))
+    return any(check() for check in checks)
 
 
 def mean_square(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import PrunekitError
 
-AUTO_TOKENS, AUTO_CONTEXT = 2048, 64  # what calibration may use at most when it stops by itself
+AUTO_TOKENS, AUTO_CONTEXT = 2048, 32  # what calibration may use at most when it stops by itself
 CONTEXT = 512
 
 
