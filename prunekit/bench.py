@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from . import baselines
 from .calibrate import calibrate, observing
-from .compress import Recipe, compress
+from .compress import compress
 from .corpus import corpus
 from .evaluate import evaluate
 from .fp8 import E4M3
 from .info import machine, versions
 from .linear import linear_layers, weight_of
 from .models import load
+from .prepare import calibration_text, warm_up
 from .progress import progress
+from .recipe import Recipe
 
 SPARSITY = 0.5
 
@@ -178,7 +180,6 @@ def pipeline(model_name: str = "embedded") -> dict:
         ``speedup`` and ``perplexity_ratio`` of the first run over Wanda, and over one pass of calibration
         with exact selection (``speedup_exact``, ``perplexity_ratio_exact``).
     """
-    from .cli import calibration_text, warm_up
 
     model, tokenizer = load(model_name, device="cpu")
     test = corpus(tokenizer)

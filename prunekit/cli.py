@@ -10,9 +10,6 @@ from pathlib import Path
 
 from .errors import PrunekitError
 
-AUTO_TOKENS, AUTO_CONTEXT = 2048, 32  # what calibration may use at most when it stops by itself
-CONTEXT = 512
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends with one sentence on standard error and exit code 2."""
@@ -83,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     e.add_argument("--dense", metavar="MODEL", help="the model before compression: adds retention and KL")
     e.add_argument("--text", default="wikipedia", help=_TEXT)
     e.add_argument("--tokens", type=int, default=8192, help="default 8192")
-    e.add_argument("--context", type=int, default=CONTEXT, help="tokens in a window; default 512")
+    e.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
     e.add_argument("--json", metavar="FILE", help="write the figures there")
     model_options(e)
 
@@ -120,6 +117,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .files import check_free, check_writable, write_json
     from .linear import linear_layers
     from .models import load, peak_rss
+    from .prepare import calibration_text, describe, warm_up
     from .stages import Stages
 
     recipe = Recipe(
@@ -176,44 +174,6 @@ def run_compress(a: argparse.Namespace) -> None:
             "peak_rss": peak_rss(),
         }
         write_json(Path(a.json), report)
-
-
-def describe(layers: dict) -> str:
-    """The layers that will be touched, those that differ only in the block's number on one line."""
-    import re
-
-    kinds: dict[str, list[str]] = {}
-    for name, module in layers.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, module.weight.shape)))
-    lines = [f"{len(layers)} layers:"]
-    lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
-    return "\n".join(lines)
-
-
-def calibration_text(tokenizer, method: str, tokens: int | None, text: str = "wikipedia", seed: int = 0):
-    """Training windows: short ones for calibration that stops by itself, 512 tokens long otherwise.
-
-    Short windows come from many documents, which is worth more than long contexts when tokens are few.
-    """
-    from .corpus import corpus
-
-    if tokens is None and method == "ewma":
-        return corpus(tokenizer, text, "train", AUTO_TOKENS, AUTO_CONTEXT, seed)
-    tokens = tokens or 16 * CONTEXT
-    return corpus(tokenizer, text, "train", tokens, min(CONTEXT, tokens), seed)
-
-
-def warm_up(recipe) -> None:
-    """Compile the CPU kernels, or fetch them from their cache, so that no stage is charged for it."""
-    import torch
-    from torch import nn
-
-    from .compress import compress_layer
-
-    if recipe.method == "ewma":
-        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False)
-        with torch.no_grad():
-            compress_layer(layer, torch.ones(layer.in_features), recipe)
 
 
 def run_evaluate(a: argparse.Namespace) -> None:

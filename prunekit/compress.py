@@ -13,67 +13,11 @@ from . import baselines, ewma, fp8
 from .calibrate import Calibration, calibrate
 from .errors import PrunekitError
 from .linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
-from .patterns import check_sparsity, check_width, exact_mask, nm_mask, parse_pattern
+from .patterns import check_width, exact_mask, nm_mask, parse_pattern
 from .progress import progress
-from .scores import METRICS, column_factors, keep_score, score
+from .recipe import Recipe
+from .scores import column_factors, keep_score, score
 from .sequential import decoder_blocks, prune_blocks
-
-METHODS = ("ewma", "wanda", "sparsegpt", "magnitude")
-SELECTIONS = ("ewma", "ewma-mean", "exact")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to compress each layer: the options of `compress`, checked.
-
-    Raises:
-        PrunekitError: an option is unknown, out of range, or does not go with another.
-    """
-
-    sparsity: float | None = None
-    pattern: str | None = None
-    metric: str = "contribution"
-    select: str = "ewma"
-    method: str = "ewma"
-    fp8: str | None = None
-    granularity: str = "row"
-
-    def __post_init__(self) -> None:
-        if (self.sparsity is None) == (self.pattern is None):
-            raise PrunekitError("give either a sparsity or a pattern, not both and not neither: sparsity 0.5, or 2:4.")
-        for name, value, known in (
-            ("metric", self.metric, METRICS),
-            ("select", self.select, SELECTIONS),
-            ("method", self.method, METHODS),
-            ("granularity", self.granularity, fp8.GRANULARITIES),
-        ):
-            if value not in known:
-                raise PrunekitError(f"unknown {name} {value!r}: expected one of {', '.join(known)}.")
-        if self.fp8 is not None:
-            fp8.format_named(self.fp8)
-        if self.pattern is not None:
-            parse_pattern(self.pattern)
-            if self.select == "ewma-mean":
-                raise PrunekitError("select ewma-mean has no N:M form: use it with a sparsity, or choose ewma.")
-        else:
-            object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
-        if self.method != "ewma" and (self.metric, self.select) != ("contribution", "ewma"):
-            raise PrunekitError(f"metric and select belong to method ewma: leave them out with {self.method}.")
-
-    @property
-    def format(self) -> fp8.Format | None:
-        """The FP8 format, or None."""
-        return None if self.fp8 is None else fp8.format_named(self.fp8)
-
-    @property
-    def prunes(self) -> bool:
-        """Whether anything is pruned at all."""
-        return self.sparsity != 0
-
-    @property
-    def needs_inputs(self) -> bool:
-        """Whether text is needed to see what the layers' inputs look like."""
-        return self.prunes and self.method != "magnitude" and (self.method, self.metric) != ("ewma", "magnitude")
 
 
 @dataclass

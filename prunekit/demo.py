@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .cli import calibration_text, warm_up
-from .compress import Recipe, compress
+from .compress import compress
 from .corpus import corpus
 from .errors import PrunekitError
 from .evaluate import evaluate_all, generate
@@ -13,6 +12,8 @@ from .export import save, stored_bytes
 from .files import check_writable, write_json
 from .info import machine, versions
 from .models import load
+from .prepare import calibration_text, warm_up
+from .recipe import Recipe
 from .stages import Stages
 
 TARGETS = {"half": {"sparsity": 0.5}, "2-4": {"pattern": "2:4"}}

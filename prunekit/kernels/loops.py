@@ -1,0 +1,182 @@
+"""The loops of the fused CPU pass, compiled by numba: the pseudocode is the code.
+
+Each row is read from memory once; what follows happens in a buffer of one row that stays in the first-level
+cache. Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
+`cpu.py` calls these with arguments that it has checked: nothing here looks at sizes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from ..ewma import HIGH, LOW
+
+_LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
+_ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
+_TINY = np.float32(np.finfo(np.float32).tiny)
+_jit = njit(error_model="numpy", cache=True)
+_parallel = njit(parallel=True, error_model="numpy", cache=True)
+
+
+@_jit
+def _scores(w, f, L):
+    for j in range(w.size):
+        L[j] = w[j] * w[j] * f[j]
+
+
+@_jit
+def _bits(x):
+    return np.float32(x).view(np.int32)
+
+
+@_jit
+def _power_of_two(exponent):
+    return np.int32((exponent + 127) << 23).view(np.float32)
+
+
+@_jit
+def _round_to_fp8(y, mantissa_bits, min_exponent):
+    """Nearest FP8 value of y >= 0 (already saturated), and its code: `fp8.encode`, one number at a time."""
+    exponent = np.int32(max((_bits(y) >> 23) - 127, min_exponent))
+    steps = (y * _power_of_two(mantissa_bits - exponent) + _ROUND) - _ROUND
+    code = np.int32(((exponent - min_exponent) << mantissa_bits) + np.int32(steps))
+    return steps * _power_of_two(exponent - mantissa_bits), code
+
+
+@_jit
+def _top(w):
+    """Largest |w|, found on the bits: as integers, floats of one sign keep their order."""
+    bits = w.view(np.int32)
+    top = np.int32(0)
+    for j in range(bits.size):
+        top = np.int32(max(top, bits[j] & 0x7FFFFFFF))
+    return np.int32(top).view(np.float32)
+
+
+@_jit
+def _scale(top, fmt_max):
+    return max(top / fmt_max, _TINY) if top > 0 else np.float32(1)
+
+
+@_jit
+def _keep_scores(w, f, L, scale, width, fmt_max, mantissa_bits, min_exponent):
+    for b in range(scale.size):
+        s = scale[b]
+        wb, fb, Lb = (
+            w[b * width : (b + 1) * width],
+            f[b * width : (b + 1) * width],
+            L[b * width : (b + 1) * width],
+        )
+        for j in range(wb.size):
+            y = min(abs(wb[j]) / s, fmt_max)
+            value, _ = _round_to_fp8(y, mantissa_bits, min_exponent)
+            error = abs(wb[j]) - value * s
+            Lb[j] = (wb[j] * wb[j] - error * error) * fb[j]
+
+
+@_jit
+def _below(x, q):
+    hits = np.int32(0)
+    for k in range(x.size):
+        hits += np.int32(x[k] < q)
+    return hits
+
+
+@_jit
+def _select_quantile(L, share, warmup, decision, keep):
+    for j in range(L.size):
+        L[j] = min(max(L[j], _LOW), _HIGH)
+    block = decision.shape[1] - 1
+    first = L[:block]
+    q = np.float32(0)
+    for k in range(first.size):
+        q += first[k]
+    q *= share
+    step = 0
+    while step < warmup.shape[0]:
+        for j in range(0, L.size, block):
+            q *= warmup[step, _below(L[j : j + block], q)]
+            step += 1
+    for b in range(decision.shape[0]):
+        x = L[b * block : (b + 1) * block]
+        y = keep[b * block : (b + 1) * block]
+        for k in range(x.size):
+            y[k] = x[k] >= q
+        q *= decision[b, _below(x, q)]
+
+
+@_jit
+def _select_nm(L, n, m, keep):
+    for j in range(0, L.size, m):
+        for k in range(m):
+            beaten_by = 0
+            for rival in range(m):
+                r = L[j + rival]
+                beaten_by += (r > L[j + k]) or (r == L[j + k] and rival < k)
+            keep[j + k] = beaten_by < n
+
+
+@_jit
+def _cast(w, keep, scale, width, fmt_max, mantissa_bits, min_exponent, codes):
+    for b in range(scale.size):
+        s = scale[b]
+        wb, kb, cb = (
+            w[b * width : (b + 1) * width],
+            keep[b * width : (b + 1) * width],
+            codes[b * width : (b + 1) * width],
+        )
+        for j in range(wb.size):
+            _, code = _round_to_fp8(min(abs(wb[j]) / s, fmt_max), mantissa_bits, min_exponent)
+            sign = (_bits(wb[j]) >> 24) & 0x80
+            cb[j] = np.uint8(code | sign) if kb[j] else np.uint8(0)
+
+
+@_parallel
+def select_pass(W, f, n, m, share, warmup, decision, joint_scale, height, width, fp8, keep):
+    for r in prange(W.shape[0]):
+        L = np.empty(W.shape[1], np.float32)
+        if joint_scale.size > 0:
+            _keep_scores(W[r], f, L, joint_scale[r // height], width, fp8[0], fp8[1], fp8[2])
+        else:
+            _scores(W[r], f, L)
+        if m > 0:
+            _select_nm(L, n, m, keep[r])
+        else:
+            _select_quantile(L, share, warmup, decision, keep[r])
+
+
+@_parallel
+def cast_pass(W, keep, scale, height, width, fp8, codes):
+    for r in prange(W.shape[0]):
+        _cast(W[r], keep[r], scale[r // height], width, fp8[0], fp8[1], fp8[2], codes[r])
+
+
+@_parallel
+def uncast_pass(codes, scale, height, width, shift, power, out):
+    for r in prange(codes.shape[0]):
+        for b in range(scale.shape[1]):
+            s = scale[r // height, b]
+            cb, ob = codes[r, b * width : (b + 1) * width], out[r, b * width : (b + 1) * width]
+            for j in range(cb.size):
+                c = np.int32(cb[j])
+                # Exponent and mantissa moved to where float32 has them; the power makes up for the bias.
+                bits = np.int32(((c & 0x80) << 24) | ((c & 0x7F) << shift))
+                ob[j] = (bits.view(np.float32) * power) * s
+
+
+@_parallel
+def joint_pass(W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
+    for r in prange(W.shape[0]):
+        w = W[r]
+        L = np.empty(w.size, np.float32)
+        scale[r, 0] = _scale(_top(w), fp8[0])
+        _keep_scores(w, f, L, scale[r], w.size, fp8[0], fp8[1], fp8[2])
+        if m > 0:
+            _select_nm(L, n, m, keep[r])
+        else:
+            _select_quantile(L, share, warmup, decision, keep[r])
+        for j in range(w.size):
+            L[j] = w[j] if keep[r, j] else np.float32(0)
+        scale[r, 0] = _scale(_top(L), fp8[0])
+        _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
