@@ -1,7 +1,7 @@
 """The loops of the fused CPU pass, compiled by numba: the pseudocode is the code.
 
-Each row is read from memory once; what follows happens in a buffer of one row that stays in the first-level
-cache. Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
+Each row is read from memory once; what follows happens in a buffer of a few rows that stays in the cache.
+Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
 `cpu.py` calls these with arguments that it has checked: nothing here looks at sizes.
 """
 
@@ -12,6 +12,7 @@ from numba import njit, prange
 
 from ..ewma import HIGH, LOW
 
+GROUP = 4  # rows that one thread works on at a time
 _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
 _TINY = np.float32(np.finfo(np.float32).tiny)
@@ -85,25 +86,38 @@ def _below(x, q):
 
 @_jit
 def _select_quantile(L, share, warmup, decision, keep):
-    for j in range(L.size):
-        L[j] = min(max(L[j], _LOW), _HIGH)
+    """`ewma.quantile_mask` for a few rows. They take turns, so that none waits for its threshold to be updated."""
+    rows, columns = L.shape
     block = decision.shape[1] - 1
-    first = L[:block]
-    q = np.float32(0)
-    for k in range(first.size):
-        q += first[k]
-    q *= share
+    q = np.zeros(rows, np.float32)
+    for i in range(rows):
+        x = L[i]
+        for j in range(columns):
+            x[j] = min(max(x[j], _LOW), _HIGH)
+        for j in range(min(block, columns)):
+            q[i] += x[j]
+        q[i] *= share
     step = 0
     while step < warmup.shape[0]:
-        for j in range(0, L.size, block):
-            q *= warmup[step, _below(L[j : j + block], q)]
+        for j in range(0, columns, block):
+            for i in range(rows):
+                q[i] *= warmup[step, _below(L[i, j : j + block], q[i])]
             step += 1
     for b in range(decision.shape[0]):
-        x = L[b * block : (b + 1) * block]
-        y = keep[b * block : (b + 1) * block]
-        for k in range(x.size):
-            y[k] = x[k] >= q
-        q *= decision[b, _below(x, q)]
+        for i in range(rows):
+            x, y = L[i, b * block : (b + 1) * block], keep[i, b * block : (b + 1) * block]
+            for k in range(x.size):
+                y[k] = x[k] >= q[i]
+            q[i] *= decision[b, _below(x, q[i])]
+
+
+@_jit
+def _select(L, n, m, share, warmup, decision, keep):
+    if m > 0:
+        for i in range(L.shape[0]):
+            _select_nm(L[i], n, m, keep[i])
+    else:
+        _select_quantile(L, share, warmup, decision, keep)
 
 
 @_jit
@@ -134,16 +148,15 @@ def _cast(w, keep, scale, width, fmt_max, mantissa_bits, min_exponent, codes):
 
 @_parallel
 def select_pass(W, f, n, m, share, warmup, decision, joint_scale, height, width, fp8, keep):
-    for r in prange(W.shape[0]):
-        L = np.empty(W.shape[1], np.float32)
-        if joint_scale.size > 0:
-            _keep_scores(W[r], f, L, joint_scale[r // height], width, fp8[0], fp8[1], fp8[2])
-        else:
-            _scores(W[r], f, L)
-        if m > 0:
-            _select_nm(L, n, m, keep[r])
-        else:
-            _select_quantile(L, share, warmup, decision, keep[r])
+    for group in prange((W.shape[0] + GROUP - 1) // GROUP):
+        first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
+        L = np.empty((last - first, W.shape[1]), np.float32)
+        for r in range(first, last):
+            if joint_scale.size > 0:
+                _keep_scores(W[r], f, L[r - first], joint_scale[r // height], width, fp8[0], fp8[1], fp8[2])
+            else:
+                _scores(W[r], f, L[r - first])
+        _select(L, n, m, share, warmup, decision, keep[first:last])
 
 
 @_parallel
@@ -167,16 +180,16 @@ def uncast_pass(codes, scale, height, width, shift, power, out):
 
 @_parallel
 def joint_pass(W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
-    for r in prange(W.shape[0]):
-        w = W[r]
-        L = np.empty(w.size, np.float32)
-        scale[r, 0] = _scale(_top(w), fp8[0])
-        _keep_scores(w, f, L, scale[r], w.size, fp8[0], fp8[1], fp8[2])
-        if m > 0:
-            _select_nm(L, n, m, keep[r])
-        else:
-            _select_quantile(L, share, warmup, decision, keep[r])
-        for j in range(w.size):
-            L[j] = w[j] if keep[r, j] else np.float32(0)
-        scale[r, 0] = _scale(_top(L), fp8[0])
-        _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
+    for group in prange((W.shape[0] + GROUP - 1) // GROUP):
+        first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
+        L = np.empty((last - first, W.shape[1]), np.float32)
+        for r in range(first, last):
+            scale[r, 0] = _scale(_top(W[r]), fp8[0])
+            _keep_scores(W[r], f, L[r - first], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2])
+        _select(L, n, m, share, warmup, decision, keep[first:last])
+        for r in range(first, last):
+            w, survivors = W[r], L[r - first]
+            for j in range(w.size):
+                survivors[j] = w[j] if keep[r, j] else np.float32(0)
+            scale[r, 0] = _scale(_top(survivors), fp8[0])
+            _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
