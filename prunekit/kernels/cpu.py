@@ -5,6 +5,11 @@ The results equal those of the plain functions in `prunekit.ewma`, `prunekit.pat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
 import numba
 import numpy as np
 import torch
@@ -17,14 +22,25 @@ from ..fp8 import E4M3, E5M2, Format
 from ..patterns import check_target
 from . import loops
 
+# Numba's OpenMP layer brings a second OpenMP runtime into the process, beside torch's, and torch's own products
+# then take ten times as long. The work queue has no such effect, but takes one caller at a time: hence the lock.
+numba.config.THREADING_LAYER = "workqueue"
+_LOCK = Lock()
+P, R = ParamSpec("P"), TypeVar("R")
 
-def _use_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+def _one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    @wraps(function)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _LOCK:
+            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+            return function(*args, **kwargs)
+
+    return locked
 
 
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None, rate: float, block: int):
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
-    _use_threads()
     _check(f, "f", (W.shape[1],))
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
     none = np.empty((0, block + 1), np.float32)
@@ -58,6 +74,7 @@ def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
     return (1, columns) if scale.shape == (rows, 1) else (FP8_BLOCK, FP8_BLOCK)
 
 
+@_one_at_a_time
 def select(
     W: Tensor,
     f: Tensor,
@@ -97,9 +114,9 @@ def select(
     return keep
 
 
+@_one_at_a_time
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
-    _use_threads()
     _check(keep, "keep", W.shape, torch.bool)
     codes = torch.empty(W.shape, dtype=torch.uint8)
     height, width = _blocks(scale, W.shape)
@@ -108,9 +125,9 @@ def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     return codes.view(fmt.dtype)
 
 
+@_one_at_a_time
 def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     """`fp8.uncast` in one pass: float32 ``[out, in]``. Codes for NaN and infinity, never written, are not known."""
-    _use_threads()
     fmt = E4M3 if codes.dtype == E4M3.dtype else E5M2
     out = torch.empty(codes.shape)
     height, width = _blocks(scale, codes.shape)
@@ -119,6 +136,7 @@ def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     return out
 
 
+@_one_at_a_time
 def select_cast(
     W: Tensor,
     f: Tensor,
