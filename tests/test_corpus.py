@@ -1,0 +1,140 @@
+"""Texts: three sets that do not overlap, and windows spread over them."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from prunekit.corpus import SPLITS, corpus, documents
+from prunekit.errors import PrunekitError
+
+
+@pytest.fixture(scope="module")
+def wikipedia():
+    return {split: documents("wikipedia", split) for split in SPLITS}
+
+
+def test_the_splits_are_disjoint_and_most_is_for_training(wikipedia):
+    sets = {split: set(articles) for split, articles in wikipedia.items()}
+    for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not sets[a] & sets[b]
+    sizes = [len(wikipedia[split]) for split in SPLITS]
+    assert sizes[0] == pytest.approx(0.7 * sum(sizes), abs=2)
+    assert sizes[1] == pytest.approx(0.1 * sum(sizes), abs=2)
+    assert all(len(article) > 500 for articles in wikipedia.values() for article in articles)
+
+
+def test_articles_are_text_without_markup(wikipedia):
+    articles = wikipedia["test"]
+    assert sum("[[" in article or "{{" in article for article in articles) < 0.1 * len(articles)
+    assert sum(bool(re.search(r"\bthe\b", article)) for article in articles) > 0.9 * len(articles)
+
+
+def test_news_has_two_sets_of_documents():
+    train, test = documents("news", "train"), documents("news", "test")
+    assert (len(train), len(test)) == (300, 50) and not set(train) & set(test)
+    assert documents("news", "validation") == train
+
+
+def test_articles_are_kept_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    articles = [f"article {i}" for i in range(20)]
+    (tmp_path / "wikipedia.json").write_text(json.dumps(articles))
+    assert documents("wikipedia", "validation") == ["article 7", "article 17"]
+    assert documents("wikipedia", "test") == ["article 8", "article 9", "article 18", "article 19"]
+
+
+def test_a_damaged_cache_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    (tmp_path / "wikipedia.json").write_text('["half a sentence')
+    monkeypatch.setattr("gensim.corpora.wikicorpus.extract_pages", lambda stream, _: [("t", "word " * 400, "1")] * 10)
+    assert len(documents("wikipedia", "train")) == 7
+    assert len(json.loads((tmp_path / "wikipedia.json").read_text("utf-8"))) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["wikipedia.json"]
+
+
+@pytest.mark.parametrize(("tokens", "context", "shape"), [(512, 64, (8, 64)), (100, 30, (3, 30)), (2, 2, (1, 2))])
+@pytest.mark.parametrize("text", ["news", "file"])
+def test_windows(tokenizer, text_file, text, tokens, context, shape):
+    text = str(text_file) if text == "file" else text
+    ids = corpus(tokenizer, text, tokens=tokens, context=context)
+    assert ids.shape == shape and ids.dtype == torch.int64
+    assert ids.min() >= 0 and ids.max() < len(tokenizer)
+
+
+def test_windows_are_pieces_of_the_text_in_order_without_overlap(tokenizer, text_file):
+    whole = tokenizer(text_file.read_text("utf-8"), add_special_tokens=False)["input_ids"]
+    whole_text = " ".join(map(str, whole)) + " "
+    for seed in range(5):
+        ids = corpus(tokenizer, str(text_file), tokens=len(whole) // 100 * 100, context=100, seed=seed)
+        assert len(ids) == len(whole) // 100
+        end = 0
+        for window in ids.tolist():
+            end = whole_text.index(" ".join(map(str, window)) + " ", end)  # raises where there is none
+            end += len(" ".join(map(str, window)))
+
+
+def test_the_same_arguments_give_the_same_windows_and_seeds_others(tokenizer):
+    first = corpus(tokenizer, "news", tokens=256, context=64)
+    assert torch.equal(first, corpus(tokenizer, "news", tokens=256, context=64, seed=0))
+    others = [corpus(tokenizer, "news", tokens=256, context=64, seed=seed) for seed in range(1, 5)]
+    assert not any(torch.equal(a, b) for a in [first, *others] for b in [first, *others] if a is not b)
+
+
+def test_windows_are_spread_over_all_documents(tokenizer):
+    whole = sum(tokenizer(documents("news"), add_special_tokens=False)["input_ids"], [])
+    ids = corpus(tokenizer, "news", tokens=10 * 32, context=32)
+    text = torch.tensor(whole).unfold(0, 32, 1)
+    places = [(text == window).all(1).nonzero()[0].item() / len(whole) for window in ids]
+    assert places == sorted(places) and places[0] < 0.15 and places[-1] > 0.85
+
+
+def test_all_of_a_short_text_can_be_used(tokenizer, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("The weights of a model are many.", "utf-8")
+    whole = tokenizer(path.read_text())["input_ids"]
+    assert corpus(tokenizer, str(path), tokens=len(whole), context=len(whole)).tolist() == [whole]
+    with pytest.raises(PrunekitError, match=f"has {len(whole)} tokens, fewer than the {len(whole) + 1} asked for"):
+        corpus(tokenizer, str(path), tokens=len(whole) + 1, context=len(whole) + 1)
+
+
+def test_a_file_is_one_document_for_every_split(text_file):
+    assert documents(str(text_file)) == documents(str(text_file), "train") == [text_file.read_text("utf-8")]
+
+
+def test_bad_files(tokenizer, tmp_path):
+    for content, message in [
+        (b"", "is empty"),
+        (b" \n\t ", "is empty"),
+        (b"good \xff bad", r"is not UTF-8 text \(byte 5 cannot be decoded\)"),
+        ("caf\u00e9".encode("latin-1"), "is not UTF-8"),
+        ("text".encode("utf-16"), "is not UTF-8"),
+        (b"short", "has . tokens, fewer than the 8192 asked for"),
+    ]:
+        path = tmp_path / "text.txt"
+        path.write_bytes(content)
+        with pytest.raises(PrunekitError, match=message):
+            corpus(tokenizer, str(path))
+    for path in (tmp_path / "nosuch.txt", tmp_path, tmp_path / "text.txt" / "below"):
+        with pytest.raises(PrunekitError, match=r"cannot read the text .* expected wikipedia, news or a UTF-8 file"):
+            corpus(tokenizer, str(path))
+
+
+@pytest.mark.parametrize(("tokens", "context"), [(0, 512), (-5, 2), (100, 1), (100, 0), (100, -2), (63, 64)])
+def test_bad_numbers(tokenizer, tokens, context):
+    with pytest.raises(PrunekitError, match="expected windows of 2 or more tokens, and enough for one"):
+        corpus(tokenizer, "news", tokens=tokens, context=context)
+
+
+def test_an_unknown_split():
+    with pytest.raises(PrunekitError, match="unknown split 'dev': expected one of train, validation, test"):
+        documents("news", "dev")
+
+
+def test_gensim_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for text in ("wikipedia", "news"):
+        with pytest.raises(PrunekitError, match="pip install gensim"):
+            documents(text)

@@ -1,0 +1,118 @@
+"""Perplexity, top-1, retention and KL against the plainest computation."""
+
+from math import isnan
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from prunekit.compress import compress
+from prunekit.errors import PrunekitError
+from prunekit.evaluate import evaluate, evaluate_all, generate
+
+each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
+
+
+def plain(model, ids):
+    """Logits and targets of every predicted token, one window at a time."""
+    logits = torch.cat([model(window[None]).logits[0, :-1] for window in ids])
+    return logits.double(), ids[:, 1:].flatten()
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_models, ids):
+    return {kind: compress(model, ids, sparsity=0.5, fp8="e4m3").model for kind, model in tiny_models.items()}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+@each_kind
+def test_against_a_naive_computation(tiny_models, pruned, ids, kind, batch):
+    dense, model = tiny_models[kind], pruned[kind]
+    got = evaluate(model, ids, dense, batch=batch)
+    logits, target = plain(model, ids)
+    reference, _ = plain(dense, ids)
+    hits, dense_hits = (x.argmax(-1) == target for x in (logits, reference))
+    kl = kl_div(log_softmax(logits, -1), log_softmax(reference, -1), log_target=True, reduction="batchmean")
+    assert list(got) == ["perplexity", "top1", "tokens", "context", "retention", "kl"]
+    assert got["tokens"] == 8 * 31 and got["context"] == 32
+    assert got["perplexity"] == pytest.approx(cross_entropy(logits, target).exp().item(), rel=1e-4)
+    assert got["top1"] == hits.sum().item() / target.numel()
+    if dense_hits.any():
+        assert got["retention"] == pytest.approx(hits.sum().item() / dense_hits.sum().item())
+    assert got["kl"] == pytest.approx(kl.item(), rel=1e-3) and got["kl"] > 0.01
+    alone = evaluate(model, ids, batch=batch)
+    assert alone == {key: got[key] for key in ("perplexity", "top1", "tokens", "context")}
+
+
+def predicted_by(model, ids):
+    """Windows that the model itself has continued: its top-1 is high on them."""
+    window = ids[:, :4]
+    for _ in range(12):
+        window = torch.cat([window, model(window).logits[:, -1:].argmax(-1)], 1)
+    return window
+
+
+@each_kind
+def test_a_model_retains_all_of_itself(tiny_models, ids, kind):
+    model = tiny_models[kind]
+    text = predicted_by(model, ids)
+    got = evaluate(model, text, model)
+    assert got["top1"] >= 12 / 15
+    assert got["retention"] == 1 and got["kl"] == 0
+
+
+def test_retention_is_a_ratio_of_hits(tiny_models, pruned, ids):
+    dense, model = tiny_models["llama"], pruned["llama"]
+    text = predicted_by(dense, ids)
+    got, alone = evaluate(model, text, dense), evaluate(dense, text)
+    assert 0 < got["retention"] < 1
+    assert got["retention"] == pytest.approx(got["top1"] / alone["top1"])
+
+
+def test_retention_of_a_dense_model_that_is_never_right_is_not_a_number(llama, ids):
+    never = ids[:1, :8].clone()
+    for i in range(1, 8):
+        never[0, i] = llama(never[:, :i]).logits[0, -1].argmin()
+    assert isnan(evaluate(llama, never, llama)["retention"])
+
+
+def test_several_models_at_once_are_judged_as_alone(llama, pruned, ids):
+    other = compress(llama, ids, sparsity=0.7).model
+    both = evaluate_all({"a": pruned["llama"], "dense": llama, "b": other}, ids)
+    assert set(both) == {"dense", "a", "b"} and set(both["dense"]) == {"perplexity", "top1", "tokens", "context"}
+    assert both["a"] == evaluate(pruned["llama"], ids, llama)
+    assert both["b"] == evaluate(other, ids, llama)
+    assert both["b"]["kl"] > both["a"]["kl"]
+
+
+def test_a_hopeless_model_has_a_finite_perplexity(make_model, ids):
+    model = make_model()
+    model.model.norm.weight *= 1e5
+    assert evaluate(model, ids)["perplexity"] == pytest.approx(torch.tensor(700.0).double().exp().item())
+
+
+@pytest.mark.parametrize("shape", [(32,), (0, 32), (8, 1), (8, 0), (2, 4, 8)])
+def test_windows_of_a_wrong_shape(llama, shape):
+    for dense in (None, llama):
+        with pytest.raises(PrunekitError, match=r"expected \[windows, context >= 2\]"):
+            evaluate(llama, torch.zeros(shape, dtype=torch.long), dense)
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
+def test_an_empty_prompt(llama, tokenizer, prompt):
+    with pytest.raises(PrunekitError, match="the prompt is empty"):
+        generate(llama, tokenizer, prompt)
+
+
+@each_kind
+def test_generate_continues_greedily(tiny_models, tokenizer, kind):
+    model, prompt = tiny_models[kind], "The weights of a model"
+    text = generate(model, tokenizer, prompt, tokens=6)
+    assert text.startswith(prompt) and len(text) > len(prompt)
+    assert text == generate(model, tokenizer, prompt, tokens=6)
+    window = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    for _ in range(6):
+        window = torch.cat([window, model(window).logits[:, -1:].argmax(-1)], 1)
+        if window[0, -1] == tokenizer.eos_token_id:
+            break
+    assert text == tokenizer.decode(window[0], skip_special_tokens=True)

@@ -1,0 +1,95 @@
+"""Finding, reading and replacing linear layers."""
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from prunekit import fp8
+from prunekit.errors import PrunekitError
+from prunekit.linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
+
+
+def test_all_layers_but_the_output_embedding_are_found(llama, gpt2):
+    names = [f"self_attn.{x}_proj" for x in "qkvo"] + [f"mlp.{x}_proj" for x in ("gate", "up", "down")]
+    assert list(linear_layers(llama)) == [f"model.layers.{i}.{name}" for i in (0, 1) for name in names]
+    names = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert list(linear_layers(gpt2)) == [f"transformer.h.{i}.{name}" for i in (0, 1) for name in names]
+    assert all(map(is_conv1d, linear_layers(gpt2).values()))
+    assert not any(map(is_conv1d, linear_layers(llama).values()))
+
+
+def test_any_module_will_do():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    assert list(linear_layers(model)) == ["0", "2"]
+    assert list(linear_layers(model, exclude=["0"])) == ["2"]
+    for empty in (nn.ReLU(), nn.Sequential(nn.Conv2d(1, 1, 1))):
+        with pytest.raises(PrunekitError, match="no linear layer"):
+            linear_layers(empty)
+
+
+def test_patterns_are_parts_of_names_with_wildcards(llama):
+    assert len(linear_layers(llama, ["?_proj"])) == 14  # "?" stands for one character, anywhere before _proj
+    assert len(linear_layers(llama, ["attn.[qk]_proj"])) == 4
+    assert len(linear_layers(llama, ["layers.0"], ["gate", "up"])) == 5
+    with pytest.raises(PrunekitError, match="Q_PROJ matches none"):  # case counts
+        linear_layers(llama, ["Q_PROJ"])
+    with pytest.raises(PrunekitError, match="nosuch matches none"):  # also if another matches
+        linear_layers(llama, ["q_proj", "nosuch"])
+    with pytest.raises(PrunekitError, match="leave no layer"):
+        linear_layers(llama, exclude=["*"])
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+def test_weights_are_read_and_replaced_as_out_in(kind):
+    layer = nn.Linear(4, 3) if kind == "linear" else Conv1D(3, 4)
+    W, x = weight_of(layer), torch.randn(5, 4)
+    assert W.shape == (3, 4) and not W.requires_grad
+    torch.testing.assert_close(x @ W.T + layer.bias, layer(x))
+    before = layer.weight.clone()
+    new = with_weight(layer, 2 * W)
+    assert type(new) is type(layer) and new.bias is layer.bias
+    torch.testing.assert_close(x @ (2 * W).T + layer.bias, new(x))
+    assert torch.equal(layer.weight, before) and new.weight.shape == layer.weight.shape
+    assert not new.weight.requires_grad and new.weight.is_contiguous()
+    assert with_weight(layer.to(torch.bfloat16), W.float()).weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("fmt", fp8.FORMATS.values(), ids=fp8.FORMATS)
+@pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_fp8_layer_computes_with_what_its_codes_stand_for(fmt, granularity, bias):
+    W, b, x = torch.randn(130, 200), torch.randn(130) if bias else None, torch.randn(2, 3, 200)
+    scale = fp8.scales(W, fmt, granularity)
+    codes = fp8.cast(W, scale, fmt)
+    layer = Fp8Linear(codes, scale, b)
+    assert (layer.in_features, layer.out_features) == (200, 130)
+    wide = fp8.uncast(codes, scale)
+    assert torch.equal(layer.dense_weight(), wide) and torch.equal(weight_of(layer), wide)
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, wide, b))
+    assert set(layer.state_dict()) == {"weight", "weight_scale"} | ({"bias"} if bias else set())
+    assert layer.state_dict()["weight"].dtype == fmt.dtype
+    half = Fp8Linear(codes, scale, b if b is None else b.bfloat16())
+    assert half(x.bfloat16()).dtype == torch.bfloat16
+    assert "in_features=200, out_features=130" in repr(layer)
+    assert list(linear_layers(nn.Sequential(layer))) == ["0"]
+
+
+def test_replacing_layers_copies_no_more_than_the_way_to_them():
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model = nn.ModuleDict({"a": inner, "b": nn.Linear(4, 4), "ab": nn.Sequential(nn.Linear(4, 4))})
+    new_layer = nn.Linear(4, 4)
+    new = replace_layers(model, {"a.1": new_layer})
+    assert new is not model and new["a"] is not inner
+    assert new["a"][1] is new_layer and new["a"][0] is inner[0]
+    assert new["b"] is model["b"] and new["ab"] is model["ab"]
+    assert model["a"] is inner and inner[1] is not new_layer
+    assert replace_layers(model, {}) is model
+
+
+def test_names_of_which_one_begins_another():
+    blocks = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(2, 2) for _ in range(12))})
+    new_layer = nn.Linear(2, 2)
+    new = replace_layers(blocks, {"blocks.1": new_layer})
+    assert new["blocks"][1] is new_layer
+    assert all(new["blocks"][i] is blocks["blocks"][i] for i in range(12) if i != 1)
