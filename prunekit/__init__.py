@@ -13,7 +13,9 @@ The steps, in the order in which they are used::
 Names are imported when they are first used, so that ``import prunekit`` itself takes no time.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 _HOME = {
     "load": "models",
@@ -64,6 +66,17 @@ def __getattr__(name: str):
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Keeps a function visible that has the name of its module: importing `prunekit.compress` would hide it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -97,7 +97,8 @@ def calibrate(
         decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
         batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
         prior: imagined tokens.
-        bfloat16: run the model's products in bfloat16; default: on a CPU that has instructions for them.
+        bfloat16: run the model's products in bfloat16; default: for a float32 model
+            on a CPU that has instructions for them. Not for float16 models.
 
     Returns:
         `Calibration`.
@@ -111,8 +112,10 @@ def calibrate(
     sample = {n: weight_of(m)[:: max(1, m.weight.shape[0] // _SAMPLED_ROWS)][:_SAMPLED_ROWS] for n, m in layers.items()}
     weight = next(model.parameters())
     if bfloat16 is None:
-        bfloat16 = weight.device.type == "cpu" and fast_bfloat16()
-    low_precision = torch.autocast(weight.device.type, torch.bfloat16, enabled=bfloat16)
+        bfloat16 = weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
+    low_precision = torch.autocast(
+        weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
+    )
     body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
 
     tokens, changes, before = 0, [], None

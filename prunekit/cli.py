@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if getattr(arguments, "json", None) and isinstance(arguments.json, str):
-            from .files import check_writable
+            from .files import check_writable_file
 
-            check_writable(Path(arguments.json))
+            check_writable_file(Path(arguments.json))
         arguments.run(arguments)
     except PrunekitError as error:
         print(f"prunekit: {error}", file=sys.stderr)
@@ -145,7 +145,8 @@ def run_compress(a: argparse.Namespace) -> None:
     ids = None
     if recipe.needs_inputs:
         with stages("text"):
-            ids = calibration_text(tokenizer, a.method, tokens, a.calibration_text, a.seed)
+            limit = getattr(model.config, "max_position_embeddings", None) or 512
+            ids = calibration_text(tokenizer, a.method, tokens, a.calibration_text, a.seed, limit)
     warm_up(recipe)
     bytes_dense = stored_bytes(model)
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from .errors import PrunekitError
+from .linear import check_context
 from .progress import progress
 
 
@@ -43,6 +44,8 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     """`evaluate` for several models at once; a model called ``dense`` is what the others are held against."""
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
         raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= 2].")
+    for model in models.values():
+        check_context(model, ids.shape[1])
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
@@ -60,6 +63,11 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
             if name == "dense":
                 reference = logp
             elif reference is not None:
+                if reference.shape != logp.shape:
+                    raise PrunekitError(
+                        f"the models have vocabularies of {reference.shape[1]} and {logp.shape[1]}: "
+                        "compare a model with the dense one that it was made from."
+                    )
                 s["kl"] += (reference.exp() * (reference - logp)).sum().item()
     result = {}
     for name, s in sums.items():

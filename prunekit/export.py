@@ -47,7 +47,9 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     with new_folder(out) as folder, quiet():
         tensors = stored_tensors(model)
-        model.save_pretrained(folder, state_dict=tensors)
+        if recipe.granularity == "tensor":  # transformers expects the scale of a whole tensor as [1]
+            tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith(".weight_scale")}
+        model.save_pretrained(folder, state_dict=dict(tensors))  # which it empties
         tokenizer.save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if layers and all(map(_holds, layers.values())):
@@ -104,6 +106,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
     weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
     fmt = fp8.format_named(about["recipe"]["fp8"])
+    scale = scale.reshape(1, 1) if scale.numel() == 1 else scale
     if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
         weight = fp8.cast(weight.T if is_conv1d(old) else weight, scale, fmt)
     bias = tensors.pop(f"{name}.bias", None)

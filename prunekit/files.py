@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         PrunekitError: the place cannot be written, or `target` holds something.
     """
-    check_free(target)
+    if not (replace and target.is_dir()):
+        check_free(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
@@ -76,19 +77,32 @@ def check_writable(target: Path) -> None:
         raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
 
 
+def check_writable_file(path: Path) -> None:
+    """Raise `PrunekitError` unless `path` can be written as a file, new or in place of an old one."""
+    if path.is_dir():
+        raise PrunekitError(f"{path} is a folder: give the name of a file.")
+    if not path.exists():
+        check_writable(path)
+    elif not os.access(path, os.W_OK):
+        raise PrunekitError(f"cannot write {path}: you may not write to it; choose another file.")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON under a temporary name, then rename.
 
     Raises:
         PrunekitError: the file cannot be written.
     """
+    temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         raise PrunekitError(f"cannot write {path}: {error.strerror}; choose another file.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

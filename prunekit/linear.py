@@ -105,6 +105,15 @@ def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequen
     return chosen
 
 
+def check_context(model: nn.Module, context: int) -> None:
+    """Raise `PrunekitError` if windows of `context` tokens are longer than the model can take."""
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if limit is not None and context > limit:
+        raise PrunekitError(
+            f"windows of {context} tokens, but the model takes at most {limit}: use a shorter --context."
+        )
+
+
 def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
     """A copy of the model with some layers exchanged; everything else is shared with the original.
 

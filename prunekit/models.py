@@ -204,6 +204,8 @@ def _check_memory(folder: Path, dtype: str, device: str) -> None:
         stored = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError, StopIteration):
         return
+    if not isinstance(stored, dict):
+        return
     width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     needed = size * (4 // width if dtype == "float32" else 1)

@@ -25,15 +25,17 @@ def describe(layers: dict[str, nn.Module]) -> str:
     return "\n".join(lines)
 
 
-def calibration_text(tokenizer, method: str, tokens: int | None, text: str = "wikipedia", seed: int = 0) -> Tensor:
-    """Training windows: short ones for calibration that stops by itself, 512 tokens long otherwise.
+def calibration_text(
+    tokenizer, method: str, tokens: int | None, text: str = "wikipedia", seed: int = 0, limit: int = CONTEXT
+) -> Tensor:
+    """Training windows: short ones for calibration that stops by itself, 512 tokens (at most `limit`) otherwise.
 
     Short windows come from many documents, which is worth more than long contexts when tokens are few.
     """
     if tokens is None and method == "ewma":
         return corpus(tokenizer, text, "train", AUTO_TOKENS, AUTO_CONTEXT, seed)
     tokens = tokens or 16 * CONTEXT
-    return corpus(tokenizer, text, "train", tokens, min(CONTEXT, tokens), seed)
+    return corpus(tokenizer, text, "train", tokens, min(CONTEXT, tokens, limit), seed)
 
 
 def warm_up(recipe: Recipe) -> None:

@@ -71,6 +71,8 @@ def prune_blocks(
                 block(x, **kwargs)
                 tokens += x.shape[0] * x.shape[1]
         for name, module in mine.items():
+            if not torch.isfinite(sums[name]).all():
+                raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
             new[name] = prune(name, module, sums.pop(name) / tokens)
         pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
         hidden = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options)]

@@ -556,7 +556,7 @@ def test_inputs_that_are_not_finite_are_named(make_model, ids):
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param("wanda", marks=pytest.mark.xfail(strict=True, reason="wanda takes NaN energies as they are")),
+        "wanda",
         "sparsegpt",
     ],
 )
@@ -574,7 +574,6 @@ def test_every_name_of_the_package_is_there():
         _ = pk.nosuch
 
 
-@pytest.mark.xfail(strict=True, reason="importing a module of the same name hides the function")
 @pytest.mark.parametrize("first", ["compress", "save", "evaluate"])
 def test_functions_stay_functions_whatever_is_used_before(first):
     """In a new process: modules that are imported on the way bear the names of functions."""

@@ -74,14 +74,7 @@ def test_a_saved_model_comes_back(tiny_models, tokenizer, ids, tmp_path, kind, c
 
 @pytest.mark.parametrize(
     ("kind", "cast"),
-    [(kind, cast) for kind in ("llama", "gpt2") for cast in CASTS if (kind, cast) != ("llama", PER_TENSOR)]
-    + [
-        pytest.param(
-            "llama",
-            PER_TENSOR,
-            marks=pytest.mark.xfail(strict=True, reason="transformers expects the one scale of a tensor as [1]"),
-        )
-    ],
+    [(kind, cast) for kind in ("llama", "gpt2") for cast in CASTS],
     ids=str,
 )
 def test_plain_transformers_opens_it(tiny_models, tokenizer, ids, tmp_path, kind, cast):

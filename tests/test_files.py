@@ -124,7 +124,7 @@ print(step)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_at_every_step_of_a_save_leaves_the_old_state_or_the_new(folders, tmp_path):
     process = start(EVERY_STEP, folders.llama, tmp_path)
-    out, error = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     steps = int(out)
     assert steps > 20
@@ -158,7 +158,6 @@ def test_two_processes_that_fill_a_cache_at_once_both_succeed(tmp_path):
         assert_complete(base / "model")
 
 
-@pytest.mark.xfail(strict=True, reason="new_folder refuses what another process has put there before it began")
 def test_a_process_that_comes_to_the_cache_a_moment_later_succeeds_too(tmp_path):
     """It has found no cache, and while it imports what it needs to fill it another process has done so."""
     target = tmp_path / "model"
@@ -277,8 +276,8 @@ def test_a_folder_without_permission(tmp_path):
 
 def test_json_is_replaced_in_one_step(tmp_path):
     path = tmp_path / "a" / "report.json"
-    write_json(path, {"words": "é" * 100_000, "number": 1.5})
-    assert json.loads(path.read_text("utf-8")) == {"words": "é" * 100_000, "number": 1.5}
+    write_json(path, {"words": "é" * 100_000, "number": -1})
+    assert json.loads(path.read_text("utf-8")) == {"words": "é" * 100_000, "number": -1}
     stop, seen = threading.Event(), []
 
     def read():
@@ -287,11 +286,13 @@ def test_json_is_replaced_in_one_step(tmp_path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    for number in range(30):
+    number = 0
+    while reader.is_alive() and (number < 30 or len(seen) < 10):
         write_json(path, {"number": number, "words": "x" * 100_000})
+        number += 1
     stop.set()
     reader.join()
-    assert len(seen) > 1 and seen == sorted([1.5] * seen.count(1.5) + seen[seen.count(1.5) :], key=seen.index)
+    assert len(seen) >= 10 and seen == sorted(seen)  # each read found a whole file, none older than the one before
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
 
 
@@ -306,7 +307,6 @@ def test_json_that_cannot_be_made_leaves_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"old": 1} and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the temporary file stays if it cannot be renamed")
 def test_json_in_the_place_of_a_folder_leaves_nothing(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(PrunekitError, match=r"cannot write .*folder"):
