@@ -5,12 +5,11 @@ The results equal those of the plain functions in `prunekit.ewma`, `prunekit.pat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import wraps
-from threading import Lock
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,21 +21,25 @@ from ..fp8 import E4M3, E5M2, Format
 from ..patterns import check_target
 from . import loops
 
-# Numba's OpenMP layer brings a second OpenMP runtime into the process, beside torch's, and torch's own products
-# then take ten times as long. The work queue has no such effect, but takes one caller at a time: hence the lock.
-numba.config.THREADING_LAYER = "workqueue"
-_LOCK = Lock()
-P, R = ParamSpec("P"), TypeVar("R")
+_POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
 
 
-def _one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
-    @wraps(function)
-    def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _LOCK:
-            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-            return function(*args, **kwargs)
+def _spread(run: Callable[..., None], count: int, *arguments: object) -> None:
+    """Let each thread run its share of `count` rows or groups.
 
-    return locked
+    Not numba's own `prange`: its OpenMP layer brings a second OpenMP runtime into the process, beside torch's,
+    and torch's products then take ten times as long; its work queue is slow to start and takes one caller only.
+    """
+    threads = max(1, min(torch.get_num_threads(), count))
+    bounds = [count * i // threads for i in range(threads + 1)]
+    others = [_POOL.submit(run, b, e, *arguments) for b, e in pairwise(bounds[1:])]
+    run(bounds[0], bounds[1], *arguments)
+    for other in others:
+        other.result()
+
+
+def _groups(W: Tensor) -> int:
+    return -(-W.shape[0] // loops.GROUP)
 
 
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None, rate: float, block: int):
@@ -74,7 +77,6 @@ def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
     return (1, columns) if scale.shape == (rows, 1) else (FP8_BLOCK, FP8_BLOCK)
 
 
-@_one_at_a_time
 def select(
     W: Tensor,
     f: Tensor,
@@ -110,33 +112,40 @@ def select(
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
     _check(keep, "out", W.shape, torch.bool)
     arguments = _arguments(W, f, sparsity, pattern, rate, block)
-    loops.select_pass(*arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
+    _spread(loops.select_pass, _groups(W), *arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
     return keep
 
 
-@_one_at_a_time
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
     _check(keep, "keep", W.shape, torch.bool)
     codes = torch.empty(W.shape, dtype=torch.uint8)
     height, width = _blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
-    loops.cast_pass(w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
+    _spread(loops.cast_pass, len(W), w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
     return codes.view(fmt.dtype)
 
 
-@_one_at_a_time
 def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     """`fp8.uncast` in one pass: float32 ``[out, in]``. Codes for NaN and infinity, never written, are not known."""
     fmt = E4M3 if codes.dtype == E4M3.dtype else E5M2
     out = torch.empty(codes.shape)
     height, width = _blocks(scale, codes.shape)
     power, shift = np.float32(2.0 ** (127 - fmt.bias)), np.int32(23 - fmt.mantissa_bits)
-    loops.uncast_pass(codes.view(torch.uint8).numpy(), scale.numpy(), height, width, shift, power, out.numpy())
+    _spread(
+        loops.uncast_pass,
+        len(codes),
+        codes.view(torch.uint8).numpy(),
+        scale.numpy(),
+        height,
+        width,
+        shift,
+        power,
+        out.numpy(),
+    )
     return out
 
 
-@_one_at_a_time
 def select_cast(
     W: Tensor,
     f: Tensor,
@@ -181,5 +190,13 @@ def select_cast(
     _check(codes, "out[1]", W.shape, fmt.dtype)
     _check(scale, "out[2]", (W.shape[0], 1), torch.float32)
     arguments = _arguments(W, f, sparsity, pattern, rate, block)
-    loops.joint_pass(*arguments, _constants(fmt), keep.numpy(), codes.view(torch.uint8).numpy(), scale.numpy())
+    _spread(
+        loops.joint_pass,
+        _groups(W),
+        *arguments,
+        _constants(fmt),
+        keep.numpy(),
+        codes.view(torch.uint8).numpy(),
+        scale.numpy(),
+    )
     return out

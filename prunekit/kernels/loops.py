@@ -2,13 +2,14 @@
 
 Each row is read from memory once; what follows happens in a buffer of a few rows that stays in the cache.
 Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
-`cpu.py` calls these with arguments that it has checked: nothing here looks at sizes.
+`cpu.py` calls the four passes with arguments that it has checked (nothing here looks at sizes), each thread for
+its own range of rows, or of groups of rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ..ewma import HIGH, LOW
 
@@ -17,7 +18,7 @@ _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
 _TINY = np.float32(np.finfo(np.float32).tiny)
 _jit = njit(error_model="numpy", cache=True)
-_parallel = njit(parallel=True, error_model="numpy", cache=True)
+_pass = njit(nogil=True, error_model="numpy", cache=True)
 
 
 @_jit
@@ -146,9 +147,9 @@ def _cast(w, keep, scale, width, fmt_max, mantissa_bits, min_exponent, codes):
             cb[j] = np.uint8(code | sign) if kb[j] else np.uint8(0)
 
 
-@_parallel
-def select_pass(W, f, n, m, share, warmup, decision, joint_scale, height, width, fp8, keep):
-    for group in prange((W.shape[0] + GROUP - 1) // GROUP):
+@_pass
+def select_pass(begin, end, W, f, n, m, share, warmup, decision, joint_scale, height, width, fp8, keep):
+    for group in range(begin, end):
         first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
         L = np.empty((last - first, W.shape[1]), np.float32)
         for r in range(first, last):
@@ -159,15 +160,15 @@ def select_pass(W, f, n, m, share, warmup, decision, joint_scale, height, width,
         _select(L, n, m, share, warmup, decision, keep[first:last])
 
 
-@_parallel
-def cast_pass(W, keep, scale, height, width, fp8, codes):
-    for r in prange(W.shape[0]):
+@_pass
+def cast_pass(begin, end, W, keep, scale, height, width, fp8, codes):
+    for r in range(begin, end):
         _cast(W[r], keep[r], scale[r // height], width, fp8[0], fp8[1], fp8[2], codes[r])
 
 
-@_parallel
-def uncast_pass(codes, scale, height, width, shift, power, out):
-    for r in prange(codes.shape[0]):
+@_pass
+def uncast_pass(begin, end, codes, scale, height, width, shift, power, out):
+    for r in range(begin, end):
         for b in range(scale.shape[1]):
             s = scale[r // height, b]
             cb, ob = codes[r, b * width : (b + 1) * width], out[r, b * width : (b + 1) * width]
@@ -178,9 +179,9 @@ def uncast_pass(codes, scale, height, width, shift, power, out):
                 ob[j] = (bits.view(np.float32) * power) * s
 
 
-@_parallel
-def joint_pass(W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
-    for group in prange((W.shape[0] + GROUP - 1) // GROUP):
+@_pass
+def joint_pass(begin, end, W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
+    for group in range(begin, end):
         first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
         L = np.empty((last - first, W.shape[1]), np.float32)
         for r in range(first, last):
