@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import time
 from pathlib import Path
+
+from prunekit.info import cpu_name
 
 VECTOR_FLAGS = (
     "avx2",
@@ -135,7 +136,7 @@ def _fp8_product(torch, device):
 def _cpu(torch) -> dict:
     device = torch.device("cpu")
     return {
-        "name": _cpu_name(),
+        "name": cpu_name(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "vectors": _vector_features(torch),
@@ -170,10 +171,6 @@ def _cpuinfo(*keys: str) -> str:
     except OSError:
         pass
     return ""
-
-
-def _cpu_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def _vector_features(torch) -> list[str]:
