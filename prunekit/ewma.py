@@ -113,7 +113,7 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
 def start_threshold(L: Tensor, sparsity: float, block: int = BLOCK) -> Tensor:
     """Where each row's threshold begins: the mean of its first scores, times the Gaussian share.
 
-    The sum runs from left to right, one column at a time, so that every implementation rounds alike.
+    The sum adds halves to each other until one number is left, so that every implementation rounds alike.
 
     Args:
         L: clamped scores, float32 ``[out, in]``.
@@ -123,11 +123,13 @@ def start_threshold(L: Tensor, sparsity: float, block: int = BLOCK) -> Tensor:
     Returns:
         float32 ``[out]``.
     """
-    first = L[:, :block]
-    total = torch.zeros_like(first[:, 0])
-    for j in range(first.shape[1]):
-        total = total + first[:, j]
-    return total * torch.tensor(gaussian_share(sparsity) / first.shape[1], dtype=torch.float32)
+    count = min(block, L.shape[1])
+    width = 1 << (block - 1).bit_length()
+    total = torch.nn.functional.pad(L[:, :count], (0, width - count))
+    while width > 1:
+        width //= 2
+        total = total[:, :width] + total[:, width:]
+    return total[:, 0] * torch.tensor(gaussian_share(sparsity) / count, dtype=torch.float32)
 
 
 MEAN_DEVIATION = 0.9678828980938  # mean of |x^2 - 1| for a standard Gaussian x: 4 * density(1)

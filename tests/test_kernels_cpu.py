@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prunekit import fp8
 from prunekit.errors import PrunekitError
-from prunekit.ewma import BLOCK, quantile_mask
+from prunekit.ewma import quantile_mask
 from prunekit.fp8 import E4M3, E5M2
 from prunekit.kernels import cpu
 from prunekit.patterns import exact_mask, nm_mask
@@ -116,13 +116,6 @@ def test_select_and_cast_with_scales_of_every_granularity(layer, fmt, granularit
     scale = fp8.scales(W, fmt, granularity, keep)
     assert_same([cpu.cast(W, keep, scale, fmt)], [fp8.cast(W, scale, fmt, keep)])
     assert_same([cpu.cast(W, keep, scale / 3, fmt)], [fp8.cast(W, scale / 3, fmt, keep)])
-
-
-@given(layers(), shares, st.sampled_from([0.003, 0.05]), st.sampled_from([1, 16, BLOCK, 100]))
-def test_select_takes_the_rate_and_block_of_the_plain_rule(layer, sparsity, rate, block):
-    W, f = layer
-    got = cpu.select(W, f, sparsity=sparsity, rate=rate, block=block)
-    assert_same([got], [quantile_mask(score(W, f), sparsity, rate, block)])
 
 
 def example(seed=0, rows=7, columns=130):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError
-from ..ewma import BLOCK, RATE, gaussian_share, step_tables
+from ..ewma import BLOCK, gaussian_share, step_tables
 from ..fp8 import BLOCK as FP8_BLOCK
 from ..fp8 import E4M3, E5M2, Format
 from ..patterns import check_target
@@ -42,16 +42,16 @@ def _groups(W: Tensor) -> int:
     return -(-W.shape[0] // loops.GROUP)
 
 
-def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None, rate: float, block: int):
+def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None):
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
     _check(f, "f", (W.shape[1],))
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
-    none = np.empty((0, block + 1), np.float32)
+    none = np.empty((0, BLOCK + 1), np.float32)
     n, m = check_target(sparsity, pattern, W.shape[1])
     if m:
         return *arrays, n, m, np.float32(0), none, none
-    warmup, decision = step_tables(W.shape[1], float(sparsity), rate, block)
-    share = np.float32(gaussian_share(float(sparsity)) / min(block, W.shape[1]))
+    warmup, decision = step_tables(W.shape[1], float(sparsity))
+    share = np.float32(gaussian_share(float(sparsity)) / min(BLOCK, W.shape[1]))
     return *arrays, 0, 0, share, warmup.numpy(), decision.numpy()
 
 
@@ -83,8 +83,6 @@ def select(
     *,
     sparsity: float | None = None,
     pattern: str | None = None,
-    rate: float = RATE,
-    block: int = BLOCK,
     joint: tuple[Format, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -95,8 +93,6 @@ def select(
         f: column factors ``[in]``, see `scores.column_factors`.
         sparsity: share to prune per row, in ``[0, 1)``; or else
         pattern: ``"N:M"``.
-        rate: step of the threshold, see `ewma.quantile_mask`.
-        block: weights compared with one threshold.
         joint: an FP8 format and scales (`fp8.scales`) with which to weigh the casting error in, as
             `scores.keep_score` does.
         out: bool ``[out, in]`` to write the mask into.
@@ -111,7 +107,7 @@ def select(
     height, width = _blocks(scale, W.shape) if joint else (1, W.shape[1])
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
     _check(keep, "out", W.shape, torch.bool)
-    arguments = _arguments(W, f, sparsity, pattern, rate, block)
+    arguments = _arguments(W, f, sparsity, pattern)
     _spread(loops.select_pass, _groups(W), *arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
     return keep
 
@@ -153,8 +149,6 @@ def select_cast(
     sparsity: float | None = None,
     pattern: str | None = None,
     fmt: Format = E4M3,
-    rate: float = RATE,
-    block: int = BLOCK,
     out: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Score, select and cast each row in one sweep, with one scale for each row.
@@ -163,12 +157,10 @@ def select_cast(
     row; the final scale comes from the survivors.
 
     Args:
-        W: weight ``[out, in]``; this and the next five as in `select`.
+        W: weight ``[out, in]``; this and the next three as in `select`.
         f: column factors ``[in]``.
         sparsity: share to prune per row; or else
         pattern: ``"N:M"``.
-        rate: step of the threshold.
-        block: weights compared with one threshold.
         fmt: `fp8.E4M3` or `fp8.E5M2`.
         out: the three tensors of the result, to write into.
 
@@ -189,7 +181,7 @@ def select_cast(
     _check(keep, "out[0]", W.shape, torch.bool)
     _check(codes, "out[1]", W.shape, fmt.dtype)
     _check(scale, "out[2]", (W.shape[0], 1), torch.float32)
-    arguments = _arguments(W, f, sparsity, pattern, rate, block)
+    arguments = _arguments(W, f, sparsity, pattern)
     _spread(
         loops.joint_pass,
         _groups(W),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ..ewma import HIGH, LOW
+from ..ewma import BLOCK, HIGH, LOW
 
 GROUP = 4  # rows that one thread works on at a time
 _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
+_INFINITY = np.float32(np.inf)
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
 _TINY = np.float32(np.finfo(np.float32).tiny)
 _jit = njit(error_model="numpy", cache=True)
@@ -22,9 +23,10 @@ _pass = njit(nogil=True, error_model="numpy", cache=True)
 
 
 @_jit
-def _scores(w, f, L):
+def _scores(w, f, L, low, high):
+    """`scores.score` of one row, clamped."""
     for j in range(w.size):
-        L[j] = w[j] * w[j] * f[j]
+        L[j] = min(max(w[j] * w[j] * f[j], low), high)
 
 
 @_jit
@@ -57,12 +59,23 @@ def _top(w):
 
 
 @_jit
+def _top_survivor(w, keep):
+    """The same among the weights that are kept."""
+    bits = w.view(np.int32)
+    top = np.int32(0)
+    for j in range(bits.size):
+        top = np.int32(max(top, bits[j] & 0x7FFFFFFF if keep[j] else 0))
+    return np.int32(top).view(np.float32)
+
+
+@_jit
 def _scale(top, fmt_max):
     return max(top / fmt_max, _TINY) if top > 0 else np.float32(1)
 
 
 @_jit
-def _keep_scores(w, f, L, scale, width, fmt_max, mantissa_bits, min_exponent):
+def _keep_scores(w, f, L, scale, width, fmt_max, mantissa_bits, min_exponent, low, high):
+    """`scores.keep_score` of one row, clamped."""
     for b in range(scale.size):
         s = scale[b]
         wb, fb, Lb = (
@@ -74,55 +87,97 @@ def _keep_scores(w, f, L, scale, width, fmt_max, mantissa_bits, min_exponent):
             y = min(abs(wb[j]) / s, fmt_max)
             value, _ = _round_to_fp8(y, mantissa_bits, min_exponent)
             error = abs(wb[j]) - value * s
-            Lb[j] = (wb[j] * wb[j] - error * error) * fb[j]
+            Lb[j] = min(max((wb[j] * wb[j] - error * error) * fb[j], low), high)
 
 
 @_jit
-def _below(x, q):
-    hits = np.int32(0)
-    for k in range(x.size):
-        hits += np.int32(x[k] < q)
-    return hits
+def _sum(x):
+    """Sum of one block, by adding halves: the order of `ewma.start_threshold`."""
+    half = np.empty(BLOCK // 2, np.float32)
+    for k in range(BLOCK // 2):
+        half[k] = x[k] + x[BLOCK // 2 + k]
+    width = BLOCK // 4
+    while width > 0:
+        for k in range(width):
+            half[k] += half[width + k]
+        width //= 2
+    return half[0]
 
 
 @_jit
-def _select_quantile(L, share, warmup, decision, keep):
-    """`ewma.quantile_mask` for a few rows. They take turns, so that none waits for its threshold to be updated."""
-    rows, columns = L.shape
-    block = decision.shape[1] - 1
-    q = np.zeros(rows, np.float32)
+def _select_quantile(L, columns, share, warmup, decision, keep):
+    """`ewma.quantile_mask` for a few rows. They take turns, so that none waits for its threshold to be updated.
+
+    L is ``[rows, blocks, BLOCK]``; beyond `columns` it holds infinity, which no threshold exceeds. Loops over a
+    block have a fixed length, for which compilers make much better code.
+    """
+    rows, blocks, _ = L.shape
+    q = np.empty(rows, np.float32)
     for i in range(rows):
-        x = L[i]
-        for j in range(columns):
-            x[j] = min(max(x[j], _LOW), _HIGH)
-        for j in range(min(block, columns)):
-            q[i] += x[j]
-        q[i] *= share
-    step = 0
-    while step < warmup.shape[0]:
-        for j in range(0, columns, block):
-            for i in range(rows):
-                q[i] *= warmup[step, _below(L[i, j : j + block], q[i])]
-            step += 1
-    for b in range(decision.shape[0]):
+        if columns < BLOCK:
+            first = np.zeros(BLOCK, np.float32)
+            first[:columns] = L[i, 0, :columns]
+            q[i] = _sum(first) * share
+        else:
+            q[i] = _sum(L[i, 0]) * share
+    for step in range(warmup.shape[0]):
         for i in range(rows):
-            x, y = L[i, b * block : (b + 1) * block], keep[i, b * block : (b + 1) * block]
-            for k in range(x.size):
-                y[k] = x[k] >= q[i]
-            q[i] *= decision[b, _below(x, q[i])]
+            x, threshold, hits = L[i, step % blocks], q[i], np.int32(0)
+            for k in range(BLOCK):
+                hits += np.int32(x[k] < threshold)
+            q[i] *= warmup[step, hits]
+    for b in range(blocks):
+        for i in range(rows):
+            x, threshold, hits = L[i, b], q[i], np.int32(0)
+            for k in range(BLOCK):
+                hits += np.int32(x[k] < threshold)
+            q[i] *= decision[b, hits]
+            y = keep[i, b * BLOCK : (b + 1) * BLOCK]
+            if y.size == BLOCK:
+                for k in range(BLOCK):
+                    y[k] = x[k] >= threshold
+            else:
+                for k in range(y.size):
+                    y[k] = x[k] >= threshold
 
 
 @_jit
-def _select(L, n, m, share, warmup, decision, keep):
-    if m > 0:
-        for i in range(L.shape[0]):
-            _select_nm(L[i], n, m, keep[i])
-    else:
-        _select_quantile(L, share, warmup, decision, keep)
+def _buffer(rows, columns):
+    """Room for the scores of a few rows, in whole blocks: ``[rows, blocks, BLOCK]``, and the same row by row."""
+    L = np.empty((rows, (columns + BLOCK - 1) // BLOCK, BLOCK), np.float32)
+    return L, L.reshape(rows, -1)
+
+
+@_jit
+def _select(L, flat, n, m, share, warmup, decision, keep):
+    columns = keep.shape[1]
+    for i in range(flat.shape[0]):
+        if m > 0:
+            _select_nm(flat[i, :columns], n, m, keep[i])
+            continue
+        flat[i, columns:] = np.inf
+    if m == 0:
+        _select_quantile(L, columns, share, warmup, decision, keep)
+
+
+@_jit
+def _select_2_of_4(L, keep):
+    """`_select_nm` for 2:4, without a branch: the six comparisons of four neighbours."""
+    for j in range(0, L.size, 4):
+        a, b, c, d = L[j], L[j + 1], L[j + 2], L[j + 3]
+        ab, ac, ad = np.int8(a >= b), np.int8(a >= c), np.int8(a >= d)
+        bc, bd, cd = np.int8(b >= c), np.int8(b >= d), np.int8(c >= d)
+        keep[j] = ab + ac + ad >= 2
+        keep[j + 1] = bc + bd >= ab + 1
+        keep[j + 2] = cd >= ac + bc
+        keep[j + 3] = ad + bd + cd <= 1
 
 
 @_jit
 def _select_nm(L, n, m, keep):
+    if n == 2 and m == 4:
+        _select_2_of_4(L, keep)
+        return
     for j in range(0, L.size, m):
         for k in range(m):
             beaten_by = 0
@@ -151,13 +206,14 @@ def _cast(w, keep, scale, width, fmt_max, mantissa_bits, min_exponent, codes):
 def select_pass(begin, end, W, f, n, m, share, warmup, decision, joint_scale, height, width, fp8, keep):
     for group in range(begin, end):
         first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
-        L = np.empty((last - first, W.shape[1]), np.float32)
+        bounds = (-_INFINITY, _INFINITY) if m > 0 else (_LOW, _HIGH)
+        L, flat = _buffer(last - first, W.shape[1])
         for r in range(first, last):
             if joint_scale.size > 0:
-                _keep_scores(W[r], f, L[r - first], joint_scale[r // height], width, fp8[0], fp8[1], fp8[2])
+                _keep_scores(W[r], f, flat[r - first], joint_scale[r // height], width, fp8[0], fp8[1], fp8[2], *bounds)
             else:
-                _scores(W[r], f, L[r - first])
-        _select(L, n, m, share, warmup, decision, keep[first:last])
+                _scores(W[r], f, flat[r - first], *bounds)
+        _select(L, flat, n, m, share, warmup, decision, keep[first:last])
 
 
 @_pass
@@ -183,14 +239,12 @@ def uncast_pass(begin, end, codes, scale, height, width, shift, power, out):
 def joint_pass(begin, end, W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
     for group in range(begin, end):
         first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
-        L = np.empty((last - first, W.shape[1]), np.float32)
+        bounds = (-_INFINITY, _INFINITY) if m > 0 else (_LOW, _HIGH)
+        L, flat = _buffer(last - first, W.shape[1])
         for r in range(first, last):
             scale[r, 0] = _scale(_top(W[r]), fp8[0])
-            _keep_scores(W[r], f, L[r - first], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2])
-        _select(L, n, m, share, warmup, decision, keep[first:last])
+            _keep_scores(W[r], f, flat[r - first], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2], *bounds)
+        _select(L, flat, n, m, share, warmup, decision, keep[first:last])
         for r in range(first, last):
-            w, survivors = W[r], L[r - first]
-            for j in range(w.size):
-                survivors[j] = w[j] if keep[r, j] else np.float32(0)
-            scale[r, 0] = _scale(_top(survivors), fp8[0])
-            _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
+            scale[r, 0] = _scale(_top_survivor(W[r], keep[r]), fp8[0])
+            _cast(W[r], keep[r], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2], codes[r])
