@@ -51,6 +51,7 @@ _HOME = {
     "uncast": "fp8",
     "E4M3": "fp8",
     "E5M2": "fp8",
+    "admm": "admm",
     "magnitude_mask": "baselines",
     "wanda_mask": "baselines",
     "sparsegpt": "baselines",

@@ -149,6 +149,24 @@ def mean_square(x: Tensor) -> Tensor:
     return x.float().square().mean(0)
 
 
+def gram(x: Tensor, bfloat16: bool = False) -> Tensor:
+    """``X^T X`` of ``[tokens, in]``: float32 ``[in, in]``. It is symmetric, so some of it is computed only once.
+
+    Args:
+        x: inputs of a layer.
+        bfloat16: multiply in bfloat16, which rounds each entry to 8 bits.
+    """
+    x = x.bfloat16() if bfloat16 else x.float()
+    size = x.shape[1]
+    H = torch.empty(size, size, device=x.device)
+    step = -(-size // 4)
+    for begin in range(0, size, step):
+        part = (x[:, begin : begin + step].T @ x[:, begin:]).float()
+        H[begin : begin + step, begin:] = part
+        H[begin:, begin : begin + step] = part.T
+    return H
+
+
 def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
     return (tokens * E + prior * E.median()) / (tokens + prior)
 

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
     c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
     c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
-    c.add_argument("--method", default="ewma", help="ewma (default), wanda, sparsegpt or magnitude")
+    c.add_argument("--method", default="ewma", help="ewma (default), admm, wanda, sparsegpt or magnitude")
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
     c.add_argument("--calibration-tokens", default="auto", metavar="N", help="auto (default: until masks hold still)")

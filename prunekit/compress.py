@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
 from . import baselines, ewma, fp8
-from .calibrate import Calibration, calibrate
+from .admm import admm
+from .calibrate import Calibration, calibrate, fast_bfloat16, gram
 from .errors import PrunekitError
 from .linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
 from .patterns import check_width, exact_mask, nm_mask, parse_pattern
@@ -18,6 +20,8 @@ from .progress import progress
 from .recipe import Recipe
 from .scores import column_factors, keep_score, score
 from .sequential import decoder_blocks, prune_blocks
+
+BLOCKWISE = ("wanda", "sparsegpt", "admm")  # methods that go through the model block by block
 
 
 @dataclass
@@ -67,7 +71,8 @@ def compress(
         pattern: ``"N:M"``, N weights kept in every M neighbours.
         metric: ``contribution``, ``magnitude`` or ``rank-one``, see `scores.column_factors`.
         select: ``ewma`` (tracks a quantile, no sort; N:M by comparing), ``ewma-mean`` or ``exact`` (sorts).
-        method: ``ewma``, or a baseline: ``wanda``, ``sparsegpt``, ``magnitude``.
+        method: ``ewma``; ``admm``, which moves the weights that stay (`admm.admm`) and takes a minute; or a
+            baseline: ``wanda``, ``sparsegpt``, ``magnitude``.
         fp8: ``e4m3``, ``e5m2`` or None.
         granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
         calibration: what `calibrate` found earlier, instead of `ids`.
@@ -90,7 +95,7 @@ def compress(
 
     tokens, seconds = 0, {}
     begin = perf_counter()
-    if method in ("wanda", "sparsegpt") and recipe.prunes:
+    if method in BLOCKWISE and recipe.prunes:
         if ids is None:
             raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
         new = _blockwise(model, ids, layers, recipe)
@@ -202,25 +207,33 @@ def _share(recipe: Recipe) -> float:
 
 
 def _blockwise(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipe: Recipe) -> dict[str, nn.Module]:
-    """Wanda or SparseGPT."""
+    """Wanda, SparseGPT or ADMM."""
     decoder_blocks(model, layers)
     target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+    weight = next(model.parameters())
+    bfloat16 = weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
 
     def wanda(_: str, module: nn.Module, E: Tensor) -> nn.Module:
         W = weight_of(module)
         return finish(module, W, baselines.wanda_mask(W, E, **target), recipe)
 
-    def sparsegpt(name: str, module: nn.Module, H: Tensor) -> nn.Module:
+    def updated(name: str, module: nn.Module, H: Tensor) -> nn.Module:
         W = weight_of(module)
         try:
-            new, keep = baselines.sparsegpt(W, H, **target)
+            if recipe.method == "admm":
+                new, keep = admm(W, H, **target, bfloat16=bfloat16)
+            else:
+                new, keep = baselines.sparsegpt(W, H, **target)
         except PrunekitError as error:
             raise PrunekitError(f"{name}: {error}") from None
         return finish(module, _as_precise_as(W, new), keep, recipe)
 
     if recipe.method == "wanda":
         return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), wanda)
-    return prune_blocks(model, ids, layers, lambda x: x.float().T @ x.float(), sparsegpt)
+    if recipe.method == "sparsegpt":
+        return prune_blocks(model, ids, layers, gram, updated)
+    observe = partial(gram, bfloat16=bfloat16)
+    return prune_blocks(model, ids, layers, observe, updated, dense_inputs=True, bfloat16=bfloat16)
 
 
 def _as_precise_as(old: Tensor, new: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from .errors import PrunekitError
 from .patterns import check_sparsity, parse_pattern
 from .scores import METRICS
 
-METHODS = ("ewma", "wanda", "sparsegpt", "magnitude")
+METHODS = ("ewma", "admm", "wanda", "sparsegpt", "magnitude")
 SELECTIONS = ("ewma", "ewma-mean", "exact")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from .calibrate import observing
 from .errors import PrunekitError
 from .linear import replace_layers
 from .progress import progress
+
+BATCH_TOKENS = 2048  # that go through a block at once
 
 
 class _Stop(Exception):
@@ -36,7 +40,8 @@ def prune_blocks(
     layers: dict[str, nn.Module],
     observe: Callable[[Tensor], Tensor],
     prune: Callable[[str, nn.Module, Tensor], nn.Module],
-    batch: int = 4,
+    dense_inputs: bool = False,
+    bfloat16: bool = False,
 ) -> dict[str, nn.Module]:
     """Replace layers one block after another, and feed each block what the replaced ones before it give out.
 
@@ -46,7 +51,8 @@ def prune_blocks(
         layers: which to replace, by name; all within the decoder blocks.
         observe: from the inputs ``[tokens, in]`` of one batch to a statistic, which is summed over batches.
         prune: from name, layer and the statistic divided by the number of tokens to the new layer.
-        batch: windows at once.
+        dense_inputs: feed each block what the original ones before it give out instead: half the work.
+        bfloat16: run the blocks in bfloat16.
 
     Returns:
         The new layers by name.
@@ -55,35 +61,46 @@ def prune_blocks(
         PrunekitError: the model has no list of decoder blocks.
     """
     prefix, blocks = decoder_blocks(model, layers)
-    hidden, options = _first_inputs(model, blocks[0], ids, batch)
+    hidden, options = _first_inputs(model, blocks[0], ids)
+    if bfloat16:
+        hidden, options = _to_bfloat16(hidden), _to_bfloat16(options)
     new: dict[str, nn.Module] = {}
     for index, block in enumerate(progress(blocks, "blocks")):
         inside = f"{prefix}.{index}."
-        mine = {name: module for name, module in layers.items() if name.startswith(inside)}
+        mine = [name for name in layers if name.startswith(inside)]
+        running = deepcopy(block).bfloat16() if bfloat16 else block
         sums: dict[str, Tensor] = {}
-        tokens = 0
 
         def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:
             sums[name] = sums[name] + value if name in sums else value
 
-        with observing(mine, observe, take):
-            for x, kwargs in zip(hidden, options):
-                block(x, **kwargs)
-                tokens += x.shape[0] * x.shape[1]
-        for name, module in mine.items():
+        with observing({name: running.get_submodule(name[len(inside) :]) for name in mine}, observe, take):
+            outputs = [_tensor(running(x, **kwargs)) for x, kwargs in zip(hidden, options)]
+        for name in mine:
             if not torch.isfinite(sums[name]).all():
                 raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
-            new[name] = prune(name, module, sums.pop(name) / tokens)
-        pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
-        hidden = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options)]
+            new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
+        if not dense_inputs:
+            pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
+            outputs = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options)]
+        hidden = outputs
     return new
+
+
+def _to_bfloat16(value: Any) -> Any:
+    """The same structure of lists, tuples and dicts with floating-point tensors in bfloat16."""
+    if isinstance(value, Tensor):
+        return value.bfloat16() if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_bfloat16(v) for v in value)
+    return {k: _to_bfloat16(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _tensor(output: Tensor | tuple) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor, batch: int) -> tuple[list[Tensor], list[dict]]:
+def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor) -> tuple[list[Tensor], list[dict]]:
     """What the first block is called with: hidden states, and the rest (masks, positions) as keywords."""
     hidden, options = [], []
 
@@ -95,7 +112,7 @@ def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor, batch: int) -
 
     hook = block.register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        for window in ids.split(batch):
+        for window in ids.split(max(1, BATCH_TOKENS // ids.shape[1])):
             try:
                 model(window.to(next(model.parameters()).device), use_cache=False)
             except _Stop:

@@ -29,6 +29,7 @@ RECIPES = {
     "by-size": {"metric": "magnitude"},
     "wanda": {"method": "wanda"},
     "sparsegpt": {"method": "sparsegpt"},
+    "admm": {"method": "admm"},
     "magnitude": {"method": "magnitude"},
 }
 HALF, PAIRS = {"sparsity": 0.5}, {"pattern": "2:4"}
@@ -143,7 +144,7 @@ def test_zeros_and_codes_are_as_wanted(tiny_models, ids, kind, how, target, cast
         check_zeros(recipe, W, zero, cast)
         assert entry["sparsity"] == pytest.approx(zero.float().mean().item())
         zeros, total = zeros + zero.sum().item(), total + W.numel()
-        if how != "sparsegpt":  # all others leave what they keep, or cast it
+        if how not in ("sparsegpt", "admm"):  # the others leave what they keep, or cast it
             kept = weight_of(layer)[~zero]
             if cast:
                 relative = 0.5**4 if cast["fp8"] == "e4m3" else 0.5**3
@@ -206,7 +207,7 @@ def test_the_fused_pass_under_other_metrics_and_targets(llama, calibrations, tar
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("cast", [{}, ROW], ids=cast_name)
-@pytest.mark.parametrize("how", ["ewma", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("how", ["ewma", "wanda", "sparsegpt", "admm"])
 @each_kind
 def test_models_of_every_dtype(make_model, ids, kind, how, cast, dtype):
     model = make_model(kind, dtype=dtype)
@@ -265,7 +266,7 @@ def test_include_and_exclude_choose_layers(llama, ids):
     assert len(names()) == 14
 
 
-@pytest.mark.parametrize("how", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("how", ["wanda", "sparsegpt", "admm"])
 def test_blockwise_methods_take_a_choice_of_layers_too(llama, ids, how):
     result = compress(llama, ids, sparsity=0.5, method=how, include=["1.mlp", "0.self_attn.q_proj"])
     assert {layer["name"] for layer in result.layers} == {
@@ -325,7 +326,7 @@ def test_a_calibration_done_before_serves_as_well_as_ids(llama, ids):
 
 
 def test_the_same_call_twice_gives_the_same_model(llama, ids):
-    for how in ("ewma", "wanda", "sparsegpt"):
+    for how in ("ewma", "wanda", "sparsegpt", "admm"):
         one, two = (compress(llama, ids, sparsity=0.5, fp8="e4m3", **RECIPES[how]).model for _ in range(2))
         for name in linear_layers(llama):
             assert torch.equal(weight_of(one.get_submodule(name)), weight_of(two.get_submodule(name)))
@@ -541,7 +542,7 @@ def test_blockwise_methods_refuse_a_calibration_alone_and_layers_outside_the_blo
             super().__init__()
             self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
 
-    for method in ("wanda", "sparsegpt"):
+    for method in ("wanda", "sparsegpt", "admm"):
         with pytest.raises(PrunekitError, match=r"not in one list of blocks.*--method ewma"):
             compress(Flat(), ids, sparsity=0.5, method=method)
 
