@@ -25,6 +25,7 @@ _HOME = {
     "Calibration": "calibrate",
     "compress": "compress",
     "Compressed": "compress",
+    "recover": "recover",
     "linear_layers": "linear",
     "Fp8Linear": "linear",
     "evaluate": "evaluate",

@@ -113,14 +113,21 @@ def compress(
             new[name] = compress_layer(module, energy.get(name), recipe)
         seconds["select"] = perf_counter() - begin
 
+    return assemble(model, new, recipe, tokens, seconds)
+
+
+def assemble(
+    model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, tokens: int, seconds: dict[str, float]
+) -> Compressed:
+    """Put new layers, given by name, into a copy of the model, and count their zeros."""
     report, zeros, total = [], 0, 0
-    for name, module in new.items():
+    for name, module in layers.items():
         stored = module.weight.view(torch.uint8) & 0x7F if isinstance(module, Fp8Linear) else module.weight
         count = stored.numel() - stored.count_nonzero().item()
-        shape = list(weight_of(module).shape) if not isinstance(module, Fp8Linear) else list(module.weight.shape)
+        shape = list(module.weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
         report.append({"name": name, "shape": shape, "sparsity": count / stored.numel()})
         zeros, total = zeros + count, total + stored.numel()
-    return Compressed(replace_layers(model, new), recipe, zeros / total, report, tokens, seconds)
+    return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
 
 
 def check_layers(layers: dict[str, nn.Module], recipe: Recipe) -> None:
@@ -226,7 +233,7 @@ def _blockwise(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], reci
                 new, keep = baselines.sparsegpt(W, H, **target)
         except PrunekitError as error:
             raise PrunekitError(f"{name}: {error}") from None
-        return finish(module, _as_precise_as(W, new), keep, recipe)
+        return finish(module, as_precise_as(W, new), keep, recipe)
 
     if recipe.method == "wanda":
         return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), wanda)
@@ -236,6 +243,6 @@ def _blockwise(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], reci
     return prune_blocks(model, ids, layers, observe, updated, dense_inputs=True, bfloat16=bfloat16)
 
 
-def _as_precise_as(old: Tensor, new: Tensor) -> Tensor:
+def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
     """Round updated weights to bfloat16 if all of the old ones fit it: they are stored no wider than before."""
     return new.bfloat16().to(new.dtype) if torch.equal(old.bfloat16().to(old.dtype), old) else new

@@ -87,22 +87,30 @@ def check_writable_file(path: Path) -> None:
         raise PrunekitError(f"cannot write {path}: you may not write to it; choose another file.")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under a temporary name, then rename.
+@contextmanager
+def temporary_file(target: Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside `target`, then give it that name in one step.
 
     Raises:
-        PrunekitError: the file cannot be written.
+        PrunekitError: the place cannot be written.
     """
-    temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
+    temporary = target.with_name(f"{_MARK}{os.getpid()}-{target.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
     except OSError as error:
-        raise PrunekitError(f"cannot write {path}: {error.strerror}; choose another file.") from None
+        raise PrunekitError(f"cannot write {target}: {error.strerror}; choose another file.") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, see `temporary_file`."""
+    with temporary_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

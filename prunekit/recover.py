@@ -1,0 +1,228 @@
+"""Recover what pruning has cost: train the weights that are left to speak as the dense model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from copy import deepcopy
+from math import cos, pi
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, log_softmax
+
+from . import fp8
+from .calibrate import fast_bfloat16
+from .compress import Compressed, as_precise_as, assemble, finish
+from .errors import PrunekitError
+from .evaluate import evaluate
+from .linear import Fp8Linear, replace_layers, weight_of
+from .recovery_state import load_state, save_state
+
+RATE = 3e-4
+BATCH = 2
+WARM_UP = 0.05  # share of the budget in which the learning rate rises
+CLIP = 1.0
+SAVE_EVERY = 120.0  # seconds
+
+
+def recover(
+    result: Compressed,
+    dense: nn.Module,
+    ids: Tensor,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    rate: float = RATE,
+    batch: int = BATCH,
+    seed: int = 0,
+    state: Path | str | None = None,
+    watch: Tensor | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Compressed:
+    """Distil a compressed model from the dense one, its mask held fixed. What is given stays as it is.
+
+    In each step some windows go through both models, and the weights that are left, and the norms, move so
+    that the compressed model's distribution of the next token comes nearer to the dense one's (Kullback-Leibler
+    divergence; Hinton et al. 2015, arXiv 1503.02531), by AdamW at a rate that rises, then falls as a cosine.
+    With FP8 the forward pass uses the cast weights, and gradients pass the rounding as if it were not there
+    (straight-through; Bengio et al. 2013, arXiv 1308.3432). Embeddings stay.
+
+    Args:
+        result: what `compress` made.
+        dense: the model that it was made from.
+        ids: training text, int64 ``[windows, context]``.
+        steps: how many steps; the outcome is then the same on every run on one machine. Or else
+        minutes: how long, in minutes of training.
+        rate: highest learning rate.
+        batch: windows in a step.
+        seed: order of the windows.
+        state: a file for what is needed to go on after an interruption. It is written every two minutes and when
+            the run is interrupted (`KeyboardInterrupt` then passes on), read if it is there, and removed at the end.
+        watch: windows on which the perplexity is measured from time to time.
+        report: gets a line about the progress, ten times.
+
+    Returns:
+        `Compressed`, with the same zeros (and, where a weight fell below the smallest FP8 number, a few more).
+
+    Raises:
+        PrunekitError: neither or both of steps and minutes, a bad number, or a state of another recovery.
+    """
+    if (steps is None) == (minutes is None):
+        raise PrunekitError("give either steps or minutes: how long the recovery may take.")
+    budget = steps if minutes is None else minutes
+    if not budget > 0 or batch < 1 or not rate > 0:
+        raise PrunekitError(f"steps, minutes, batch and rate must be above 0: got {budget}, {batch}, {rate}.")
+    if len(ids) < batch:
+        raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
+    device = next(dense.parameters()).device
+    layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
+    trained = {name: _Trained(layer, result.recipe.format, result.recipe.granularity) for name, layer in layers.items()}
+    norms = {name: deepcopy(module).float() for name, module in _norms(result.model, layers).items()}
+    student = replace_layers(result.model, trained | norms)
+    moving = {f"{n}.weight": m.weight for n, m in trained.items()}
+    moving |= {f"{n}.{k}": p.requires_grad_() for n, m in norms.items() for k, p in m.named_parameters()}
+    optimizer = torch.optim.AdamW(moving.values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    low_precision = device.type == "cuda" or fast_bfloat16()
+    teacher = deepcopy(dense).bfloat16() if low_precision else dense
+    plan = {
+        "steps": steps,
+        "minutes": minutes,
+        "rate": rate,
+        "batch": batch,
+        "seed": seed,
+        "text": [*ids.shape, int(ids.sum())],
+    }
+
+    step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
+    begin = saved = perf_counter()
+    before = spent
+    told = int(10 * _part(step, spent, steps, minutes))
+    try:
+        with _frozen(result.model), torch.enable_grad():
+            while (part := _part(step, spent, steps, minutes)) < 1:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 + cos(pi * part)) / 2
+                window = ids[_order(step, batch, len(ids), seed)].to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+                    loss = divergence(student, teacher, window)
+                loss.backward()
+                nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
+                optimizer.step()
+                optimizer.zero_grad()
+                step, spent = step + 1, before + perf_counter() - begin
+                if state and perf_counter() - saved > SAVE_EVERY:
+                    save_state(state, plan, moving, optimizer, step, spent)
+                    saved = perf_counter()
+                if report and int(10 * _part(step, spent, steps, minutes)) > told:
+                    told = int(10 * _part(step, spent, steps, minutes))
+                    line = (
+                        f"recover: {10 * told} %, step {step}, {spent / 60:.1f} minutes, divergence {loss.item():.3f}"
+                    )
+                    now = "" if watch is None else f", perplexity {evaluate(student, watch)['perplexity']:.2f}"
+                    report(line + now)
+    except KeyboardInterrupt:
+        if state:
+            optimizer.zero_grad()
+            save_state(state, plan, moving, optimizer, step, spent)
+        raise
+    new = {name: trained[name].finished(layer, result) for name, layer in layers.items()}
+    for name, module in norms.items():
+        old = result.model.get_submodule(name)
+        norms[name] = module.to(next(old.parameters()).dtype).requires_grad_(False)
+    if state:
+        Path(state).unlink(missing_ok=True)
+    seconds = result.seconds | {"recover": spent}
+    return assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
+
+
+def divergence(student: nn.Module, teacher: nn.Module, ids: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of the student's next-token distribution from the teacher's, in nats."""
+    with torch.no_grad():
+        wanted = log_softmax(teacher(ids, use_cache=False).logits.float(), -1)
+    got = log_softmax(student(ids, use_cache=False).logits.float(), -1)
+    return (wanted.exp() * (wanted - got)).sum(-1).mean()
+
+
+class _Cast(torch.autograd.Function):
+    """To FP8 and back; the gradient passes as if nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
+        scale = fp8.scales(W, fmt, granularity, keep)
+        if W.device.type == "cpu":
+            from .kernels import cpu
+
+            return cpu.uncast(cpu.cast(W, keep, scale, fmt), scale)
+        return fp8.uncast(fp8.cast(W, scale, fmt, keep), scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient, None, None, None
+
+
+class _Trained(nn.Module):
+    """A compressed layer in training: weight ``[out, in]`` in float32, of which the zeros stay zero."""
+
+    def __init__(self, layer: nn.Module, fmt: fp8.Format | None, granularity: str) -> None:
+        super().__init__()
+        W = weight_of(layer).float()
+        self.weight = nn.Parameter(W.clone(memory_format=torch.contiguous_format))
+        self.keep = W != 0
+        self.bias, self.fmt, self.granularity = layer.bias, fmt, granularity
+        self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
+
+    def _spare_zeros(self, weight: nn.Parameter) -> None:
+        weight.grad.mul_(self.keep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        W = self.weight if self.fmt is None else _Cast.apply(self.weight, self.keep, self.fmt, self.granularity)
+        return linear(x, W.to(x.dtype) if not torch.is_autocast_enabled(x.device.type) else W, self.bias)
+
+    @torch.no_grad()
+    def finished(self, layer: nn.Module, result: Compressed) -> nn.Module:
+        """The layer as `compress` would give it, with the trained weight."""
+        W = self.weight.detach()
+        if isinstance(layer, Fp8Linear):
+            scale = fp8.scales(W, self.fmt, self.granularity, self.keep)
+            return Fp8Linear(fp8.cast(W, scale, self.fmt, self.keep), scale, layer.bias, layer.transposed)
+        return finish(layer, as_precise_as(weight_of(layer), W), self.keep, result.recipe)
+
+
+def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Modules whose parameters are all vectors, such as norms, apart from the layers' own."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name not in layers
+        and not any(module.children())
+        and (parameters := list(module.parameters()))
+        and all(p.ndim == 1 for p in parameters)
+    }
+
+
+def _part(step: int, spent: float, steps: int | None, minutes: float | None) -> float:
+    """How much of the budget is used."""
+    return step / steps if steps else spent / (60 * minutes)
+
+
+def _order(step: int, batch: int, windows: int, seed: int) -> Tensor:
+    """Which windows a step takes: all in random order, then all again in another."""
+    per_round = windows // batch
+    g = torch.Generator().manual_seed(seed * 1_000_003 + step // per_round)
+    return torch.randperm(windows, generator=g).split(batch)[step % per_round]
+
+
+@contextmanager
+def _frozen(model: nn.Module):
+    """No gradients for the model's own parameters meanwhile."""
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    for p in wanted:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in wanted:
+            p.requires_grad_(True)

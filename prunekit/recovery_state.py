@@ -1,0 +1,78 @@
+"""What a recovery needs to go on after an interruption, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import PrunekitError
+from .files import temporary_file
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save_state(
+    path: Path | str,
+    plan: dict,
+    moving: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+) -> None:
+    """Write weights, the optimizer's moments and the position under a temporary name, then rename.
+
+    Args:
+        path: the file.
+        plan: what must be the same when the recovery goes on.
+        moving: the trained parameters by name.
+        optimizer: AdamW over them.
+        step: steps done.
+        seconds: time spent.
+
+    Raises:
+        PrunekitError: the file cannot be written.
+    """
+    tensors = {name: p.detach() for name, p in moving.items()}
+    for name, p in moving.items():
+        tensors |= {f"{name}:{key}": optimizer.state[p][key] for key in _MOMENTS if key in optimizer.state[p]}
+    position = {"plan": json.dumps(plan), "step": str(step), "seconds": repr(seconds)}
+    with temporary_file(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata=position)
+
+
+@torch.no_grad()
+def load_state(
+    path: Path | str, plan: dict, moving: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Put what `save_state` wrote into the parameters and the optimizer, both changed in place.
+
+    Returns:
+        (steps done, seconds spent): zeros if there is no such file.
+
+    Raises:
+        PrunekitError: the file is damaged or belongs to another recovery.
+    """
+    path = Path(path)
+    if not path.exists():
+        return 0, 0.0
+    try:
+        with safe_open(path, "pt") as file:
+            position = file.metadata() or {}
+            if json.loads(position.get("plan", "null")) != plan or not moving.keys() <= set(file.keys()):
+                raise PrunekitError(
+                    f"{path} holds the state of another recovery: remove it to begin anew, or give the same options."
+                )
+            step = int(position["step"])
+            for name, p in moving.items():
+                p.copy_(file.get_tensor(name))
+                if step:
+                    moments = {key: file.get_tensor(f"{name}:{key}").to(p.device) for key in _MOMENTS}
+                    optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
+            return step, float(position["seconds"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise PrunekitError(f"cannot go on from {path}: {error}; remove it to begin anew.") from None
