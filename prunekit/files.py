@@ -87,8 +87,8 @@ def check_writable_file(path: Path) -> None:
         raise PrunekitError(f"cannot write {path}: you may not write to it; choose another file.")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under a temporary name, then rename.
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 under a temporary name, then rename: a crash leaves no half-written file under `path`.
 
     Raises:
         PrunekitError: the file cannot be written.
@@ -96,13 +96,22 @@ def write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(f"{_MARK}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
         os.replace(temporary, path)
     except OSError as error:
         raise PrunekitError(f"cannot write {path}: {error.strerror}; choose another file.") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of `value` as JSON.
+
+    Raises:
+        PrunekitError: the file cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def _sync(path: Path) -> None:
