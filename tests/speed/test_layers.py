@@ -90,7 +90,7 @@ def test_what_a_product_cannot_take_is_refused():
 
 def test_2_4_is_recognised():
     W = torch.tensor([[1.0, 0, 0, 2, 0, 0, 0, 3]])
-    assert is_24(W) and is_24(W.to(torch.float8_e4m3fn)) and is_24(-W.to(torch.float8_e5m2))
+    assert is_24(W) and is_24(W.to(torch.float8_e4m3fn)) and is_24((-W).to(torch.float8_e5m2))
     W[0, 1] = 1
     assert not is_24(W) and not is_24(W.to(torch.float8_e4m3fn)) and not is_24(torch.zeros(4, 6))
     assert is_24(torch.tensor([[-0.0, -0.0, 1, 1]]).to(torch.float8_e4m3fn))
