@@ -33,6 +33,7 @@ _HOME = {
     "generate": "evaluate",
     "save": "export",
     "stored_bytes": "export",
+    "accelerate": "speed.layers",
     "PrunekitError": "errors",
     "contribution": "scores",
     "magnitude": "scores",

@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     model_options(g)
 
     b = add("bench", run_bench, "Time the method against its rivals.")
-    b.add_argument("what", choices=("select", "pipeline"), help="selection alone, or calibration to cast")
-    b.add_argument("--model", default="embedded", metavar="MODEL", help=_MODEL)
+    b.add_argument("what", choices=("select", "pipeline", "gpu"), help="selection alone, calibration to cast, or a GPU")
+    b.add_argument("--model", default="embedded", metavar="MODEL", help=f"{_MODEL}; gpu takes none")
     b.add_argument("--json", metavar="FILE", help="write the figures there")
 
     d = add("demo", run_demo, "Compress the embedded model twice, judge it, write report.json and a figure.")
@@ -210,10 +210,16 @@ def run_generate(a: argparse.Namespace) -> None:
 
 def run_bench(a: argparse.Namespace) -> None:
     """`prunekit bench`."""
-    from . import bench
     from .files import write_json
 
-    result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
+    if a.what == "gpu":
+        from .speed.gpu import bench_gpu
+
+        result = bench_gpu()
+    else:
+        from . import bench
+
+        result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
     if a.json:
         write_json(Path(a.json), result)
 

@@ -14,6 +14,7 @@ from . import baselines, ewma, fp8
 from .admm import admm
 from .calibrate import Calibration, calibrate, fast_bfloat16, gram
 from .errors import PrunekitError
+from .kernels import fused_for
 from .linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
 from .patterns import check_width, exact_mask, nm_mask, parse_pattern
 from .progress import progress
@@ -158,19 +159,18 @@ def compress_layer(module: nn.Module, E: Tensor | None, recipe: Recipe) -> nn.Mo
     if recipe.method == "magnitude":
         keep = baselines.magnitude_mask(W, recipe.sparsity, recipe.pattern)
         return finish(module, W, keep, recipe)
-    if W.device.type == "cpu" and recipe.select == "ewma":
-        from .kernels import cpu
-
+    fused = fused_for(W.device) if recipe.select == "ewma" else None
+    if fused is not None:
         target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
         fmt = recipe.format
         if fmt is None:
-            return finish(module, W, cpu.select(W, f, **target), recipe)
+            return finish(module, W, fused.select(W, f, **target), recipe)
         if recipe.granularity == "row":
-            _, codes, scale = cpu.select_cast(W, f, **target, fmt=fmt)
+            _, codes, scale = fused.select_cast(W, f, **target, fmt=fmt)
             return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
-        keep = cpu.select(W, f, **target, joint=(fmt, fp8.scales(W, fmt, recipe.granularity)))
+        keep = fused.select(W, f, **target, joint=(fmt, fp8.scales(W, fmt, recipe.granularity)))
         scale = fp8.scales(W, fmt, recipe.granularity, keep)
-        return Fp8Linear(cpu.cast(W, keep, scale, fmt), scale, module.bias, is_conv1d(module))
+        return Fp8Linear(fused.cast(W, keep, scale, fmt), scale, module.bias, is_conv1d(module))
     return finish(module, W, plain_mask(W, f, recipe), recipe)
 
 

@@ -107,10 +107,15 @@ def temporary_file(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, see `temporary_file`."""
+    with temporary_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, see `temporary_file`."""
-    with temporary_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def _sync(path: Path) -> None:

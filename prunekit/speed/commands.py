@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
+import io
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunekit.errors import PrunekitError
+from prunekit.files import check_writable_file, write_text
 from prunekit.speed.accuracy import FITTED_ON, accuracy_table
 from prunekit.speed.devices import Gpu, find_gpu
 from prunekit.speed.doctor import run_doctor
@@ -56,6 +56,8 @@ def run_predict(args: argparse.Namespace) -> int:
 
     :raises PrunekitError: bad card, format, model, batch or shapes file.
     """
+    if args.csv:
+        check_writable_file(Path(args.csv))
     gpu = find_gpu(args.gpu)
     dtype = check_dtype(gpu, args.dtype or gpu.dtypes[0])
     if args.shapes:
@@ -159,35 +161,15 @@ def _error_note(dtype: str) -> str:
 
 
 def _write_csv(path: str, header: list[str], lines: list[_Line]) -> None:
-    """Write under a temporary name and rename, so that no half-written file is ever left under `path`."""
+    """The columns of `header`, then the three predicted ones."""
     new = ["dense_us", "sparse24_us", "speedup"]
     header = [column for column in header if column not in new] + new
-    target = Path(path)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w",
-            dir=target.parent,
-            prefix=target.name,
-            suffix=".tmp",
-            newline="",
-            encoding="utf-8",
-            delete=False,
-        ) as file:
-            temporary = file.name
-            writer = csv.DictWriter(file, header, lineterminator="\n")
-            writer.writeheader()
-            for line in lines:
-                p = line.prediction
-                values = (p.dense_us, p.sparse24_us, p.speedup)
-                texts = ("" if v is None else f"{v:.{digits}f}" for v, digits in zip(values, (3, 3, 4)))
-                writer.writerow({**line.columns, **dict(zip(new, texts))})
-        # Temporary files are private; give this one the permissions that a new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise PrunekitError(f"cannot write {path!r}: {error.strerror or error}") from error
+    file = io.StringIO()
+    writer = csv.DictWriter(file, header, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        p = line.prediction
+        values = (p.dense_us, p.sparse24_us, p.speedup)
+        texts = ("" if v is None else f"{v:.{digits}f}" for v, digits in zip(values, (3, 3, 4)))
+        writer.writerow({**line.columns, **dict(zip(new, texts))})
+    write_text(Path(path), file.getvalue())

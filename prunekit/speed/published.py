@@ -4,7 +4,8 @@ The file `gemm_latency.csv` beside this module was measured by the authors of Sl
 repository bcacdwk/vllmbench, commit 92a8ca49, Apache-2.0) and is carried here with this citation, unchanged.
 `dense_us` is cuBLASLt's best algorithm and `sparse24_us` cuSPARSELt's best for a 2:4 weight of the same
 shape, both in microseconds; `M` tokens meet a weight `[N, K]`; FP8 is E4M3 with BF16 output. CUDA 12.9, torch
-2.9, 25 launches of warm-up, 50 timed. `model` says whose layer the shape is (SQUARE: M = N = K).
+2.9, 25 launches of warm-up, 50 timed. `model` says whose layer the shape is (SQUARE: M = N = K). In five rows
+(H100, FP16) `sparse24_us` is 0, which stands for a measurement that never ended: `published_rows` skips them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Row:
 
 @cache
 def _all_rows() -> tuple[Row, ...]:
+    """Every row of the file, those that say 0 too."""
     text = resources.files(__package__).joinpath("gemm_latency.csv").read_text(encoding="utf-8")
     return tuple(
         Row(
@@ -61,8 +63,7 @@ def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row
     :param gpu: "RTX4090" or "H100" (the PCIe card), in any spelling that `find_gpu` takes.
     :param dtype: "fp8", "bf16" or "fp16".
 
-    Five rows of the file (H100, FP16) were never finished and say 0 for the 2:4 time: they are left out, so
-    that 837 come back.
+    The five rows whose 2:4 time is 0 (never finished) are left out, so that 837 come back.
     """
     from prunekit.speed.devices import find_gpu
 

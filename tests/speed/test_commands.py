@@ -79,7 +79,7 @@ def test_a_shapes_file_keeps_its_columns(tmp_path, capsys):
         (["--gpu", "4090", "--batch", ""], "default"),
         (["--gpu", "4090", "--shapes", "missing.csv"], "missing.csv"),
         (["--gpu", "4090", "--shapes", "missing.csv", "--batch", "1"], "--batch"),
-        (["--gpu", "4090", "--csv", "no/such/folder/out.csv"], "cannot write"),
+        (["--gpu", "4090", "--csv", "."], "is a folder"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(words, says, tmp_path, monkeypatch):

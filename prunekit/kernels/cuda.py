@@ -1,0 +1,188 @@
+"""Score, select and cast in one pass over the weights on a GPU: the kernel of `fused` behind checked arguments.
+
+The functions are those of `cpu`. Masks, codes and scales equal those of the plain functions on the CPU bit for
+bit (on a GPU torch itself divides by a constant less exactly). Needs triton and compute capability 8.0;
+untested on a GPU, tested in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from .. import fp8
+from ..errors import PrunekitError
+from ..ewma import BLOCK, RATE, gaussian_share, step_tables
+from ..fp8 import E4M3, Format
+from ..patterns import check_target
+from .fused import fused_pass
+
+PLACES = 1024  # weights of a tile, over all of its rows: 8 for each of a program's 128 threads
+NM_TILE = 256  # places along a row where nothing waits for a threshold
+CACHE_SHARE = 0.75  # of the L2 cache that the rows in work may take, so that later sweeps find them there
+
+
+def select(
+    W: Tensor,
+    f: Tensor,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    rate: float = RATE,
+    block: int = BLOCK,
+    joint: tuple[Format, Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Score and select in one pass: `cpu.select`, on the device of `W`.
+
+    Args:
+        W: weight ``[out, in]``, float32, bfloat16 or float16.
+        f: column factors ``[in]``, see `scores.column_factors`.
+        sparsity: share to prune per row, in ``[0, 1)``; or else
+        pattern: ``"N:M"``.
+        rate: step of the threshold, see `ewma.quantile_mask`.
+        block: weights compared with one threshold.
+        joint: an FP8 format and scales (`fp8.scales`) with which to weigh the casting error in.
+        out: bool ``[out, in]``, contiguous, to write the mask into.
+
+    Returns:
+        bool ``[out, in]``, True where a weight is kept.
+
+    Raises:
+        PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
+    """
+    keep = torch.empty(W.shape, dtype=torch.bool, device=W.device) if out is None else out
+    _check(keep, "out", W.shape, torch.bool)
+    _launch(W, f, sparsity, pattern, rate, block, joint, joint[0] if joint else E4M3, (keep, None, None))
+    return keep
+
+
+def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
+    """`fp8.cast` with the arguments of `cpu.cast`: codes of `fmt.dtype`, ``[out, in]``, zero where not kept."""
+    return fp8.cast(W, scale, fmt, keep)
+
+
+def select_cast(
+    W: Tensor,
+    f: Tensor,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    fmt: Format = E4M3,
+    rate: float = RATE,
+    block: int = BLOCK,
+    out: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score, select and cast each row in one launch, with one scale for each row: `cpu.select_cast`.
+
+    Args:
+        W: weight ``[out, in]``; this and the next five as in `select`.
+        f: column factors ``[in]``.
+        sparsity: share to prune per row; or else
+        pattern: ``"N:M"``.
+        rate: step of the threshold.
+        block: weights compared with one threshold.
+        fmt: `fp8.E4M3` or `fp8.E5M2`.
+        out: the three tensors of the result, contiguous, to write into.
+
+    Returns:
+        (keep, codes, scale): bool ``[out, in]``, `fmt.dtype` ``[out, in]``, float32 ``[out, 1]``.
+
+    Raises:
+        PrunekitError: as `select`.
+    """
+    if out is None:
+        out = (
+            torch.empty(W.shape, dtype=torch.bool, device=W.device),
+            torch.empty(W.shape, dtype=fmt.dtype, device=W.device),
+            torch.empty(W.shape[0], 1, device=W.device),
+        )
+    _check(out[0], "out[0]", W.shape, torch.bool)
+    _check(out[1], "out[1]", W.shape, fmt.dtype)
+    _check(out[2], "out[2]", (W.shape[0], 1), torch.float32)
+    _launch(W, f, sparsity, pattern, rate, block, None, fmt, out)
+    return out
+
+
+def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
+    """Choose tile and grid, and start the kernel."""
+    rows, columns = W.shape
+    _check(f, "f", (columns,), contiguous=False)
+    n, m = check_target(sparsity, pattern, columns)
+    if not W.numel():
+        return
+    W = W.detach().contiguous()
+    W = W if W.dtype in (torch.float32, torch.bfloat16, torch.float16) else W.float()
+    f = f.detach().float().contiguous()
+    keep, codes, scale = out
+    share, sweeps, warmup, decision = 0.0, 0, f, f
+    if not m:
+        warmup, decision = (t.to(W.device) for t in step_tables(columns, float(sparsity), rate, block))
+        share, sweeps = gaussian_share(float(sparsity)) / min(block, columns), len(warmup) // len(decision)
+    given, height, width = (joint[1].contiguous(), *_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
+
+    places = triton.next_power_of_2(m or block)
+    tile = max(NM_TILE, places) if m else places
+    height_of_tile = max(1, PLACES // tile)
+    fused_pass[(_programs(W, height_of_tile),)](
+        W,
+        f,
+        given,
+        keep.view(torch.uint8),
+        keep.view(torch.uint8) if codes is None else codes.view(torch.uint8),
+        f if scale is None else scale,
+        warmup,
+        decision,
+        rows,
+        columns,
+        sweeps,
+        share,
+        height,
+        width,
+        given.shape[-1],
+        N=n,
+        M=m or block,
+        MP=places,
+        TILE=tile,
+        ROWS=height_of_tile,
+        JOINT=codes is not None or joint is not None,
+        CAST=codes is not None,
+        FMA=W.is_cuda,
+        MAX=fmt.max,
+        MANTISSA=fmt.mantissa_bits,
+        LOWEST=fmt.min_exponent,
+        num_warps=4,
+        enable_fp_fusion=False,
+    )
+
+
+def _programs(W: Tensor, height: int) -> int:
+    """How many programs share the rows: enough for every multiprocessor, few enough for the cache."""
+    groups = -(-W.shape[0] // height)
+    if not W.is_cuda:  # the interpreter
+        return groups
+    device = torch.cuda.get_device_properties(W.device)
+    fit = int(CACHE_SHARE * device.L2_cache_size) // (height * W.shape[1] * W.element_size())
+    return min(groups, max(fit, device.multi_processor_count))
+
+
+def _check(tensor: Tensor, name: str, shape, dtype: torch.dtype | None = None, contiguous: bool = True) -> None:
+    """The kernel trusts sizes: refuse what would make it read or write beyond an array."""
+    off = tuple(tensor.shape) != tuple(shape) or (dtype is not None and tensor.dtype != dtype)
+    if off or (contiguous and not tensor.is_contiguous()):
+        raise PrunekitError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)}: expected {'contiguous ' * contiguous}"
+            f"{dtype or 'float'} {list(shape)}."
+        )
+
+
+def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
+    """Height and width of the weights that share one scale."""
+    rows, columns = shape
+    if scale.shape == (1, 1):
+        return rows, columns
+    if scale.shape == (rows, 1):
+        return 1, columns
+    _check(scale, "scale", (-(-rows // fp8.BLOCK), -(-columns // fp8.BLOCK)), contiguous=False)
+    return fp8.BLOCK, fp8.BLOCK
