@@ -94,6 +94,15 @@ def _clamped(L, valid):
 
 
 @triton.jit
+def _sum_by_halves(x, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Sum of each row of ``[ROWS, WIDTH]``, by adding halves: the order of `ewma.start_threshold`."""
+    for level in tl.static_range(16):
+        if (WIDTH >> level) > 1:
+            x = tl.sum(tl.reshape(x, [ROWS, 2, WIDTH >> (level + 1)]), axis=1)
+    return tl.reshape(x, [ROWS])
+
+
+@triton.jit
 def _beats(g, place, rival):
     """Whether the rival-th of its group beats each score: it is higher, or equal and further left."""
     r = tl.sum(tl.where(place == rival, g, 0.0), axis=1)[:, None]
@@ -166,10 +175,7 @@ def fused_pass(
                 M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
             )  # fmt: skip
             L = _clamped(L, valid)
-            q = tl.zeros([ROWS], tl.float32)
-            for j in range(tl.minimum(M, columns)):  # from left to right, as `ewma.start_threshold` adds
-                q += tl.sum(tl.where(tile == j, L, 0.0), axis=1)
-            q *= share
+            q = _sum_by_halves(tl.where(valid, L, 0.0), ROWS, TILE) * share
             for sweep in range(sweeps):
                 for b in tl.range(0, blocks, loop_unroll_factor=4):  # lets the loads of four tiles overlap
                     _, L, _, valid = _scored_tile(
