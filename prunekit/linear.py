@@ -11,7 +11,20 @@ from .errors import PrunekitError
 from .fp8 import uncast
 
 
-class Fp8Linear(nn.Module):
+class Fp8Module(nn.Module):
+    """Holds FP8 codes, `weight`, and their scales, `weight_scale`, and keeps them as they are.
+
+    Moving a model moves them; casting it (`model.half()`) would turn codes into other numbers, so it passes by.
+    """
+
+    def _apply(self, fn, recurse: bool = True):
+        codes, scale = self.weight, self.weight_scale
+        super()._apply(fn, recurse)
+        self.weight, self.weight_scale = codes.to(self.weight.device), scale.to(self.weight.device)
+        return self
+
+
+class Fp8Linear(Fp8Module):
     """A linear layer whose weight is stored as FP8 codes and scales, and widened when it is used.
 
     Buffers bear the names that checkpoints in the compressed-tensors format use: `weight` (float8,

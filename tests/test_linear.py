@@ -75,6 +75,17 @@ def test_an_fp8_layer_computes_with_what_its_codes_stand_for(fmt, granularity, b
     assert list(linear_layers(nn.Sequential(layer))) == ["0"]
 
 
+@pytest.mark.parametrize("to", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_casting_a_model_leaves_its_codes_alone(to):
+    W = torch.randn(8, 16)
+    scale = fp8.scales(W, fp8.E4M3)
+    layer = Fp8Linear(fp8.cast(W, scale), scale, torch.randn(8))
+    before = layer.dense_weight()
+    nn.Sequential(layer).to(to)
+    assert layer.weight.dtype == torch.float8_e4m3fn and layer.weight_scale.dtype == torch.float32
+    assert torch.equal(layer.dense_weight(), before) and layer.bias.dtype == to
+
+
 def test_replacing_layers_copies_no_more_than_the_way_to_them():
     inner = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model = nn.ModuleDict({"a": inner, "b": nn.Linear(4, 4), "ab": nn.Sequential(nn.Linear(4, 4))})

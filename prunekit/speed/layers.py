@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from prunekit import fp8
 from prunekit.errors import PrunekitError
-from prunekit.linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from prunekit.linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 
 
-class Fp8Product(nn.Module):
+class Fp8Product(Fp8Module):
     """A linear layer whose product is FP8: ``(x_q W_q^T) * x_scale * weight_scale + bias``.
 
     Args:
@@ -51,7 +51,6 @@ class Fp8Product(nn.Module):
         self.out_features, self.in_features = rows, columns
         self.register_buffer("weight", codes.contiguous())
         self.register_buffer("weight_scale", scale.expand(rows, 1).contiguous())
-        self.register_buffer("one", torch.ones((), device=codes.device))
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.scales_inside = codes.dtype == fp8.E4M3.dtype and self._takes_row_scales()
 
@@ -71,7 +70,8 @@ class Fp8Product(nn.Module):
         """Tokens in E4M3 ``[tokens, in]`` with scales ``[tokens, 1]`` to outputs ``[tokens, out]``."""
         if self.scales_inside:
             return self._scaled(x, scale)
-        ones = {"scale_a": self.one, "scale_b": self.one}
+        one = torch.ones((), device=x.device)
+        ones = {"scale_a": one, "scale_b": one}
         y = torch._scaled_mm(x, self.weight.t(), **ones, out_dtype=torch.bfloat16)
         return y * scale * self.weight_scale.t()
 
