@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
 from .errors import PrunekitError
 
 
@@ -25,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PrunekitError as error:
         print(f"prunekit: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("prunekit: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"prunekit: interrupted; {str(stop) or 'nothing was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -60,12 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
     c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
     c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
-    c.add_argument("--method", default="ewma", help="ewma (default), admm, wanda, sparsegpt or magnitude")
+    c.add_argument("--preset", default="fast", help=_PRESET)
+    c.add_argument("--method", help="ewma, admm, wanda, sparsegpt or magnitude; default: what the preset says")
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
     c.add_argument("--calibration-tokens", default="auto", metavar="N", help="auto (default: until masks hold still)")
     c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
-    c.add_argument("--seed", type=int, default=0, help="which calibration text; default 0")
+    c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
+    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 16")
+    c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one machine")
+    c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
     c.add_argument(
         "--include", action="append", default=[], metavar="PATTERN", help="only layers with this in the name"
     )
@@ -108,145 +113,9 @@ def _parser() -> argparse.ArgumentParser:
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
 _TEXT = "wikipedia (default), news, or a UTF-8 file"
-
-
-def run_compress(a: argparse.Namespace) -> None:
-    """`prunekit compress`."""
-    from .compress import Recipe, check_layers, compress
-    from .export import save, stored_bytes
-    from .files import check_free, check_writable, write_json
-    from .linear import linear_layers
-    from .models import load, peak_rss
-    from .prepare import calibration_text, describe, warm_up
-    from .stages import Stages
-
-    recipe = Recipe(
-        sparsity=a.sparsity,
-        pattern=a.pattern,
-        metric=a.metric,
-        select=a.select,
-        method=a.method,
-        fp8=None if a.fp8 == "none" else a.fp8,
-        granularity=a.granularity,
-    )
-    tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
-    if a.activations not in ("none", "dynamic"):
-        raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
-    if a.out:
-        check_free(Path(a.out))
-        check_writable(Path(a.out))
-
-    stages = Stages()
-    with stages("load"):
-        model, tokenizer = load(a.model, a.dtype, a.device)
-    layers = linear_layers(model, a.include, a.exclude)
-    check_layers(layers, recipe)
-    print(describe(layers))
-    ids = None
-    if recipe.needs_inputs:
-        with stages("text"):
-            limit = getattr(model.config, "max_position_embeddings", None) or 512
-            ids = calibration_text(tokenizer, a.method, tokens, a.calibration_text, a.seed, limit)
-    warm_up(recipe)
-    bytes_dense = stored_bytes(model)
-    options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
-    result = compress(model, ids, **recipe.__dict__, **options)
-    del model, layers
-    stages.seconds |= result.seconds
-    size = stored_bytes(result.model)
-    if a.out:
-        with stages("save"):
-            save(result, tokenizer, a.out, a.activations)
-    print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
-    print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
-    print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))
-    if a.out:
-        print(f"saved to {a.out}")
-    if a.json:
-        report = {
-            "model": a.model,
-            "recipe": dict(recipe.__dict__),
-            "sparsity": result.sparsity,
-            "calibration_tokens": result.tokens,
-            "layers": result.layers,
-            "bytes_dense": bytes_dense,
-            "bytes": size,
-            "seconds": stages.seconds,
-            "peak_rss": peak_rss(),
-        }
-        write_json(Path(a.json), report)
-
-
-def run_evaluate(a: argparse.Namespace) -> None:
-    """`prunekit evaluate`."""
-    from .corpus import corpus
-    from .evaluate import evaluate
-    from .files import write_json
-    from .models import load
-
-    model, tokenizer = load(a.model, a.dtype, a.device)
-    dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
-    ids = corpus(tokenizer, a.text, "test", a.tokens, a.context)
-    result = {"model": a.model, "text": a.text} | evaluate(model, ids, dense)
-    print(f"protocol: {a.text}, {len(ids)} windows of {a.context} tokens, every token but a window's first predicted")
-    print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
-    if dense is not None:
-        print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")
-    if a.json:
-        write_json(Path(a.json), result)
-
-
-def run_generate(a: argparse.Namespace) -> None:
-    """`prunekit generate`."""
-    from .evaluate import generate
-    from .models import load
-
-    tokens = _positive(a.tokens, "--tokens")
-    if not a.prompt.strip():
-        raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
-    model, tokenizer = load(a.model, a.dtype, a.device)
-    print(generate(model, tokenizer, a.prompt, tokens))
-
-
-def run_bench(a: argparse.Namespace) -> None:
-    """`prunekit bench`."""
-    from .files import write_json
-
-    if a.what == "gpu":
-        from .speed.gpu import bench_gpu
-
-        result = bench_gpu()
-    else:
-        from . import bench
-
-        result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
-    if a.json:
-        write_json(Path(a.json), result)
-
-
-def run_demo(a: argparse.Namespace) -> None:
-    """`prunekit demo`."""
-    from .demo import demo
-
-    demo(Path(a.out))
-
-
-def run_info(_: argparse.Namespace) -> None:
-    """`prunekit info`."""
-    from .info import info
-
-    for name, value in info().items():
-        print(f"{name:<14} {value}")
-
-
-def _positive(text: str | int, option: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise PrunekitError(f"{option} is {text!r}: expected a whole number of 1 or more.")
-    return value
+_PRESET = (
+    "fast (default): the EWMA pass, seconds; balanced: ADMM, no training, a minute; best: ADMM and recovery, 20 minutes"
+)
 
 
 if __name__ == "__main__":

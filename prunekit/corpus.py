@@ -65,7 +65,7 @@ def corpus(
         tokenizer: a Hugging Face tokenizer.
         text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
         split: see `documents`.
-        tokens: how many in all; rounded down to whole windows, at least one.
+        tokens: how many in all; rounded down to whole windows, at least one. None for all there are.
         context: tokens in a window.
         seed: shifts all windows; 0 for the same ones everywhere.
 
@@ -75,12 +75,12 @@ def corpus(
     Raises:
         PrunekitError: as `documents`, or the text is too short.
     """
-    if context < 2 or tokens < context:
+    if context < 2 or (tokens is not None and tokens < context):
         raise PrunekitError(
             f"{tokens} tokens in windows of {context}: expected windows of 2 or more tokens, and enough for one."
         )
     ids = torch.tensor(sum((_encode(tokenizer, d) for d in _batches(documents(text, split))), []))
-    windows = tokens // context
+    windows = max(1, (len(ids) if tokens is None else tokens) // context)
     if len(ids) < windows * context:
         raise PrunekitError(
             f"the text {text} has {len(ids)} tokens, fewer than the {windows * context} asked for: "

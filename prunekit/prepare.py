@@ -11,8 +11,14 @@ from .compress import compress_layer
 from .corpus import corpus
 from .recipe import Recipe
 
-AUTO_TOKENS, AUTO_CONTEXT = 2048, 32  # what calibration may use at most when it stops by itself
 CONTEXT = 512
+DEFAULTS = {  # tokens and windows by method; what the EWMA has here it may use at most, since it stops by itself
+    "ewma": (2048, 32),
+    "admm": (24_576, 128),
+    "wanda": (16 * CONTEXT, CONTEXT),
+    "sparsegpt": (16 * CONTEXT, CONTEXT),
+    "magnitude": (16 * CONTEXT, CONTEXT),
+}
 
 
 def describe(layers: dict[str, nn.Module]) -> str:
@@ -28,14 +34,12 @@ def describe(layers: dict[str, nn.Module]) -> str:
 def calibration_text(
     tokenizer, method: str, tokens: int | None, text: str = "wikipedia", seed: int = 0, limit: int = CONTEXT
 ) -> Tensor:
-    """Training windows: short ones for calibration that stops by itself, 512 tokens (at most `limit`) otherwise.
+    """Training windows: `DEFAULTS`, or `tokens` of them in windows of 512 (at most `limit`).
 
     Short windows come from many documents, which is worth more than long contexts when tokens are few.
     """
-    if tokens is None and method == "ewma":
-        return corpus(tokenizer, text, "train", AUTO_TOKENS, AUTO_CONTEXT, seed)
-    tokens = tokens or 16 * CONTEXT
-    return corpus(tokenizer, text, "train", tokens, min(CONTEXT, tokens, limit), seed)
+    tokens, context = DEFAULTS[method] if tokens is None else (tokens, min(CONTEXT, tokens))
+    return corpus(tokenizer, text, "train", tokens, min(context, limit), seed)
 
 
 def warm_up(recipe: Recipe) -> None:

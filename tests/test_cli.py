@@ -431,3 +431,57 @@ def test_the_embedded_model_is_the_default(run, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert report["sparsity"] == 0.5 and "model.layers.*.self_attn.k_proj" in out
     assert report["layers"][0]["shape"] == [192, 576]
+
+
+# Presets and recovery
+
+
+def test_presets_choose_the_method_and_recovery_follows(run, model, text_file, tmp_path):
+    common = ("compress", model, "--sparsity", "0.5", "--calibration-text", text_file, "--calibration-tokens", "512")
+    methods = {}
+    for options in (("--preset", "fast"), ("--preset", "balanced"), ("--preset", "best", "--steps", "10")):
+        code, out, error = run(*common, *options, "--json", "report.json", "--out", options[1])
+        assert code == 0, error
+        report = json.loads(Path("report.json").read_text())
+        methods[options[1]] = (report["recipe"]["method"], "recover" in report["seconds"])
+        assert report["sparsity"] == pytest.approx(0.5, abs=0.03)
+        assert not Path(f"{options[1]}.recovery").exists()
+    assert methods == {"fast": ("ewma", False), "balanced": ("admm", False), "best": ("admm", True)}
+    assert "recover: 100 %, step 10" in out and "perplexity" in out
+    assert run("compress", model, "--sparsity", "0.5", "--preset", "balanced", "--method", "magnitude")[0] == 0
+
+
+def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
+    import importlib
+
+    module = importlib.import_module("prunekit.recover")
+    original, calls = module.divergence, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "divergence", interrupted)
+    options = ("--pattern", "2:4", "--fp8", "e4m3", "--calibration-text", text_file, "--recover", "--steps", "6")
+    code, _, error = run("compress", model, *options, "--out", "out")
+    assert code == 130 and "goes on from out.recovery" in error
+    assert Path("out.recovery").exists() and not Path("out").exists()
+    assert run("compress", model, *options, "--out", "out")[0] == 0
+    assert len(calls) == 4 + 3
+    assert Path("out").is_dir() and not Path("out.recovery").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--preset", "better"), "unknown preset 'better'"),
+        (("--minutes", "1", "--steps", "1"), "either --minutes or --steps"),
+        (("--minutes", "0"), "--minutes is 0"),
+        (("--minutes", "nan"), "--minutes is nan"),
+        (("--steps", "0"), "--steps is 0"),
+    ],
+)
+def test_bad_budgets(refused, model, options, message):
+    assert message in refused("compress", model, "--sparsity", "0.5", *options)

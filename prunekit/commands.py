@@ -1,0 +1,180 @@
+"""What the commands do: arguments in, figures printed, files written. `cli.py` has their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .errors import PrunekitError
+
+
+def run_compress(a: argparse.Namespace) -> None:
+    """`prunekit compress`."""
+    from .compress import Recipe, check_layers, compress
+    from .export import save, stored_bytes
+    from .files import check_free, check_writable, write_json
+    from .linear import linear_layers
+    from .models import load, peak_rss
+    from .prepare import calibration_text, describe, warm_up
+    from .presets import preset_named
+    from .stages import Stages
+
+    preset = preset_named(a.preset)
+    method = a.method or preset.method
+    budget = _budget(a, preset.minutes)
+    recipe = Recipe(
+        sparsity=a.sparsity,
+        pattern=a.pattern,
+        metric=a.metric,
+        select=a.select,
+        method=method,
+        fp8=None if a.fp8 == "none" else a.fp8,
+        granularity=a.granularity,
+    )
+    tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
+    if a.activations not in ("none", "dynamic"):
+        raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
+    if a.out:
+        check_free(Path(a.out))
+        check_writable(Path(a.out))
+
+    stages = Stages()
+    with stages("load"):
+        model, tokenizer = load(a.model, a.dtype, a.device)
+    layers = linear_layers(model, a.include, a.exclude)
+    check_layers(layers, recipe)
+    print(describe(layers))
+    ids = None
+    if recipe.needs_inputs:
+        with stages("text"):
+            limit = getattr(model.config, "max_position_embeddings", None) or 512
+            ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)
+    warm_up(recipe)
+    bytes_dense = stored_bytes(model)
+    options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
+    result = compress(model, ids, **recipe.__dict__, **options)
+    if budget:
+        result = _recover(result, model, tokenizer, a, budget)
+    del model, layers
+    stages.seconds |= result.seconds
+    size = stored_bytes(result.model)
+    if a.out:
+        with stages("save"):
+            save(result, tokenizer, a.out, a.activations)
+    print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
+    print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
+    print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))
+    if a.out:
+        print(f"saved to {a.out}")
+    if a.json:
+        report = {
+            "model": a.model,
+            "recipe": dict(recipe.__dict__),
+            "sparsity": result.sparsity,
+            "calibration_tokens": result.tokens,
+            "layers": result.layers,
+            "bytes_dense": bytes_dense,
+            "bytes": size,
+            "seconds": stages.seconds,
+            "peak_rss": peak_rss(),
+        }
+        write_json(Path(a.json), report)
+
+
+def _budget(a: argparse.Namespace, minutes: float | None) -> dict:
+    """How long to recover: keyword arguments of `recover`, empty for not at all."""
+    if a.minutes is not None and a.steps is not None:
+        raise PrunekitError("give either --minutes or --steps, not both.")
+    if a.steps is not None:
+        return {"steps": _positive(a.steps, "--steps")}
+    minutes = a.minutes if a.minutes is not None else minutes or (16.0 if a.recover else None)
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise PrunekitError(f"--minutes is {minutes}: expected a number above 0.")
+    return {} if minutes is None else {"minutes": minutes}
+
+
+def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict):
+    """Recovery on all training text; with `--out`, what is needed to go on lies beside it meanwhile."""
+    from .corpus import corpus
+    from .recover import recover
+
+    limit = min(256, getattr(model.config, "max_position_embeddings", None) or 256)
+    ids = corpus(tokenizer, a.calibration_text, "train", None, limit, a.seed)
+    watch = corpus(tokenizer, a.calibration_text, "validation", None, limit, a.seed)[:8]
+    state = Path(f"{a.out}.recovery") if a.out else None
+    try:
+        return recover(result, model, ids, **budget, seed=a.seed, state=state, watch=watch, report=print)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from {state}" if state else "") from None
+
+
+def run_evaluate(a: argparse.Namespace) -> None:
+    """`prunekit evaluate`."""
+    from .corpus import corpus
+    from .evaluate import evaluate
+    from .files import write_json
+    from .models import load
+
+    model, tokenizer = load(a.model, a.dtype, a.device)
+    dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
+    ids = corpus(tokenizer, a.text, "test", a.tokens, a.context)
+    result = {"model": a.model, "text": a.text} | evaluate(model, ids, dense)
+    print(f"protocol: {a.text}, {len(ids)} windows of {a.context} tokens, every token but a window's first predicted")
+    print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
+    if dense is not None:
+        print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")
+    if a.json:
+        write_json(Path(a.json), result)
+
+
+def run_generate(a: argparse.Namespace) -> None:
+    """`prunekit generate`."""
+    from .evaluate import generate
+    from .models import load
+
+    tokens = _positive(a.tokens, "--tokens")
+    if not a.prompt.strip():
+        raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
+    model, tokenizer = load(a.model, a.dtype, a.device)
+    print(generate(model, tokenizer, a.prompt, tokens))
+
+
+def run_bench(a: argparse.Namespace) -> None:
+    """`prunekit bench`."""
+    from .files import write_json
+
+    if a.what == "gpu":
+        from .speed.gpu import bench_gpu
+
+        result = bench_gpu()
+    else:
+        from . import bench
+
+        result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
+    if a.json:
+        write_json(Path(a.json), result)
+
+
+def run_demo(a: argparse.Namespace) -> None:
+    """`prunekit demo`."""
+    from .demo import demo
+
+    demo(Path(a.out))
+
+
+def run_info(_: argparse.Namespace) -> None:
+    """`prunekit info`."""
+    from .info import info
+
+    for name, value in info().items():
+        print(f"{name:<14} {value}")
+
+
+def _positive(text: str | int, option: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise PrunekitError(f"{option} is {text!r}: expected a whole number of 1 or more.")
+    return value
