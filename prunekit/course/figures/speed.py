@@ -5,16 +5,28 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ...speed.devices import find_gpu
+from ...speed.devices import Gpu, find_gpu
 from ...speed.latency import predict
-from ...speed.published import published_rows
+from ...speed.published import Row, published_rows
+from ...speed.shapes import config_layers
 from ...speed.timing import Timing, clock_note
+from ..checks.speed import waves
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PUBLISHED = "published: SlideSparse authors, arXiv 2603.05232"
+# The linear layers of a 7B model (the sizes of Qwen2.5-7B).
+LAYERS_7B = config_layers(
+    {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    }
+)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -88,52 +100,51 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "F
     return figure
 
 
-def terms(estimates: Mapping[str, Mapping[str, float]], measured: Mapping[str, float]) -> "Figure":
+def terms(rows: Sequence[Row], estimate: Callable[[Row], Mapping[str, float]]) -> "Figure":
     """Predicted over published latency while the terms of a latency model are added one by one.
 
     Parameters
     ----------
-    estimates
-        By shape: the predicted microseconds after each term, by the term's name.
-    measured
-        By shape: the published microseconds.
+    rows
+        Published rows of one card, up to six.
+    estimate
+        Microseconds after each term, by the term's name.
     """
     figure, axes = subplots(size=(7.0, 3.8))
     axes.axhspan(0.9, 1.1, color=COLORS["muted"], alpha=0.25, lw=0)
     axes.axhline(1, color=COLORS["muted"], lw=1)
     names: list[str] = []
-    for (shape, steps), marker in zip(estimates.items(), MARKERS):
+    for row, marker in zip(rows, MARKERS):
+        steps = estimate(row)
         names = list(steps)
-        ratios = [max(us / measured[shape], 0.1) for us in steps.values()]
-        axes.plot(range(len(names)), ratios, marker=marker, mfc="white", mew=1.5, label=shape)
+        ratios = [max(us / row.dense_us, 0.1) for us in steps.values()]
+        label = f"{row.M} x {row.N} x {row.K}"
+        axes.plot(range(len(names)), ratios, marker=marker, mfc="white", mew=1.5, label=label)
     axes.set_yscale("log")
     _log_ticks(axes.yaxis, (0.1, 0.25, 0.5, 0.8, 1, 1.25, 2), ("0.1 or less", "0.25", "0.5", "0.8", "1", "1.25", "2"))
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("predicted / published")
-    axes.set_title(f"RTX 4090, dense: each term repairs some shapes\n{PUBLISHED}; grey: within 10 %")
+    axes.set_title(
+        f"{find_gpu(rows[0].gpu).name}, dense: each term repairs some shapes\n{PUBLISHED}; grey: within 10 %"
+    )
     axes.legend(title="M x N x K", loc="lower right")
     return figure
 
 
-def staircase(time_us: Callable[[int], float], ideal_us: Callable[[int], float], widest: int, step: int) -> "Figure":
-    """Predicted time against the number of outputs N: stairs of whole waves beside the straight line.
-
-    Parameters
-    ----------
-    time_us, ideal_us
-        Microseconds for N outputs, with whole waves of tiles and without.
-    widest, step
-        Largest N and the distance of the points.
-    """
+def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (128, 128)) -> "Figure":
+    """Predicted time against the number of outputs N: stairs of whole waves beside the straight line, in BF16."""
     figure, axes = subplots(size=(7.0, 3.0))
-    sizes = range(step, widest + 1, step)
-    axes.plot(sizes, [time_us(n) for n in sizes], color=COLORS["keep"], drawstyle="steps-mid", label="whole waves")
-    axes.plot(sizes, [ideal_us(n) for n in sizes], "--", color=COLORS["prune"], label="operations / peak rate")
-    axes.set_xlim(0, widest)
+    sizes = range(64, 24577, 64)
+    ideal = [2 * M * N * K / (gpu.bf16 * 1e6) for N in sizes]
+    stairs = [us / waves(M, N, *tile, gpu.sms)[1] for us, N in zip(ideal, sizes)]
+    axes.plot(sizes, stairs, color=COLORS["keep"], label="whole waves of tiles")
+    axes.plot(sizes, ideal, "--", color=COLORS["prune"], label="operations / peak rate")
+    axes.set_xlim(0, sizes[-1])
     axes.set_ylim(0, None)
     axes.set_xlabel("outputs N")
     axes.set_ylabel("microseconds")
-    axes.set_title("Wave quantization: predicted time of the tensor cores")
+    rows, columns = tile
+    axes.set_title(f"Predicted: {M} tokens, K = {K}, tiles {rows} x {columns}, {gpu.sms} multiprocessors ({gpu.name})")
     axes.legend(loc="upper left")
     return figure
 
