@@ -86,16 +86,17 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "F
         first = place == 0
         axes.plot(middle, place, "o", color=COLORS["keep"], label="honest: median and quartiles" if first else None)
         axes.plot(claim, place, "X", color=COLORS["prune"], ms=9, label="claimed" if first else None)
-        axes.annotate(f"{claim:.1f} x", (claim, place), (9, 0), textcoords="offset points", va="center")
+        text = f"{claim:.0f} x" if claim >= 10 else f"{claim:.1f} x"
+        axes.annotate(text, (claim, place), (9, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.set_xlim(low / 1.2, high * 2)
-    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if low / 1.2 <= t <= high * 2]
+    low, high = axes.get_xlim()[0] / 1.2, axes.get_xlim()[1] * 2
+    axes.set_xlim(low, high)
+    ticks = [t for t in (0.1, 0.3, 1, 2, 4, 10, 30, 100, 300, 1000, 3000, 10000) if low <= t <= high]
     _log_ticks(axes.xaxis, ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(claims)), list(claims))
     axes.invert_yaxis()
     axes.set_xlabel("speed-up of a thing over itself (the right answer is 1)")
-    axes.set_title("Benchmarks that lie, each beside its honest twin: measured on this CPU", pad=24)
+    axes.set_title("Bad benchmarks and their honest twins: measured on this CPU", pad=24)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
@@ -137,14 +138,14 @@ def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (12
     sizes = range(64, 24577, 64)
     ideal = [2 * M * N * K / (gpu.bf16 * 1e6) for N in sizes]
     stairs = [us / waves(M, N, *tile, gpu.sms)[1] for us, N in zip(ideal, sizes)]
-    axes.plot(sizes, stairs, color=COLORS["keep"], label="whole waves of tiles")
+    axes.plot(sizes, stairs, color=COLORS["keep"], label="whole waves of tiles", drawstyle="steps-pre")
     axes.plot(sizes, ideal, "--", color=COLORS["prune"], label="operations / peak rate")
     axes.set_xlim(0, sizes[-1])
     axes.set_ylim(0, None)
     axes.set_xlabel("outputs N")
     axes.set_ylabel("microseconds")
     rows, columns = tile
-    axes.set_title(f"Predicted: {M} tokens, K = {K}, tiles {rows} x {columns}, {gpu.sms} multiprocessors ({gpu.name})")
+    axes.set_title(f"Predicted, {gpu.name} ({gpu.sms} multiprocessors): {M} tokens, K = {K}, tiles {rows} x {columns}")
     axes.legend(loc="upper left")
     return figure
 
@@ -171,7 +172,7 @@ def gains(gpu: str = "RTX 4090") -> "Figure":
     axes.text(sizes[-1], 0.93, "below: slower than dense BF16", ha="right", va="top")
     axes.set_xscale("log", base=2)
     _log_ticks(axes.xaxis, sizes, [str(m) for m in sizes])
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
     axes.set_xlabel("tokens at once (M)")
     axes.set_ylabel("times as fast as dense BF16")
     axes.set_title(
