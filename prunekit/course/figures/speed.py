@@ -71,7 +71,7 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
 
 
 def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "Figure":
-    """What each lying benchmark claimed beside what the honest one found, on a log scale.
+    """What each bad benchmark claimed beside what the honest one found, on a log scale.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "F
     _log_ticks(axes.xaxis, ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(claims)), list(claims))
     axes.invert_yaxis()
-    axes.set_xlabel("speed-up of a thing over itself (the right answer is 1)")
+    axes.set_xlabel("speed-up over the same work (the right answer is 1)")
     axes.set_title("Bad benchmarks and their honest twins: measured on this CPU", pad=24)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
