@@ -96,7 +96,7 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "F
     axes.set_yticks(range(len(claims)), list(claims))
     axes.invert_yaxis()
     axes.set_xlabel("speed-up over the same work (the right answer is 1)")
-    axes.set_title("Bad benchmarks and their honest twins: measured on this CPU", pad=24)
+    axes.set_title("Claimed and honest speed-ups, measured on this CPU", pad=24)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
@@ -145,7 +145,8 @@ def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (12
     axes.set_xlabel("outputs N")
     axes.set_ylabel("microseconds")
     rows, columns = tile
-    axes.set_title(f"Predicted, {gpu.name} ({gpu.sms} multiprocessors): {M} tokens, K = {K}, tiles {rows} x {columns}")
+    where = f"{gpu.name}, {gpu.sms} multiprocessors, bf16"
+    axes.set_title(f"Predicted time of whole waves: {where}\n{M} tokens, K = {K}, tiles {rows} x {columns}")
     axes.legend(loc="upper left")
     return figure
 
