@@ -52,8 +52,7 @@ def excerpt(name, index):
     """The notebook cut down to one widget's cell and the cells that it needs, without outputs."""
     notebook = source(name)
     keep = [*needed(notebook, index, notebook.cells[index].source), index]
-    short = nbformat.from_dict(notebook | {"cells": [notebook.cells[i] for i in keep]})
-    return short
+    return nbformat.from_dict(notebook | {"cells": [notebook.cells[i] for i in keep]})
 
 
 WIDGETS = [(name, index) for name in NAMES for index in widget_cells(source(name))]
@@ -155,6 +154,10 @@ def _sources(browser):
     return [picture.get_attribute("src") for picture in browser.find_elements(By.CSS_SELECTOR, PICTURE)]
 
 
+def _alternative_text(browser):
+    return browser.find_element(By.CSS_SELECTOR, PICTURE).get_attribute("alt")
+
+
 def _move(browser, control):
     """Move one control: a slider by arrow keys, anything else by a click."""
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", control)
@@ -194,8 +197,7 @@ def _some_control_changes_the_picture(browser):
 def test_moving_a_control_changes_the_picture(name, index, run_all, browser):
     run_all(excerpt(name, index), f"{name}-{index}")
     _wait(lambda: _sources(browser), "the widget's picture")
-    alt = browser.find_element(By.CSS_SELECTOR, PICTURE).get_attribute("alt")
-    assert len(alt.split()) >= 3
+    assert len(_wait(lambda: _alternative_text(browser), "its alternative text").split()) >= 3
     assert _some_control_changes_the_picture(browser)
 
 
@@ -223,6 +225,22 @@ def test_a_choice_is_kept_and_compared(run_all, browser):
 
 def _text(browser):
     return browser.find_element(By.TAG_NAME, "body").text
+
+
+def test_a_slider_that_is_dragged_draws_anew(run_all, browser):
+    run_all(
+        _small(
+            "import ipywidgets\nfrom prunekit import course\n"
+            "def draw(height):\n    figure, axes = course.subplots()\n    axes.plot([0, height])\n"
+            "    return figure, f'A line up to {height:.2f}.'\n"
+            "course.widgets.live.LiveFigure(draw, height=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05))"
+        ),
+        "live",
+    )
+    _wait(lambda: _sources(browser), "the picture")
+    assert _some_control_changes_the_picture(browser)
+    last = "A line up to 0.65."
+    _wait(lambda: _alternative_text(browser) == last, "the picture of the last position")
 
 
 def test_a_picture_has_its_alternative_text_in_jupyterlab(run_all, browser):
