@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     model_options(g)
 
     b = add("bench", run_bench, "Time the method against its rivals.")
-    b.add_argument("what", choices=("select", "pipeline"), help="selection alone, or calibration to cast")
+    about = "selection alone, calibration to cast, or what removing neurons gains on this CPU"
+    b.add_argument("what", choices=("select", "pipeline", "neurons"), help=about)
+    b.add_argument("--share", default="0.3", metavar="S", help="neurons: share of them to remove; default 0.3")
     b.add_argument("--model", default="embedded", metavar="MODEL", help=_MODEL)
     b.add_argument("--json", metavar="FILE", help="write the figures there")
 
@@ -210,10 +212,17 @@ def run_generate(a: argparse.Namespace) -> None:
 
 def run_bench(a: argparse.Namespace) -> None:
     """`prunekit bench`."""
-    from . import bench
     from .files import write_json
 
-    result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
+    if a.what == "neurons":
+        from .patterns import check_sparsity
+        from .speed.neurons import neurons
+
+        result = neurons(check_sparsity(a.share), a.model)
+    else:
+        from . import bench
+
+        result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
     if a.json:
         write_json(Path(a.json), result)
 

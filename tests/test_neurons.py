@@ -1,5 +1,8 @@
 """Neurons removed: the same function as with their weights zeroed, in smaller tensors."""
 
+import json
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -134,6 +137,22 @@ def test_a_module_without_a_config(ids):
     with torch.no_grad():
         module.down_proj.weight[:, [j for j in range(12) if j not in keep]] = 0
         torch.testing.assert_close(smaller(x), module(x))
+
+
+def test_the_benchmark_prints_its_protocol_and_writes_its_figures(folders, tmp_path, capsys, monkeypatch):
+    import prunekit.speed.neurons as bench
+    from prunekit.cli import main
+
+    monkeypatch.setattr(bench, "time_in_turn", partial(bench.time_in_turn, sample_s=1e-6))
+    file = tmp_path / "out.json"
+    assert main(["bench", "neurons", "--model", str(folders.llama), "--share", "0.5", "--json", str(file)]) == 0
+    printed, result = capsys.readouterr().out, json.loads(file.read_text())
+    assert "64 of 160 neurons" in printed and "15 rounds in turn" in printed and "x faster" in printed
+    assert (result["neurons_dense"], result["neurons"], result["removed"]) == (160, 64, 0.6)
+    assert result["speedup"] > 0 and result["speedup_quartiles"][0] <= result["speedup_quartiles"][1]
+    assert result["bytes"]["smaller"] < result["bytes"]["dense"]
+    assert main(["bench", "neurons", "--share", "1.5"]) == 2
+    assert "sparsity is '1.5'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said(make_model, llama, ids):
