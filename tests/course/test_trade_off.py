@@ -5,7 +5,7 @@ import time
 import pytest
 
 from prunekit import course
-from prunekit.course.pipeline import pareto
+from prunekit.course.points import pareto
 from prunekit.course.widgets.trade_off import COSTS, QUALITIES, cheapest, in_words
 from prunekit.errors import PrunekitError
 

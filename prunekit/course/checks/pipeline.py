@@ -8,7 +8,7 @@ from torch import Tensor
 from ...patterns import exact_mask
 from ...scores import contribution, keep_score
 from ..exercises import Exercise
-from ..pipeline import pareto
+from ..points import pareto
 from ..printing import numbers
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..pipeline import CAST_FIRST, CLAIMS, JOINT, PRUNE_FIRST, pareto
+from ..pipeline import CAST_FIRST, JOINT, PRUNE_FIRST
+from ..points import CLAIMS, pareto
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ LOOKS = {  # marker and colour of each method
     "FP8 alone": ("P", "accent"),
     "dense": ("X", "ink"),
 }
-AXES = {
-    "MB on disk (measured)": lambda p: p["bytes"] / 1e6,
-    "MB if zeros were packed (predicted)": lambda p: p["packed"] / 1e6,
-    "weights left, % of dense": lambda p: 100 * (1 - p["sparsity"]),
+AXES = {  # sizes are rounded, so that a few zeros more do not decide what is on the front
+    "MB on disk (measured)": lambda p: round(p["bytes"] / 1e6),
+    "MB if zeros were packed (predicted)": lambda p: round(p["packed"] / 1e6),
+    "weights left, % of dense": lambda p: round(100 * (1 - p["sparsity"])),
     "seconds to compress (measured)": lambda p: p["seconds"],
     "retention, %": lambda p: 100 * p["retention"],
     "perplexity": lambda p: p["perplexity"],
@@ -115,7 +116,7 @@ def kept(points: Sequence[dict]) -> Figure:
     """Retention and perplexity against sparsity, side by side, with the paper's claims.
 
     Args:
-        points: as `prunekit.course.pipeline.measure` gives them.
+        points: as `prunekit.course.points.measure` gives them.
     """
     figure, (left, right) = subplots(1, 2, size=(9.0, 3.8))
     start = [p for p in points if p["method"] == "FP8 alone"]
@@ -154,7 +155,7 @@ def front(
     """Points of the trade-off, those that no other beats joined by a line.
 
     Args:
-        points: as `prunekit.course.pipeline.measure` gives them.
+        points: as `prunekit.course.points.measure` gives them.
         cost: name in `AXES` for the horizontal axis.
         quality: name in `AXES` for the vertical axis.
         allowed: which points satisfy the limits; the others are drawn pale. None: all.
