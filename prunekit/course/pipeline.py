@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,32 @@ def _energy(W: Tensor, H: Tensor) -> float:
     return ((W @ H) * W).sum().item()
 
 
+def medians(rows: Sequence[dict]) -> tuple[float, dict[str, float]]:
+    """Print and return medians over layers: casting's share, and each other order's error over the joint one's."""
+    share = median(row["cast_share"] for row in rows)
+    ratios = {order: median(row[order] / row[JOINT] for row in rows) for order in ORDERS[:2]}
+    print(f"medians of {len(rows)} layers: casting makes {share:.1%} of the joint error")
+    for order, ratio in ratios.items():
+        print(f"  {order}: error {ratio:.4f} times the joint one")
+    return share, ratios
+
+
+def compare_orders(
+    model: nn.Module, energy: dict[str, Tensor], ids: Tensor, dense: Answers, sparsity: float
+) -> dict[str, tuple[float, float]]:
+    """Judge the model in each order, print it, and return the `log_gap` of the other orders to the joint one."""
+    print(f"dense: perplexity {dense.perplexity:.2f}")
+    found = {}
+    for order in ORDERS:
+        found[order] = judge(model_in_order(model, energy, order, sparsity), ids)
+        kept, margin = retention(found[order], dense)
+        print(f"{order}: perplexity {found[order].perplexity:.2f}, retention {kept:.1%} +-{margin:.1%}")
+    gaps = {order: log_gap(found[order], found[JOINT]) for order in ORDERS[:2]}
+    for order, (gap, margin) in gaps.items():
+        print(f"{order}, over jointly: log-perplexity {gap:+.4f} +-{margin:.4f}")
+    return gaps
+
+
 def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 6) -> dict:
     """Seconds of the steps over the weights of some blocks, timed in turn, and the median taken.
 
@@ -180,7 +207,7 @@ def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float =
         "Wanda's sort alone": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
     }
     seconds = in_turn({n: (lambda f=f: [f(name, W) for name, W in weights.items()], 3) for n, f in each.items()})
-    return {name: sorted(times)[1] for name, times in seconds.items()}
+    return {name: median(times) for name, times in seconds.items()}
 
 
 def prepare() -> None:
