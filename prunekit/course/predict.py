@@ -74,19 +74,8 @@ def reveal(key: str, answer: str, text: str) -> None:
 
 def _buttons(asked: Prediction, title: str) -> dict:
     """The view of radio buttons that note the choice; nothing where ipywidgets is missing."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return {}
+    from .widgets.still import ipywidgets, view_of
+
     buttons = ipywidgets.RadioButtons(options=asked.choices, value=None, layout={"width": "max-content"})
     buttons.observe(lambda change: asked.choose(change["new"]), names="value")
-    box = ipywidgets.VBox([ipywidgets.HTML(title), buttons])
-    return view_of(box)
-
-
-def view_of(widget) -> dict:
-    """The part of a widget's MIME data that a live notebook shows."""
-    mime = "application/vnd.jupyter.widget-view+json"
-    data = widget._repr_mimebundle_()
-    data = data[0] if isinstance(data, tuple) else data
-    return {mime: data[mime]} if mime in data else {}
+    return view_of(ipywidgets.VBox([ipywidgets.HTML(title), buttons]))

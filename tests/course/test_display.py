@@ -1,8 +1,10 @@
 """Pictures, predictions and live figures: what Jupyter gets to show."""
 
+import re
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import ipywidgets
 import pytest
@@ -137,3 +139,26 @@ def test_a_slow_picture_is_drawn_when_the_slider_is_let_go(monkeypatch):
     live = LiveFigure(lambda height: (_line(height), "A line."), height=ipywidgets.FloatSlider())
     live.draw_now()
     assert live.controls["height"].continuous_update is False
+
+
+def test_without_ipywidgets_pictures_stay_still_and_nothing_fails():
+    code = """
+import sys
+sys.modules["ipywidgets"] = None
+import torch
+from prunekit import course
+live = course.widgets.fp8_bits(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))
+data, _ = live._repr_mimebundle_()
+course.predict("k", "Which?", ["a", "b"])
+print(sorted(data))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "['image/png', 'text/html', 'text/plain']"
+
+
+def test_all_widgets_can_do_without_ipywidgets():
+    folder = Path(course.__file__).parent
+    users = [
+        path.name for path in folder.rglob("*.py") if re.search(r"^\s*import ipywidgets", path.read_text("utf-8"), re.M)
+    ]
+    assert users == ["still.py"]

@@ -12,6 +12,7 @@ from ...errors import PrunekitError
 from ...ewma import HIGH, LOW, WARMUP_GAIN, WARMUP_RATE, WARMUP_SCORES, WARMUP_SWEEPS, gaussian_share, step_size
 from ..style import COLORS, subplots
 from .live import LiveFigure
+from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +69,6 @@ def ewma_replay(L_row: Tensor, sparsity: float = 0.5) -> LiveFigure:
     PrunekitError
         If the row is not a vector of at least two finite scores.
     """
-    import ipywidgets
-
     if L_row.ndim != 1 or len(L_row) < 2 or not bool(L_row.isfinite().all()):
         raise PrunekitError(f"L_row has shape {list(L_row.shape)}: expected one row of two or more finite scores.")
     scores = L_row[:WIDEST].detach().double().clamp(LOW, HIGH).tolist()

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import ipywidgets
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ...fp8 import FORMATS, Format, cast, decode, format_named, uncast
 from ..figures.casting import draw_bits, positive, short
 from ..style import COLORS, subplots
 from .live import LiveFigure
+from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import ipywidgets
-
-from ..predict import view_of
 from ..style import SCREEN_DPI, bundle, close, image_tag, png
+from .still import ipywidgets, view_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +24,7 @@ class LiveFigure:
         ipywidgets with a ``value``, by name, in the order in which they are shown.
     """
 
-    def __init__(self, draw: "Callable[..., tuple[Figure, str]]", **controls: ipywidgets.Widget):
+    def __init__(self, draw: "Callable[..., tuple[Figure, str]]", **controls: "ipywidgets.Widget"):
         self.draw = draw
         self.controls = controls
         self.alt = ""

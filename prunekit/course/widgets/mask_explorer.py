@@ -6,7 +6,6 @@ Everything slow (ranks, file sizes, timings on this CPU) happens once, when the 
 from functools import partial
 from typing import TYPE_CHECKING
 
-import ipywidgets
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -23,6 +22,7 @@ from ..layouts import compressed_rows as csr_tensors
 from ..layouts import file_bytes, pack24
 from ..style import COLORS, subplots
 from .live import LiveFigure
+from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

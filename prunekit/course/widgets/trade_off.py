@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import PrunekitError
 from ..figures import pipeline
 from .live import LiveFigure
+from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +69,6 @@ def trade_off(
     Raises:
         PrunekitError: no points, or unknown axes.
     """
-    import ipywidgets
-
     if not points:
         raise PrunekitError("the trade-off needs at least one point: see prunekit.course.points.measure.")
     if cost not in COSTS or quality not in QUALITIES:
