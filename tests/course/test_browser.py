@@ -1,6 +1,7 @@
 """Widgets in a real JupyterLab in headless Chromium: a control moves, and the picture changes."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,7 @@ def widget_cells(notebook):
     return [
         index
         for index, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and "course.widgets." in cell.source
+        if cell.cell_type == "code" and re.search(r"course\.widgets\.\w+\(|LiveFigure\(", cell.source)
     ]
 
 
