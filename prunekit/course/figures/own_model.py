@@ -137,13 +137,21 @@ def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
             color, marker = STATES[c.state]
             far = 0.6 if c.at_least else 1.4
             axes.plot([1, far], [place + 0.3] * 2, color=COLORS["muted"], lw=5, alpha=0.5, solid_capstyle="butt")
-            shown = min(c.value / c.limit, 1.9) if c.limit else 1.0
+            shown = min(c.value / c.limit, 2.4) if c.limit else 1.0
             bar = WIDTH * c.error / c.limit if c.limit else 0.0
             axes.errorbar(shown, place, xerr=bar, fmt=marker, color=color, ms=8, capsize=4)
-            beyond = " >>" if c.limit and c.value / c.limit > 1.9 else ""
-            axes.text(shown, place - 0.2, f"{c.value:.2f} {c.state}{beyond}", ha="center", va="bottom", fontsize=8)
-        axes.axvline(1, color=COLORS["ink"], ls="--", lw=1)
-        axes.set_xlim(0.5, 2.2)
+            beyond = " >>" if c.limit and c.value / c.limit > 2.4 else ""
+            axes.text(
+                shown,
+                place - 0.2,
+                f"{c.value:.2f} {c.state}{beyond}",
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                bbox={"fc": "white", "ec": "none", "pad": 0.5},
+            )
+        axes.axvline(1, color=COLORS["ink"], ls="--", lw=1, zorder=0)
+        axes.set_xlim(0.4, 2.7)
         axes.set_title(candidate, fontsize=10)
     panels[0][0].set_yticks(range(len(names)), [f"{c.name}\n{c.word} {c.limit:g}" for c in criteria], fontsize=8)
     panels[0][0].set_ylim(len(names) - 0.4, -0.8)
