@@ -90,7 +90,8 @@ def judge(models: Mapping[str, nn.Module], ids: Tensor, seed: int = 0) -> dict[s
     Returns
     -------
     For each model but the dense one, (value, standard error) of ``retention``, ``perplexity ratio`` (compressed over
-    dense) and ``kl`` (nats per token); and for every model of ``perplexity`` and ``top1``.
+    dense) and ``kl`` (nats per token); and for every model of ``perplexity`` and ``top1``. Where the dense model is
+    hardly ever right the error of the retention is NaN, and a criterion with it stays open.
     """
     if len(ids) < 2 or "dense" not in models:
         raise PrunekitError("judging needs two or more windows, and a model called 'dense'.")
