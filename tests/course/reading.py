@@ -1,10 +1,10 @@
 """What the tests of the course read out of the notebooks: cells, exercises, and which cells a piece of code needs."""
 
-import ast
 import builtins
 import functools
 import importlib.util
 import re
+import symtable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +48,22 @@ def prose_of(notebook):
 
 
 def names_read(code):
-    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} - set(dir(builtins))
+    """Global names that a cell reads; what is local to its functions does not count."""
+
+    def read(table):
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global()):
+                yield symbol.get_name()
+        for inner in table.get_children():
+            yield from read(inner)
+
+    return set(read(symtable.symtable(code, "cell", "exec"))) - set(dir(builtins))
 
 
 def names_set(code):
-    found = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {(item.asname or item.name).split(".")[0] for item in node.names}
-    return found
+    """Global names that a cell sets by assignment, definition or import."""
+    symbols = symtable.symtable(code, "cell", "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
 def needed(notebook, index, code):
