@@ -101,9 +101,9 @@ for i in range(4):
         change[i, j] = (X @ W.T - X @ dropped.T).square().mean(0).sum()
 L = pk.contribution(W, E)
 assert torch.allclose(L, change) and L[0, 6] < L[0, 7]
-masks = {"pruned by |W|": pk.exact_mask(W.abs(), 0.5), "pruned by L": pk.exact_mask(L, 0.5)}
+masks = {"W, by magnitude": pk.exact_mask(W.abs(), 0.5), "L, by contribution": pk.exact_mask(L, 0.5)}
 alt = "W and L = W^2 E, half of each row hatched: in row 0 magnitude prunes column 7 and keeps 6, L the opposite."
-course.show(figures.matrices({"pruned by |W|": W, "energy E": E, "pruned by L": L}, masks), alt)
+course.show(figures.matrices({"W, by magnitude": W, "energy E": E, "L, by contribution": L}, masks), alt)
 course.reveal("drop", choices[1], f"It contributes {L[0, 6]:g}, the 0.5 contributes {L[0, 7]:g}.")
 for j, k in [(0, 5), (0, 7)]:
     both = (W[0, j] * X[:, j] + W[0, k] * X[:, k]).square().mean()
@@ -160,9 +160,8 @@ course.reveal("sort", "over 10 x", f"Measured here: {ratio:.0f} times, in the me
 
 # %% [markdown]
 # All three lengths hold the same million numbers. Sorting costs a large multiple of copying at each, and for each
-# weight
-# more in longer rows. (The ratio depends on the machine, its cache and the number of threads: trust its order of
-# magnitude.) `prunekit bench select` times the selection of a whole model against copying, sorting, `kthvalue` and
+# weight more in longer rows. (The ratio depends on the machine, its cache and the number of threads: trust its order
+# of magnitude.) `prunekit bench select` times the selection of a whole model against copying, sorting, `kthvalue` and
 # SparseGPT's solve, on your machine, and prints the full table.
 #
 # ## 3. An average in place of a sort, and how it misses
@@ -190,15 +189,15 @@ tries = rules.kinds_of_rows(real)
 lost = {kind: 1 - pk.mean_mask(scores, s).float().mean(1) for kind, (scores, s) in tries.items()}
 alt = "Share of each row pruned by mean and deviation: Gaussian rows lie near 0.5, real rows scatter, heavy tails miss."
 course.show(figures.row_sparsity(lost, [s for _, s in tries.values()]), alt)
-gauss, half, fifth, heavy = (share.mean().item() for share in lost.values())
-assert abs(gauss - 0.5) < 0.03 and abs(half - 0.5) < 0.1 and fifth < 0.14 and heavy < 0.35
+gauss, half, fifth, heavy, normal = (share.mean().item() for share in lost.values())
+assert max(abs(gauss - 0.5), abs(half - 0.5), abs(normal - 0.5)) < 0.05 and fifth < 0.14 and heavy < 0.35
 course.reveal("mean", "below 40 %", f"They lose {heavy:.0%}.")
 
 # %% [markdown]
-# On the Gaussian rows for which `k` was made, the rule comes close. On real rows it comes close at 50 % *on
-# average*, while single rows scatter, and at 20 % it prunes less than half of what was asked. On heavy tails it is
-# nowhere near: one enormous score lifts mean and deviation for many steps. (Log-normal scores, for one, would be missed
-# by little at 50 %: the miss depends on the shape of the distribution.)
+# On the Gaussian rows for which `k` was made, the rule comes close. On real rows it comes close at 50 % *on average*,
+# while single rows scatter, and at 20 % it prunes less than half of what was asked. On heavy tails it is nowhere
+# near: one enormous score lifts mean and deviation for many steps. And log-normal scores, which have long tails, too,
+# come out near 50 %, by luck: the miss depends on the shape of the distribution.
 #
 # The reason is plain. **Nothing in the rule knows the target.** `k` encodes a guess about the distribution, and no
 # step compares what was pruned with what was asked for. Another `a`, `b` or `k` moves the miss elsewhere.
@@ -240,17 +239,22 @@ assert keep == pk.exact_mask(L, 0.5)[0].tolist()
 # **Why no sort is needed.** Each weight asks one question, "am I below `q`?", and answers with one multiplication of
 # `q`. No weight is compared with another, no place is remembered, nothing is moved: `O(n)`, in the order of memory.
 #
-# **Why the sparsity comes out right.** Add up all updates of one scan over `n` weights. On the left everything
-# between the first and the last `log q` cancels (the sum [telescopes](GLOSSARY.md#telescoping)):
+# **Why the sparsity comes out right.** Write one update as `log q_(j+1) - log q_j = eta (s - [L_j < q_j])`, and add
+# up those of one scan over `n` weights. On the left each `log q` in between comes once with plus and once with minus,
+# and cancels (the sum [telescopes](GLOSSARY.md#telescoping)); on the right stands the number of pruned weights:
 #
 # `log q_end - log q_start = eta (n s - number pruned)`, hence
 #
 # **`share pruned = s - (log q_end - log q_start) / (eta n)`.**
 #
 # This is no approximation and assumes nothing about the scores. It says that the miss *is* the way that the threshold
-# has travelled, divided by `eta n`. A threshold that has settled does not travel; and as long as it stays among the
-# scores it can't travel further than `log(max / min)`, so the miss falls as `1 / n`. The next cell checks the identity
-# for both scans, then repeats the loop on all four rows, and on a real row, beside `pk.quantile_mask`.
+# has travelled, divided by `eta n`. A settled threshold goes to and fro about one place, so at the scan's end it is
+# near where it began. Even one that is not settled stays among the scores (beyond the largest it can only fall, below
+# the smallest only rise), so that it can't travel further than about `log(max / min)`: in longer rows the miss fades
+# as `1 / n`.
+#
+# The next cell checks the identity for both scans, then repeats the loop on all four rows, and on a real row, beside
+# `pk.quantile_mask`.
 
 # %%
 for scan in (0, 1):
@@ -270,7 +274,8 @@ print("The loop and pk.quantile_mask agree on the small matrix, and on a real ro
 # `pk.quantile_mask` is the loop for all rows at once, with two additions, both ours. A *warm-up* of three scans (more
 # in short rows) begins with long steps, which shrink until they have the length of the scan that decides. And `q`
 # moves once for each *block* of 64 weights, by the sum of their steps, which computers like better; `block=1` is the
-# rule as written.
+# rule as written. Four scans are not four passes over memory: the compiled version keeps a few rows in the cache
+# meanwhile, and reads each weight from memory once.
 #
 # **Replay.** One row of layer 10's query projection. With a running kernel you can move the sliders: scrub along the
 # row, change step and target, switch the warm-up off. Squares mark where a sort decides otherwise. They lie near the
@@ -344,21 +349,18 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 #
 # - *Well-behaved*: within a few percent after one scan; the rest is the way from the first score.
 # - *Only 20 weights*, *step too small*: `eta n` is small, so that a short way is a large miss. The warm-up mends
-#   both: the
-#   scan that decides then starts where `q` belongs.
-# - *Sorted*: `q` is late all the way up, and ends far from where it started. The warm-up helps here, too, since its
-#   last position, at the end of the row, is above the middle.
+#   both: the scan that decides then starts where `q` belongs.
+# - *Sorted*: `q` runs after the scores, is late all the way up, and ends far from where it started. After a warm-up it
+#   starts in the middle, falls through the first half, climbs through the second, and ends where it began.
 # - *Drifting* (scores that grow a thousandfold along the row): with a warm-up the *share* is right, since the threshold
 #   comes back to where it was. But it follows the drift, and decides differently from a sort. The identity promises
 #   the number of weights, never which ones.
 # - *Zeros*: 70 % of the scores are zero, and no threshold tells them apart; about all of them go, though 50 % were
-#   asked
-#   for. It does no harm: pruning a zero changes nothing. Ties at other values are split, as `q` jumps over them and
-#   back, and which of the equals go is an accident.
+#   asked for. It does no harm: pruning a zero changes nothing. Ties at other values are split, as `q` jumps over them
+#   and back, and which of the equals go is an accident.
 #
 # Rows of language models have hundreds of columns or more, in no particular order. So we expect none of this there.
-# That is
-# a claim about real layers; let us test it on all of them.
+# That is a claim about real layers; let us test it on all of them.
 #
 # ## 6. All layers of a real model
 #
@@ -367,7 +369,7 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 
 # %% tags=["nbval-ignore-output"]
 test = pk.corpus(tokenizer, split="test", tokens=2048)
-perplexity = {"dense": pk.evaluate(model, test)["perplexity"]}
+dense = pk.evaluate(model, test)["perplexity"]
 pk.compress(model, sparsity=0.5, calibration=calibration, include=["layers.0."])  # compiles before the clock runs
 judged = {}
 for rule, select in [("mean and deviation", "ewma-mean"), ("quantile tracking", "ewma"), ("sorting", "exact")]:
@@ -394,18 +396,15 @@ choices = ["near contribution's", "near magnitude's", "near the dense model's"]
 course.predict("rank-one", "Where does the rank-one reading's perplexity lie at 50 %?", choices)
 for metric in ("rank-one", "magnitude"):
     judged[metric] = rules.judge(model, calibration, test, sparsity=0.5, metric=metric)
-perplexity |= {rule: it.perplexity for rule, it in judged.items()}
-for rule, value in perplexity.items():
-    same = rules.agreement(judged[rule].keep, judged["sorting"].keep) if rule in judged else float("nan")
-    print(f"{rule:18} perplexity {value:6.1f}, decisions as sorting makes them {same:.3f}")
+print(f"dense: perplexity {dense:.1f}")
+print(rules.table(judged, "sorting"))
 factor = torch.cat([pk.rank_one(torch.ones(1, len(E)), E)[0] for E in calibration.energy.values()])
-print(f"The rank-one factor is below 1.1 in {(factor < 1.1).double().mean():.1%} of all columns.")
-dense, mean, tracked, by_sort, rank_one, magnitude = perplexity.values()
-assert (
-    dense < by_sort < 1.1 * tracked < 1.21 * by_sort and mean > 1.05 * tracked and (factor < 1.1).double().mean() > 0.9
-)
-assert 2 * tracked < rank_one and 0.67 < rank_one / magnitude < 1.5
-course.reveal("rank-one", choices[1], "The table has both.")
+near_one = (factor < 1.1).double().mean().item()
+print(f"The rank-one factor is below 1.1 in {near_one:.1%} of all columns.")
+mean, tracked, by_sort, rank_one, magnitude = (it.perplexity for it in judged.values())
+assert dense < by_sort < 1.1 * tracked < 1.21 * by_sort and mean > 1.05 * tracked
+assert 2 * tracked < rank_one and 0.67 < rank_one / magnitude < 1.5 and near_one > 0.9
+course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitude {magnitude:.0f}.")
 
 # %% [markdown]
 # Read the table from the top. Half of the weights gone in one shot hurts a model this small, whoever chooses. Quantile
@@ -414,15 +413,13 @@ course.reveal("rank-one", choices[1], "The table has both.")
 # everywhere, so it is nearly blind to the inputs. We judge the *reading*, not the paper, whose full text was not at
 # hand.
 #
-# How far to trust this: one small model (4-bit once), one text of 2,044 tokens, energies from few tokens.
-# Differences of a
-# few percent between perplexities are noise of the text; the order of the five is not.
+# How far to trust this: one small model (4-bit once), one text of 2,044 tokens, energies from few tokens. Differences
+# of a few percent between perplexities are noise of the text; the large gaps are not.
 #
-# ### Exercise 1.4: spot the bug (medium, 10 minutes)
+# ### Exercise 1.3: spot the bug (medium, 10 minutes)
 # This function shall prune a share of *each row*, `floor(sparsity * in)` of its smallest scores. The total is right,
-# and
-# still the masks are wrong: a well-known library once ranked like this. Find the bug, and write it right (which of two
-# equal scores goes is up to you).
+# and still the masks are wrong: a well-known library once ranked like this. Find the bug, and write it right (which
+# of two equal scores goes is up to you).
 #
 # ```python
 # def mask(L, sparsity):
@@ -438,7 +435,7 @@ def mask(L: torch.Tensor, sparsity: float) -> torch.Tensor:
     ...
 
 
-course.check("1.4", mask)
+course.check("1.3", mask)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -459,7 +456,7 @@ course.check("1.4", mask)
 # A moving average also serves where it is used most: over batches of [calibration](GLOSSARY.md#calibration) text. The
 # energy `E` is averaged as `M <- decay M + (1 - decay) E_batch`, from `M = 0`. That start pulls the average down, by
 # the factor `1 - decay^t` after `t` batches; dividing by it repairs this, as [Adam](BIBLIOGRAPHY.md#adam) does.
-# `pk.BatchEWMA` is that average. Left in the figure: a feature of true energy 4, in batches of 32 tokens.
+# `pk.BatchEWMA` is that average. Left in the figure: a feature of true energy 4, in batches of 128 tokens.
 #
 # And it may stop early. `pk.calibrate` makes the decisions for a few rows of each layer anew after each batch of
 # 256 tokens, and stops when fewer than 4 % of them have changed (both our choice). On the right it is forbidden to
@@ -467,7 +464,7 @@ course.check("1.4", mask)
 
 # %% tags=["nbval-ignore-output"]
 average, plain, corrected = pk.BatchEWMA(decay=0.9), [], []
-for batch in 2 * torch.randn(20, 32, generator=torch.Generator().manual_seed(0)):
+for batch in 2 * torch.randn(20, 128, generator=torch.Generator().manual_seed(0)):
     average.update_(batch.square().mean())
     corrected.append(average.value.item())
     plain.append(corrected[-1] * (1 - 0.9**average.batches))
@@ -480,12 +477,12 @@ assert plain[0] < 1 < 3 < corrected[-1] < 5 and longer.changes[-1] < longer.chan
 # %% [markdown]
 # The corrected average is usable from the first batch on. The changes shrink from batch to batch, since each new batch
 # weighs less; what still flips are weights near the threshold, of which it matters least whether they stay. So the
-# default stops early, with a small loss that the README's table of the whole pipeline puts a number on.
+# default stops early. What that costs you can measure: hand `longer` to `rules.judge` in place of `calibration`.
 #
 # When would it stop *wrongly*? When successive batches are alike but unlike what the model will meet: the rule sees
 # changes, not truth. That is why `pk.corpus` spreads its windows over all documents.
 #
-# ### Exercise 1.3: a corrected moving average (easy, 10 minutes)
+# ### Exercise 1.4: a corrected moving average (easy, 10 minutes)
 # Average the batches from the first to the last, from zero, and correct at the end.
 
 
@@ -495,7 +492,7 @@ def average_of(batches: torch.Tensor, decay: float) -> torch.Tensor:
     ...
 
 
-course.check("1.3", average_of)
+course.check("1.4", average_of)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -519,8 +516,7 @@ course.check("1.3", average_of)
 #    threshold's travel over `eta n`, and a settled threshold does not travel.
 # 3. **It would not**, where the threshold is still travelling (too few weights, too small a step, no warm-up, sorted
 #    scores) or cannot tell scores apart (zeros, ties). With drifting scores the number is right and the choice is
-#    not. On
-#    all 210 layers of the real model none of this happened, and the assertions above would have told.
+#    not. On all 210 layers of the real model none of this happened, and the assertions above would have told.
 #
 # Next: [02 Structured masks](02_structured_masks.ipynb). A mask alone makes nothing faster; patterns do.
 # To change the rules, start from `prunekit/ewma.py`, about two hundred lines.

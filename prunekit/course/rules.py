@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,14 +48,14 @@ def sorting_cost(lengths: Sequence[int], numbers: int = 2**20, rounds: int = 7) 
 
 
 def kinds_of_rows(real: Tensor, rows: int = 256, columns: int = 1536) -> dict[str, tuple[Tensor, float]]:
-    """Scores to try a rule on, with the share to ask for: Gaussian, real, and heavy-tailed ones.
+    """Scores to try a rule on, with the share to ask for: Gaussian, real, heavy-tailed, log-normal ones.
 
     Parameters
     ----------
     real
         Scores of a real layer, ``[out, in]``.
     rows, columns
-        How many random scores: squared Gaussians, and squared ratios of two Gaussians.
+        How many random scores: squared Gaussians, squared ratios of two Gaussians, and log-normal ones.
     """
     one, other = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(0))
     return {
@@ -63,6 +63,7 @@ def kinds_of_rows(real: Tensor, rows: int = 256, columns: int = 1536) -> dict[st
         "real rows": (real, 0.5),
         "real rows, asked for 0.2": (real, 0.2),
         "heavy tail": ((one / other) ** 2, 0.5),
+        "log-normal": ((2 * one).exp(), 0.5),
     }
 
 
@@ -145,4 +146,13 @@ def judge(model: nn.Module, calibration: Calibration, ids: Tensor, **options) ->
         result.seconds["select"],
         evaluate(result.model, ids)["perplexity"],
         keep,
+    )
+
+
+def table(judged: Mapping[str, Judged], reference: str) -> str:
+    """Perplexity of each rule, and the share of decisions that it has in common with the one called `reference`."""
+    same = {rule: agreement(it.keep, judged[reference].keep) for rule, it in judged.items()}
+    return "\n".join(
+        f"{rule:18} perplexity {it.perplexity:6.1f}, decisions as by {reference} {same[rule]:.3f}"
+        for rule, it in judged.items()
     )

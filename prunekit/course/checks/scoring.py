@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: contribution, one scan of quantile tracking, a corrected average, a mask for each row."""
+"""Exercises of notebook 01: contribution, one scan of quantile tracking, a mask row by row, a corrected average."""
 
 import torch
 from torch import Generator, Tensor
@@ -138,6 +138,46 @@ def _verify_scan(args: tuple, out: object) -> str | None:
 # 1.3
 
 
+def per_row_mask(L: Tensor, sparsity: float) -> Tensor:
+    """Bool ``[out, in]``: in each row the ``floor(sparsity * in)`` smallest scores are False."""
+    keep = torch.ones(L.shape, dtype=torch.bool)
+    smallest = L.argsort(dim=1)[:, : int(sparsity * L.shape[1])]
+    return keep.scatter(1, smallest, False)
+
+
+def _scores_by_row(size: int, rng: Generator) -> tuple[Tensor, float]:
+    rows, columns = _number(1, size, rng), _number(1, 2 * size, rng)
+    L = _integers(0, 9 if _number(0, 2, rng) else 2, (rows, columns), rng)  # the second has many ties
+    L = L * (1 + 9 * _integers(0, 1, (rows, 1), rng))  # rows of different size
+    return L, (0.5, 0.25, 0.75, 0.0)[_number(0, 3, rng)]
+
+
+def _verify_per_row_mask(args: tuple, out: object) -> str | None:
+    L, sparsity = args
+    out = numbers(out)
+    hint = _shape_hint(out, L.shape, "True where a weight is kept, [out, in]")
+    if hint:
+        return hint
+    if not bool(((out == 0) | (out == 1)).all()):
+        return "Hint: return True (or 1) where a weight is kept and False (or 0) where it is pruned."
+    keep, prune = out.bool(), int(sparsity * L.shape[1])
+    for i, (row, kept) in enumerate(zip(L, keep)):
+        pruned = int((~kept).sum())
+        if pruned != prune:
+            total = " The total is right: the ranking goes over the whole layer." if _right_in_all(keep, prune) else ""
+            return f"Hint: row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}.{total}"
+        if 0 < prune < len(row) and row[~kept].max() > row[kept].min():
+            return f"Hint: row {i} loses {row[~kept].max():g} and keeps {row[kept].min():g}: the smaller one must go."
+    return None
+
+
+def _right_in_all(keep: Tensor, prune: int) -> bool:
+    return len(keep) > 1 and int((~keep).sum()) == prune * len(keep)
+
+
+# 1.4
+
+
 def average(batches: Tensor, decay: float) -> Tensor:
     """The moving average of ``[batches, in]`` after the last batch, corrected for its start at zero: ``[in]``."""
     raw = torch.zeros_like(batches[0])
@@ -176,49 +216,9 @@ def _verify_average(args: tuple, out: object) -> str | None:
     return "Hint: update once for each batch, from the first to the last, and correct at the end, once, with t batches."
 
 
-# 1.4
-
-
-def per_row_mask(L: Tensor, sparsity: float) -> Tensor:
-    """Bool ``[out, in]``: in each row the ``floor(sparsity * in)`` smallest scores are False."""
-    keep = torch.ones(L.shape, dtype=torch.bool)
-    smallest = L.argsort(dim=1)[:, : int(sparsity * L.shape[1])]
-    return keep.scatter(1, smallest, False)
-
-
-def _scores_by_row(size: int, rng: Generator) -> tuple[Tensor, float]:
-    rows, columns = _number(1, size, rng), _number(1, 2 * size, rng)
-    L = _integers(0, 9 if _number(0, 2, rng) else 2, (rows, columns), rng)  # the second has many ties
-    L = L * (1 + 9 * _integers(0, 1, (rows, 1), rng))  # rows of different size
-    return L, (0.5, 0.25, 0.75, 0.0)[_number(0, 3, rng)]
-
-
-def _verify_per_row_mask(args: tuple, out: object) -> str | None:
-    L, sparsity = args
-    out = numbers(out)
-    hint = _shape_hint(out, L.shape, "True where a weight is kept, [out, in]")
-    if hint:
-        return hint
-    if not bool(((out == 0) | (out == 1)).all()):
-        return "Hint: return True (or 1) where a weight is kept and False (or 0) where it is pruned."
-    keep, prune = out.bool(), int(sparsity * L.shape[1])
-    for i, (row, kept) in enumerate(zip(L, keep)):
-        pruned = int((~kept).sum())
-        if pruned != prune:
-            total = " The total is right: the ranking goes over the whole layer." if _right_in_all(keep, prune) else ""
-            return f"Hint: row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}.{total}"
-        if 0 < prune < len(row) and row[~kept].max() > row[kept].min():
-            return f"Hint: row {i} loses {row[~kept].max():g} and keeps {row[kept].min():g}: the smaller one must go."
-    return None
-
-
-def _right_in_all(keep: Tensor, prune: int) -> bool:
-    return len(keep) > 1 and int((~keep).sum()) == prune * len(keep)
-
-
 EXERCISES = {
     "1.1": Exercise(_weights_and_inputs, _verify_contribution, ("W", "X"), contribution),
     "1.2": Exercise(_row_scores, _verify_scan, ("L", "sparsity", "eta", "log_q"), scan),
-    "1.3": Exercise(_batches, _verify_average, ("batches", "decay"), average),
-    "1.4": Exercise(_scores_by_row, _verify_per_row_mask, ("L", "sparsity"), per_row_mask),
+    "1.3": Exercise(_scores_by_row, _verify_per_row_mask, ("L", "sparsity"), per_row_mask),
+    "1.4": Exercise(_batches, _verify_average, ("batches", "decay"), average),
 }

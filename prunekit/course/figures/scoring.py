@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..style import COLORS, subplots
 
+Numbers = Sequence[float]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -25,12 +27,15 @@ def matrices(panels: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None = N
     """
     tables = {title: torch.atleast_2d(table) for title, table in panels.items()}
     heights = [len(table) for table in tables.values()]
-    size = (6.6, 0.42 * len(tables) + 0.31 * sum(heights))
+    size = (6.6, 0.5 + 0.42 * len(tables) + 0.31 * sum(heights))
     figure, axes = subplots(len(tables), size=size, height_ratios=heights, squeeze=False)
     for ax, (title, table) in zip(axes[:, 0], tables.items()):
         mask = None if keep is None or title not in keep else torch.atleast_2d(keep[title])
         _digits(ax, table, mask)
         ax.set_title(title, loc="left", fontsize=10)
+    columns = table.shape[1]
+    ax.set_xticks([j + 0.5 for j in range(columns)], range(columns))
+    ax.set_xlabel("column: the input feature")
     return figure
 
 
@@ -46,7 +51,9 @@ def _digits(ax: "Axes", table: Tensor, keep: Tensor | None) -> None:
             ax.add_patch(Rectangle((j, i), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, lw=float(kept)))
             box = None if kept else {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
             ax.text(j + 0.5, i + 0.52, f"{table[i, j].item():g}", ha="center", va="center", bbox=box)
-    ax.set(xlim=(0, columns), ylim=(rows, 0), xticks=[], yticks=[])
+    ax.set(xlim=(0, columns), ylim=(rows, 0), xticks=[])
+    ax.set_yticks([i + 0.5 for i in range(rows)], range(rows) if rows > 1 else [""])
+    ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
@@ -62,7 +69,7 @@ def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> "Figure":
     for (name, by_length), marker, line in zip(ns.items(), "so", ("--", "-")):
         ax.plot(list(by_length), list(by_length.values()), marker=marker, linestyle=line, label=name)
         for length, value in by_length.items():
-            ax.annotate(f"{value:.2g}", (length, value), xytext=(0, 6), textcoords="offset points", ha="center")
+            ax.annotate(f"{value:.3g}", (length, value), xytext=(0, 6), textcoords="offset points", ha="center")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.margins(y=0.2)
@@ -71,7 +78,7 @@ def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> "Figure":
     return figure
 
 
-def row_sparsity(shares: Mapping[str, Tensor], targets: Sequence[float]) -> "Figure":
+def row_sparsity(shares: Mapping[str, Tensor], targets: Numbers) -> "Figure":
     """The share that each row loses: one mark a row, one strip for each kind of row.
 
     Parameters
@@ -90,14 +97,14 @@ def row_sparsity(shares: Mapping[str, Tensor], targets: Sequence[float]) -> "Fig
         )
         look = {"color": COLORS["exact"], "lw": 3, "linestyle": (0, (2, 1))}
         ax.plot(2 * [target], [height - 0.4, height + 0.4], label="asked for" if height < 1 else None, **look)
-        ax.text(1.02, height, f"mean {share.mean():.2f}, asked {target:g}", va="center", fontsize=9)
+        ax.text(0.75, height, f"mean {share.mean():.2f}, asked {target:g}", va="center", fontsize=9)
     ax.set_yticks(range(len(shares)), list(shares), fontsize=9)
-    ax.set(xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5), xlabel="share of the row that is pruned")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=9, ncol=2, markerscale=2)
+    ax.set(xlim=(0, 1.0), ylim=(len(shares) - 0.5, -0.5), xlabel="share of the row that is pruned")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=9, ncol=2, markerscale=2)
     return figure
 
 
-def threshold(scores: Sequence[float], path: Sequence[float], target: float) -> "Figure":
+def threshold(scores: Numbers, path: Numbers, target: float) -> "Figure":
     """A short row, its scores as digits, and the threshold that each of them meets, scan after scan.
 
     Parameters
@@ -122,7 +129,8 @@ def threshold(scores: Sequence[float], path: Sequence[float], target: float) -> 
         at = [t for t in range(steps) if (scores[t % n] < path[t]) == pruned]
         ax.plot(at, [scores[t % n] for t in at], marker, color=color, markersize=8, label=label)
     for t in range(steps):
-        ax.annotate(f"{scores[t % n]:g}", (t, scores[t % n]), xytext=(7, 3), textcoords="offset points", fontsize=9)
+        digits = {"fontsize": 9, "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}}
+        ax.annotate(f"{scores[t % n]:g}", (t, scores[t % n]), xytext=(8, 3), textcoords="offset points", **digits)
     for scan in range(steps // n):
         ax.axvline(scan * n - 0.5, color=COLORS["muted"], lw=0.8)
         ax.text((scan + 0.5) * n - 0.5, 1.0, f"scan {scan + 1}", ha="center", transform=ax.get_xaxis_transform())
@@ -130,11 +138,12 @@ def threshold(scores: Sequence[float], path: Sequence[float], target: float) -> 
     ax.set(xlim=(-0.6, steps + 0.3), xlabel="weights in the order in which they are met", ylabel="contribution L")
     ax.set_xticks(range(steps), [t % n for t in range(steps)])
     ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    ax.set_yticks([], minor=True)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3)
     return figure
 
 
-def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Sequence[float]], target: float) -> "Figure":
+def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbers], target: float) -> "Figure":
     """One scan over each of some rows: scores as dots, the threshold, and the exact quantile.
 
     Parameters
@@ -169,7 +178,7 @@ def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Seque
     return figure
 
 
-def steps(rates: Sequence[float], agreement: Mapping[int, Sequence[float]], miss: Mapping[int, Sequence[float]]):
+def steps(rates: Numbers, agreement: Mapping[int, Numbers], miss: Mapping[int, Numbers]) -> "Figure":
     """How the step steers the result: agreement with a sort, and the miss of the target.
 
     Parameters
@@ -178,10 +187,6 @@ def steps(rates: Sequence[float], agreement: Mapping[int, Sequence[float]], miss
         The steps tried.
     agreement, miss
         For each block size, one number for each step: shares from 0 to 1.
-
-    Returns
-    -------
-    A matplotlib Figure.
     """
     figure, axes = subplots(1, 2, size=(8.4, 2.9))
     for ax, values, label in zip(
@@ -196,7 +201,7 @@ def steps(rates: Sequence[float], agreement: Mapping[int, Sequence[float]], miss
     return figure
 
 
-def layers(sparsity: Mapping[str, Sequence[float]], target: float) -> "Figure":
+def layers(sparsity: Mapping[str, Numbers], target: float) -> "Figure":
     """The sparsity of every layer of a model, one panel for each rule.
 
     Parameters
@@ -216,7 +221,7 @@ def layers(sparsity: Mapping[str, Sequence[float]], target: float) -> "Figure":
     return figure
 
 
-def batches(raw: Sequence[float], corrected: Sequence[float], true: float, changes: Sequence[float], stop: float):
+def batches(raw: Numbers, corrected: Numbers, true: float, changes: Numbers, stop: float) -> "Figure":
     """Left: a moving average from zero, as it is and corrected. Right: decisions that change from batch to batch.
 
     Parameters
@@ -229,10 +234,6 @@ def batches(raw: Sequence[float], corrected: Sequence[float], true: float, chang
         Shares of decisions that changed, after the second batch and each that follows.
     stop
         The share below which calibration stops.
-
-    Returns
-    -------
-    A matplotlib Figure.
     """
     figure, (left, right) = subplots(1, 2, size=(8.4, 2.9))
     count = range(1, len(raw) + 1)

@@ -95,6 +95,8 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
     cut = np.sort(x)[max(below - 1, 0)]
 
     figure, (top, bottom) = subplots(2, size=(8.6, 4.6), sharex=True, height_ratios=(3, 1))
+    figure.set_layout_engine("none")  # placing the axes by hand halves the time
+    figure.subplots_adjust(0.08, 0.11, 0.99, 0.92, hspace=0.22)
     met, place = np.arange(n) < position, np.arange(n)
     low = max(np.quantile(x, 0.01), x.max() * 1e-9) / 4
     shown = np.maximum(x, low)
@@ -113,7 +115,7 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
     top.axhline(cut, color=COLORS["exact"], linestyle="--", label="exact quantile")
     top.set_yscale("log")
     top.set(ylim=(low, shown.max() * 2), ylabel="score")
-    top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncol=6, fontsize=8, columnspacing=1.0)
+    top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncol=6, fontsize=8, columnspacing=1.0)
 
     so_far = np.arange(1, n + 1)
     share, by_sort = np.cumsum(pruned) / so_far, np.cumsum(exact) / so_far

@@ -178,7 +178,7 @@ def scan_one_threshold(L, sparsity, eta, log_q):
     return pruned, q.expand(L.shape[0])
 
 
-# 1.3 average(batches, decay)
+# 1.4 average(batches, decay)
 
 
 def average_as_a_weighted_sum(batches, decay):
@@ -241,7 +241,7 @@ def average_backwards(batches, decay):
     return average_uncorrected(batches.flip(0), decay) / (1 - decay ** len(batches))
 
 
-# 1.4 mask(L, sparsity)
+# 1.3 mask(L, sparsity)
 
 
 def mask_from_ranks(L, sparsity):
@@ -317,8 +317,8 @@ def mask_by_quantile(L, sparsity):
 RIGHT = {
     "1.1": [contribution_by_loops, contribution_numpy, contribution_by_einsum],
     "1.2": [scan_in_log_space, scan_row_by_row, scan_end_by_telescoping],
-    "1.3": [average_as_a_weighted_sum, average_in_steps_that_fall],
-    "1.4": [mask_from_ranks, mask_row_by_row, mask_by_topk],
+    "1.4": [average_as_a_weighted_sum, average_in_steps_that_fall],
+    "1.3": [mask_from_ranks, mask_row_by_row, mask_by_topk],
 }
 
 WRONG = {
@@ -349,7 +349,7 @@ WRONG = {
         scan_returns_one_thing,
         scan_one_threshold,
     ],
-    "1.3": [
+    "1.4": [
         average_uncorrected,
         average_begins_with_the_first_batch,
         average_corrected_once_only,
@@ -360,7 +360,7 @@ WRONG = {
         last_batch,
         average_backwards,
     ],
-    "1.4": [
+    "1.3": [
         mask_over_the_layer,
         mask_by_column,
         mask_loses_ties,
