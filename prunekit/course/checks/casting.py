@@ -101,7 +101,8 @@ def _verify_points(args: tuple, out: object) -> str | None:
     number, given, right = x[i].item(), int(codes[i]), int(expected[i])
     distance = (values.double() - x[i].double()).abs()
     if distance[given] == distance[right]:
-        return f"{number:g} is exactly halfway between codes {min(given, right)} and {max(given, right)}: a tie goes to the even code"
+        pair = f"{min(given, right)} and {max(given, right)}"
+        return f"{number:g} is exactly halfway between codes {pair}: a tie goes to the even code"
     if number > values[-1]:
         return f"{number:g} lies beyond the last value, {values[-1]:g}: it saturates, code {right}"
     if number == values[right]:

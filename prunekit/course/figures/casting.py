@@ -85,9 +85,9 @@ def grids() -> "Figure":
         far.plot(values[1:-1], gap[1:], style, marker=marker, ms=2.5, lw=1, color=COLORS[color], label=name.upper())
         start = values[normal][0].item()
         far.annotate(
-            f"{name.upper()}: smallest normal {short(start)}",
+            f"{name.upper()}: smallest\nnormal {short(start)}",
             (start, gap[normal[:-1]][0].item()),
-            (start * 1.6, 0.42),
+            (start * 1.6, 0.5),
             fontsize=8.5,
             arrowprops={"arrowstyle": "-", "lw": 0.7},
         )
@@ -119,7 +119,7 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
 
     first = next(iter(matrices.values()))
     rows, columns = first.shape
-    figure, row = subplots(1, len(matrices), size=(3.1 * len(matrices), 0.8 + 0.42 * rows))
+    figure, row = subplots(1, len(matrices), size=(2.5 * len(matrices), 0.8 + 0.42 * rows))
     for axes, (title, M) in zip(row, matrices.items()):
         hatched = (marked or {}).get(title, torch.zeros_like(M, dtype=torch.bool))
         for i in range(rows):
@@ -129,7 +129,8 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
                     (j, rows - 1 - i), 1, 1, fc=fill, hatch=hatch, ec=COLORS["muted"], lw=0.8, clip_on=False
                 )
                 axes.add_patch(box)
-                text = axes.text(j + 0.5, rows - 0.5 - i, f"{M[i, j].item():.3g}", ha="center", va="center", fontsize=9)
+                number = f"{M[i, j]:.0f}" if abs(M[i, j]) >= 1000 else f"{M[i, j]:.3g}"
+                text = axes.text(j + 0.5, rows - 0.5 - i, number, ha="center", va="center", fontsize=8.5)
                 if hatched[i, j]:
                     text.set_bbox({"fc": "white", "lw": 0, "pad": 1.5})
             if M is not first:
@@ -172,21 +173,20 @@ def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> "Figure":
     return figure
 
 
-def valley(powers: Sequence[float], errors: Mapping[str, Sequence[float]]) -> "Figure":
+def valley(errors: Mapping[str, Mapping[float, float]]) -> "Figure":
     """Relative error of a weight while its scale grows; on a log scale.
 
     Parameters
     ----------
-    powers
-        The scale is the usual one times 2 to this power.
     errors
-        By format's name: one share for each power.
+        By format's name, then by power: the error, a share, with the usual scale times 2 to that power.
     """
     figure, axes = subplots(size=(7.2, 3.3))
-    for name, values in errors.items():
+    powers = list(next(iter(errors.values())))
+    for name, curve in errors.items():
         color, style, marker = LINES[name]
-        percent = [100 * value for value in values]
-        axes.plot(powers, percent, style, marker=marker, ms=4.5, color=COLORS[color], label=name.upper())
+        percent = [100 * value for value in curve.values()]
+        axes.plot(list(curve), percent, style, marker=marker, ms=4.5, color=COLORS[color], label=name.upper())
     axes.axvline(0, color=COLORS["muted"], lw=1)
     axes.text(0.3, 80, "the usual scale: largest weight = largest number", va="top", fontsize=8.5)
     axes.text(powers[0], 4, "to the left:\nsaturation", fontsize=8.5)
@@ -198,5 +198,5 @@ def valley(powers: Sequence[float], errors: Mapping[str, Sequence[float]]) -> "F
     axes.minorticks_off()
     axes.set_xlabel("scale, times 2 to the power of")
     axes.set_ylabel("relative error of the layer")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.12))
+    axes.legend(loc="center", bbox_to_anchor=(0.5, 0.6))
     return figure
