@@ -1,4 +1,4 @@
-"""What notebook 05 uses: the clinic, and figures that say where their numbers are from. Nothing here looks at a clock."""
+"""What notebook 05 uses: the clinic, and figures that say where their numbers are from. No test looks at a clock."""
 
 import torch
 from matplotlib.figure import Figure
