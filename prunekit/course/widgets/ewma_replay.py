@@ -95,7 +95,7 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
     cut = np.sort(x)[max(below - 1, 0)]
 
     figure, (top, bottom) = subplots(2, size=(8.6, 4.6), sharex=True, height_ratios=(3, 1))
-    figure.set_layout_engine("none")  # placing the axes by hand halves the time
+    figure.set_layout_engine(None)  # placing the axes by hand halves the time
     figure.subplots_adjust(0.08, 0.11, 0.99, 0.92, hspace=0.22)
     met, place = np.arange(n) < position, np.arange(n)
     low = max(np.quantile(x, 0.01), x.max() * 1e-9) / 4
@@ -115,6 +115,10 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
     top.axhline(cut, color=COLORS["exact"], linestyle="--", label="exact quantile")
     top.set_yscale("log")
     top.set(ylim=(low, shown.max() * 2), ylabel="score")
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(shown.max() * 2)) + 1)
+    powers = powers[:: -(-len(powers) // 6) or 1]
+    top.set_yticks([10.0**power for power in powers], [f"{10.0**power:g}" for power in powers])
+    top.set_yticks([], minor=True)  # matplotlib's own ticks would take longer than all the rest
     top.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncol=6, fontsize=8, columnspacing=1.0)
 
     so_far = np.arange(1, n + 1)
