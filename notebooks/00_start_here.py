@@ -95,6 +95,7 @@ assert zeros == 6
 # **Live figures.** Some figures have controls. Drag this one: the share that is pruned of each row. Where no kernel
 # runs (on a code host, in print) you see the picture of the starting state.
 
+
 # %% tags=["nbval-ignore-output"]
 def draw(pruned: float):
     keep = pk.exact_mask(W.abs(), pruned)
@@ -110,8 +111,9 @@ LiveFigure(draw, pruned=ipywidgets.FloatSlider(0.25, min=0, max=0.75, step=0.25,
 # notebook runs on. A solution is folded below.
 #
 # ### Exercise 0.1: sparsity of each row (easy, 3 minutes)
-# [Sparsity](GLOSSARY.md#sparsity) is the share of weights that are zero. Write it for each row of a matrix. The wrong axis
-# is easily taken: rows are outputs.
+# [Sparsity](GLOSSARY.md#sparsity) is the share of weights that are zero. Write it for each row of a matrix. Mind
+# the axis: rows are outputs.
+
 
 # %% tags=["exercise"]
 def row_sparsity(W: torch.Tensor) -> torch.Tensor:
@@ -142,7 +144,7 @@ print("\n".join(doctor.describe(report)))
 course.show(
     figures.what_runs_where(report),
     alt="A table of four classes of machine. Pruning, casting, judging, removing neurons and timing run live on all. "
-    "The speed of 2:4 needs compute capability 8.0, that of FP8 8.9; elsewhere published and predicted numbers show it.",
+    "The speed of 2:4 needs compute capability 8.0, that of FP8 8.9; elsewhere numbers are published or predicted.",
 )
 
 # %% [markdown]
@@ -203,6 +205,7 @@ assert abs(pk.evaluate(model, ids)["perplexity"] / by_hand - 1) < 1e-3
 # ### Exercise 0.2: perplexity (easy, 5 minutes)
 # You get the natural logarithms of the probabilities of the tokens that really came. Return the perplexity. Long texts
 # must not underflow.
+
 
 # %% tags=["exercise"]
 def perplexity(log_probs: torch.Tensor) -> float:
@@ -271,15 +274,17 @@ assert 1.7 < ratio < 3.5 and 0.68 < after["retention"] < 0.88 and 150e6 < after[
 
 # %% [markdown]
 # Three lessons that the course comes back to. Perplexity is more than twice as large: half of the weights are too many
-# for so small a model, in one shot. Top-1 accuracy looks kinder: of the next tokens that the dense model gets right, the
-# compressed one gets about four fifths. That ratio is called [retention](GLOSSARY.md#retention). And the file shrank
+# for so small a model, in one shot. Top-1 accuracy looks kinder: for five next tokens that the dense model gets right,
+# the compressed one gets about four right. That ratio is called [retention](GLOSSARY.md#retention). And the file shrank
 # by FP8 alone: **a zero still takes a byte**, and the embedding stays at two bytes.
 #
 # How far to trust it: 2,040 predicted tokens give top-1 a standard error of about one percentage point; the text is one
 # kind, the seed one. The [paper](BIBLIOGRAPHY.md#hwpq) claims 91.57 % kept at 50 %, for models fifty times larger.
 #
 # ### Exercise 0.3: retention (easy, 5 minutes)
-# You get the tokens that really came, and the first choices of the dense and the compressed model. Return the retention.
+# You get the tokens that really came, and the first choices of the dense and the compressed model. Return the
+# retention.
+
 
 # %% tags=["exercise"]
 def retention(target: torch.Tensor, dense: torch.Tensor, model: torch.Tensor) -> float:
@@ -317,7 +322,7 @@ for prompt in ("The history of the city begins", "Water boils when"):
 # 1. *What the course teaches and what runs live*: the map in section 1, and your column of the table in section 3. Only
 #    speed on a GPU needs a GPU.
 # 2. *Predictions, exercises, live figures*: choose before you run; write the function, read the counterexample; drag.
-# 3. *Compress and judge*: `pk.compress`, then perplexity, retention and stored bytes on text that calibration never saw.
+# 3. *Compress and judge*: `pk.compress`, then perplexity, retention and bytes, on text that calibration never saw.
 #
 # Next: [01 EWMA scoring](01_ewma_scoring.ipynb) takes `pk.compress` apart, beginning with the question which weights
 # matter. In a hurry? [06 Your model](06_your_model.ipynb) runs all of it on a model of yours.

@@ -43,7 +43,6 @@ import torch
 from IPython.display import Markdown, display
 from prunekit import course
 from prunekit.course import disk, memo, sensitivity
-from prunekit.course.memo import Criterion
 from prunekit.info import machine, versions
 from prunekit.models import peak_rss
 
@@ -73,13 +72,6 @@ KEEP = None  # a folder that does not exist yet, for the model and the memo
 DTYPE = None  # "bfloat16" for a large model on a CPU
 FIRST_RUN = True  # False once you have changed anything: what the prose says of the embedded model is asserted
 
-# %% tags=["nbval-ignore-output"]
-course.predict(
-    "decision",
-    "The embedded model, 135 million parameters, one shot, no training. Which memo will these limits give?",
-    ["go with the plan (50 %)", "go with the fallback (20 %)", "no-go for both"],
-)
-
 # %% [markdown]
 # ## 2. Will it fit?
 # The memory for weights is their number times the bytes of each. On a CPU models run in float32, four bytes; on a GPU
@@ -89,6 +81,7 @@ course.predict(
 # ### Exercise 6.1: bytes of some layers (easy, 5 minutes)
 # You get the shapes `[out, in]` of some linear layers and a dtype, one of float32, bfloat16, float16, float8_e4m3fn,
 # float8_e5m2. Return the bytes that their weights take; FP8 ones with their scales, one for each row (output).
+
 
 # %% tags=["exercise"]
 def weight_bytes(shapes: list[tuple[int, int]], dtype: str) -> int:
@@ -115,32 +108,32 @@ layers = pk.linear_layers(model)
 size = {name: layer.weight.numel() for name, layer in layers.items()}
 total = sum(p.numel() for p in model.parameters())
 print(f"{len(layers)} linear layers hold {sum(size.values()) / 1e6:.1f} of {total / 1e6:.1f} million parameters")
-course.show(
-    figures.forecast({"this model": total, "1B": 1e9, "7B": 7e9}, copies=3, memory=figures.memory_of_machine()),
-    alt="Predicted memory for weights as bars: this model, 1B and 7B, in float32 and bfloat16, each with three FP8 "
-    "copies. A 1B model in float32 needs 7 GB, a 7B model 49 GB; a dashed line shows this machine's memory.",
-)
+
+# %% tags=["nbval-ignore-output"]
+alt = "Predicted memory as bars: this model, 1B and 7B, dense in float32 or bfloat16 with three FP8 copies beside it."
+parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
+course.show(figures.forecast(parameters, copies=3, memory=figures.memory_of_machine()), alt)
 
 # %% [markdown]
 # *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once. To
-# it come Python, text and the model's output scores, about 1 GB here. A 1B model fits a laptop with 16 GB; a 7B model
-# in float32 does not: set `DTYPE = "bfloat16"`, take out a candidate, or use a GPU. Section 4 predicts the time.
+# it come Python, text and the model's output scores, about 1 GB here. In float32 a 1B model needs 7 GB and fits a
+# laptop with 16 GB; a 7B model needs 49 GB and does not: set `DTYPE = "bfloat16"`, take out a candidate, or use a GPU.
+# Section 4 predicts the time.
 #
 # ## 3. Compress, and see which layers suffer
-# [Calibration](GLOSSARY.md#calibration) runs once and serves all candidates. For each layer the next cell computes the
-# share of its output [energy](GLOSSARY.md#energy) that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.
+# [Calibration](GLOSSARY.md#calibration) runs once and serves all candidates. For each layer the second cell computes
+# the share of its output [energy](GLOSSARY.md#energy) that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.
 
 # %% tags=["nbval-ignore-output"]
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 calibration = pk.calibrate(model, text, layers)
 results = {"plan": pk.compress(model, calibration=calibration, **PLAN, fp8=FP8)}
-damage = sensitivity.damage(model, results["plan"].model, calibration)
 print(f"calibrated on {calibration.tokens} tokens; sparsity {results['plan'].sparsity:.3f}")
-course.show(
-    figures.damage(damage),
-    alt="A table of fields, kinds of layer by blocks, darker for more damage: up_proj and v_proj are darkest, q_proj and "
-    "k_proj light, and some down_proj are nearly white.",
-)
+
+# %% tags=["nbval-ignore-output"]
+damage = sensitivity.damage(model, results["plan"].model, calibration)
+alt = "Fields, kinds of layer by blocks, darker is worse: up_proj and v_proj darkest, some down_proj nearly unharmed."
+course.show(figures.damage(damage), alt)
 worst = sorted(damage, key=damage.get)[-20:]
 assert not FIRST_RUN or sum("up_proj" in name or "v_proj" in name for name in worst) > 10
 assert not FIRST_RUN or min(damage[name] for name in damage if "down_proj" in name) < 0.01
@@ -156,6 +149,7 @@ assert not FIRST_RUN or min(damage[name] for name in damage if "down_proj" in na
 # ### Exercise 6.2: layers to spare (medium, 10 minutes)
 # Go from the most to the least damaged layer. A layer is spared if its weights still fit into what is left of the
 # budget (an exact fit is fine); if not, skip it and try the next. Return the names of the spared layers.
+
 
 # %% tags=["exercise"]
 def spare(damage: dict[str, float], size: dict[str, int], budget: int) -> list[str]:
@@ -183,13 +177,14 @@ course.check("6.2", spare)
 spared = sensitivity.spare(damage, size, int(BUDGET * sum(size.values())))
 results["plan, layers spared"] = pk.compress(model, calibration=calibration, **PLAN, fp8=FP8, exclude=spared)
 results["fallback"] = pk.compress(model, calibration=calibration, **FALLBACK, fp8=FP8)
+course.show(figures.damage(damage, spared), alt="The same fields; crosses on the darkest ones, which stay dense.")
 print(f"{len(spared)} of {len(layers)} layers stay dense")
-course.show(figures.damage(damage, spared), alt="The same table; crosses on the darkest fields, which stay dense.")
-course.predict(
-    "spared",
-    "These layers, 15 % of the weights, stay dense. Of the retention that the plan loses, how much is won back?",
-    ["nothing", "less than half", "more than half"],
-)
+
+# %% tags=["nbval-ignore-output"]
+choices = ["nothing", "less than half", "more than half"]
+course.predict("spared", "15 % of the weights stay dense. How much of the retention that was lost is back?", choices)
+memos = ["go with the plan (50 %)", "go with the fallback (20 %)", "no-go for both"]
+course.predict("decision", "Which memo will the limits of section 1 give?", memos)
 
 # %% [markdown]
 # ## 4. Judge
@@ -199,20 +194,22 @@ course.predict(
 # the same windows; what is hard for both cancels in the ratio.
 
 # %% tags=["nbval-ignore-output"]
-models, began = {"dense": model} | {name: result.model for name, result in results.items()}, time.perf_counter()
-tokens = {"wikipedia": 2048, "news": 1024}
+models = {"dense": model} | {name: result.model for name, result in results.items()}
+tokens, began = {"wikipedia": 1536, "news": 1024}, time.perf_counter()
 quality = {t: memo.judge(models, pk.corpus(tokenizer, t, tokens=n, context=128)) for t, n in tokens.items()}
-seconds = calibration.seconds + 3 * results["plan"].seconds["select"] + time.perf_counter() - began
-for kind, judged in quality.items():
-    for name, row in judged.items():
-        print(f"{kind:10}{name:20}", *(f" {key} {v:.3f} ± {2 * e:.3f}" for key, (v, e) in row.items()))
+seconds = time.perf_counter() - began + calibration.seconds + sum(r.seconds["select"] for r in results.values())
+print(memo.report(quality))
+minutes = [f"{seconds * count / total / 60:.0f} minutes" for count in (1e9, 7e9)]
+print(f"{seconds:.0f} seconds, measured. Predicted for 1B and 7B: {' and '.join(minutes)}.")
+
+# %% tags=["nbval-ignore-output"]
 kept = {name: row["retention"][0] for name, row in quality["wikipedia"].items() if name != "dense"}
 gain = (kept["plan, layers spared"] - kept["plan"]) / (1 - kept["plan"])
-answer = "nothing" if gain <= 0 else "less than half" if gain < 0.5 else "more than half"
+answer = choices[0] if gain <= 0 else choices[1] if gain < 0.5 else choices[2]
 course.reveal("spared", answer, f"Measured on Wikipedia: {gain:.0%} of the loss.")
 p, error = quality["wikipedia"]["dense"]["top1"]
-print(f"error of the dense top-1: {error:.4f} by windows, {(p * (1 - p) / tokens['wikipedia']) ** 0.5:.4f} if independent")
-print(f"{seconds:.0f} s measured; predicted for 1B and 7B:", *(f"{seconds * n / total / 60:.0f} min" for n in (1e9, 7e9)))
+independent = (p * (1 - p) / tokens["wikipedia"]) ** 0.5
+print(f"standard error of the dense top-1: {error:.4f} by windows, {independent:.4f} if tokens were independent")
 assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallback"]
 
 # %% [markdown]
@@ -220,15 +217,17 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 # not told apart by this run. For the embedded model, the plan loses about a quarter of the right next tokens; sparing
 # the worst layers wins some of that back; the fallback loses a few percent at most.
 # [KL divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
-# perplexities are higher than in other notebooks: windows of 128 tokens give the model less to go on.)
+# perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
 #
-# The last lines: drawing windows gives a larger error than counting every token as independent would, so the larger one
-# is used. And the time for larger models is *predicted*, on the same machine, as if it grew with the parameters.
+# Below: drawing windows gives a larger error than counting every token as independent would, so that one is used. The
+# seconds above are for calibration, three compressions and judging; those for larger models are *predicted*, for the
+# same machine, as if time grew with the number of parameters.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # If tokens were independent, no bootstrap would be needed. Let `r = sum(hits) / sum(dense)`. The residuals
 # `hits - r * dense` have mean 0, and the standard error of `r` is their standard deviation, divided by the dense
 # model's accuracy and by the square root of the number of tokens. Return `(r, error)`.
+
 
 # %% tags=["exercise"]
 def retention_error(dense: torch.Tensor, hits: torch.Tensor) -> tuple[float, float]:
@@ -270,6 +269,7 @@ for prompt in ("The capital of France is", "Photosynthesis is the process by whi
 # ### Exercise 6.4: the decision (medium, 10 minutes)
 # Write that rule. `at_least[i]` says whether number `i` must be at least or at most its limit.
 
+
 # %% tags=["exercise"]
 def decide(values: list[float], errors: list[float], limits: list[float], at_least: list[bool]) -> str:
     """One entry for each criterion; errors are standard errors; returns "go", "no-go" or "open"."""
@@ -295,30 +295,13 @@ course.check("6.4", decide)
 # </details>
 
 # %% tags=["nbval-ignore-output"]
-def criteria(name: str) -> list[Criterion]:
-    wiki, news = quality["wikipedia"][name], quality["news"][name]
-    share = pk.stored_bytes(models[name]) / pk.stored_bytes(model)
-    return [
-        Criterion("retention, Wikipedia", *wiki["retention"], LIMITS["retention"], at_least=True),
-        Criterion("retention, news", *news["retention"], LIMITS["retention"], at_least=True),
-        Criterion("perplexity ratio, Wikipedia", *wiki["perplexity ratio"], LIMITS["perplexity ratio"], at_least=False),
-        Criterion("perplexity ratio, news", *news["perplexity ratio"], LIMITS["perplexity ratio"], at_least=False),
-        Criterion("stored bytes over dense", share, 0.0, LIMITS["bytes"], at_least=False),
-    ]
-
-
-candidates = {name: criteria(name) for name in results}
+share = {name: pk.stored_bytes(models[name]) / pk.stored_bytes(model) for name in results}
+candidates = memo.candidates(quality, share, LIMITS)
 decision, chosen = memo.recommend(candidates)
-course.show(
-    figures.limits(candidates),
-    alt="Three panels, one for each candidate, with five criteria as points with error bars beside their limits: the "
-    "plan misses retention and perplexity, with or without spared layers; the fallback passes.",
-)
-course.reveal(
-    "decision",
-    "no-go for both" if decision != "go" else f"go with the {'plan (50' if 'plan' in chosen else 'fallback (20'} %)",
-    f"{decision}: {chosen or 'no candidate passes'}.",
-)
+alt = "Five criteria of three candidates beside their limits: both forms of the plan fail, the fallback passes."
+course.show(figures.limits(candidates), alt)
+answer = memos[2] if decision != "go" else memos[0] if "plan" in chosen else memos[1]
+course.reveal("decision", answer, f"{decision}: {chosen or 'no candidate passes'}.")
 assert not FIRST_RUN or (decision, chosen) == ("go", "fallback")
 
 # %% [markdown]
@@ -342,19 +325,13 @@ reloaded, _ = pk.load(str(folder / "model"), dtype=DTYPE, device=str(model.devic
 ids = pk.corpus(tokenizer, "news", tokens=256, context=256).to(model.device)
 with torch.no_grad():
     assert torch.equal(reloaded(ids).logits, result.model(ids).logits)
+assert disk.zeros(reloaded) == disk.zeros(result.model)
+print(f"same logits, same {disk.zeros(reloaded):,} zeros")
 
-
-def zeros(each) -> int:
-    return sum((layer.weight.float() == 0).sum().item() for layer in pk.linear_layers(each).values())
-
-
-assert zeros(reloaded) == zeros(result.model)
-print(f"same logits, same {zeros(reloaded):,} zeros")
-course.show(
-    figures.on_disk({"dense": disk.parts_of_model(model), "saved": disk.parts_of_folder(folder / "model")}),
-    alt="Stacked bars of bytes on disk: dense is embedding and other weights; saved is embedding, FP8 codes that take "
-    "half of what the other weights took, and scales too thin to see.",
-)
+# %% tags=["nbval-ignore-output"]
+parts = {"dense": disk.parts_of_model(model), "saved": disk.parts_of_folder(folder / "model")}
+alt = "Bytes on disk: dense is embedding and other weights; saved is embedding, and FP8 codes of half their size."
+course.show(figures.on_disk(parts), alt)
 
 # %% [markdown]
 # The codes take one byte for each weight, zeros included; the scales take next to nothing; the embedding is as before.
@@ -368,8 +345,8 @@ course.show(
 
 # %% tags=["nbval-ignore-output"]
 facts = {
-    "Candidates": f"plan {PLAN}, fallback {FALLBACK}, FP8 {FP8}; calibrated on {calibration.tokens} tokens of Wikipedia; "
-    f"where layers are spared, {len(spared)} of {len(layers)} stay dense.",
+    "Candidates": f"plan {PLAN}, fallback {FALLBACK}, FP8 {FP8}; calibrated on {calibration.tokens} tokens; where "
+    f"layers are spared, {len(spared)} of {len(layers)} stay dense.",
     "Protocol": f"{tokens['wikipedia']} tokens of Wikipedia and {tokens['news']} of news that calibration did not see, "
     "windows of 128; errors by bootstrap over windows, 1000 draws; one run.",
     "Size": f"{pk.stored_bytes(result.model) / 1e6:.0f} MB against {pk.stored_bytes(model) / 1e6:.0f} MB, counted.",
@@ -395,8 +372,8 @@ if not KEEP:
 # 1. *Compress your own model*: one name in section 1; `sensitivity.damage` shows which layers suffer, `exclude=` leaves
 #    them out, and the budget says what that costs.
 # 2. *Judge, save, reload*: intervals over windows, two texts, limits set beforehand; then the same logits from disk.
-# 3. *Write the memo*: `memo.write_memo`, with a decision that follows from the numbers by a rule, and a list of what was
-#    not tested.
+# 3. *Write the memo*: `memo.write_memo`, with a decision that follows from the numbers by a rule, and a list of what
+#    was not tested.
 #
 # Where to go next: put in a model of yours. For large models in production, see
 # [LLM Compressor](BIBLIOGRAPHY.md#llm-compressor); to go back to why the method works,

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ..export import stored_tensors
+from ..linear import linear_layers
 
 KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 
@@ -30,6 +31,11 @@ def parts_of_model(model: nn.Module) -> dict[str, int]:
     return _sums(
         (name, str(t.dtype).removeprefix("torch.").upper(), t.numel() * t.element_size()) for name, t in tensors
     )
+
+
+def zeros(model: nn.Module) -> int:
+    """How many weights of a model's linear layers are zero, FP8 codes included."""
+    return sum(int((layer.weight.float() == 0).sum()) for layer in linear_layers(model).values())
 
 
 def _sums(tensors: Iterable[tuple[str, str, int]]) -> dict[str, int]:

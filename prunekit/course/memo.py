@@ -119,6 +119,42 @@ def judge(models: Mapping[str, nn.Module], ids: Tensor, seed: int = 0) -> dict[s
     return results
 
 
+def report(quality: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]]) -> str:
+    """What `judge` found on some texts, a line for each text and model, each number with two standard errors."""
+    lines = []
+    for text, judged in quality.items():
+        for name, row in judged.items():
+            numbers = [f"{key} {value:.3f} ± {WIDTH * error:.3f}" for key, (value, error) in row.items()]
+            lines.append("  ".join([f"{text:10}{name:20}", *numbers]))
+    return "\n".join(lines)
+
+
+def candidates(
+    quality: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]],
+    share: Mapping[str, float],
+    limits: Mapping[str, float],
+) -> dict[str, list[Criterion]]:
+    """The criteria of each candidate: retention and perplexity ratio on each text, and stored bytes.
+
+    Parameters
+    ----------
+    quality
+        What `judge` found, by text.
+    share
+        Stored bytes over the dense model's, for each candidate.
+    limits
+        ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most).
+    """
+    found = {}
+    for name, size in share.items():
+        criteria = []
+        for key, at_least in (("retention", True), ("perplexity ratio", False)):
+            for text, judged in quality.items():
+                criteria.append(Criterion(f"{key}, {text}", *judged[name][key], limits[key], at_least))
+        found[name] = [*criteria, Criterion("stored bytes over dense", size, 0.0, limits["bytes"], False)]
+    return found
+
+
 def weight_bytes(shapes: Sequence[tuple[int, int]], dtype: str) -> int:
     """Bytes of some weights ``[out, in]`` in a dtype; FP8 ones with a float32 scale for each row.
 

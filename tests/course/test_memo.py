@@ -75,6 +75,28 @@ def test_judging_agrees_with_evaluate_and_sees_no_loss_where_there_is_none(llama
     assert repr(judged) == repr(memo.judge({"dense": llama, "same": llama, "pruned": pruned}, ids))  # nan is not nan
 
 
+def test_each_candidate_gets_its_criteria_and_a_line_for_each_text(llama, ids):
+    models = {"dense": llama, "half": pk.compress(llama, ids, sparsity=0.5, fp8="e4m3").model}
+    quality = {"one": memo.judge(models, ids[:3]), "other": memo.judge(models, ids[3:])}
+    found = memo.candidates(quality, {"half": 0.6}, {"retention": 0.9, "perplexity ratio": 1.2, "bytes": 0.5})["half"]
+    names = ["retention, one", "retention, other", "perplexity ratio, one", "perplexity ratio, other"]
+    assert [c.name for c in found] == [*names, "stored bytes over dense"]
+    assert [c.at_least for c in found] == [True, True, False, False, False]
+    assert [c.limit for c in found] == [0.9, 0.9, 1.2, 1.2, 0.5]
+    assert (found[2].value, found[2].error) == quality["one"]["half"]["perplexity ratio"]
+    assert found[4].state == "failed"
+    lines = memo.report(quality).splitlines()
+    assert len(lines) == 4 and all("±" in line for line in lines)
+    assert lines[0].startswith("one") and "retention" in lines[1]
+
+
+def test_zeros_are_counted_in_codes_and_in_floats(llama, ids):
+    for fp8 in ("e4m3", None):
+        result = pk.compress(llama, ids, sparsity=0.5, fp8=fp8)
+        total = sum(layer.weight.numel() for layer in pk.linear_layers(llama).values())
+        assert disk.zeros(result.model) == round(result.sparsity * total)
+
+
 def test_judging_needs_a_dense_model_and_windows(llama, ids):
     for models, windows in (({"dense": llama}, ids[:1]), ({"other": llama}, ids)):
         with pytest.raises(pk.PrunekitError, match="dense"):
