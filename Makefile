@@ -52,5 +52,5 @@ colab: env ## write dist/colab: the wheel, the notebooks and what to upload
 	$(BIN)/python -m prunekit.course.build colab
 
 clean: ## remove the environment and everything that was generated
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
 	find prunekit tests -name __pycache__ -type d -prune -exec rm -rf {} +

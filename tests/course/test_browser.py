@@ -17,7 +17,7 @@ from prunekit.course import build
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-PATIENCE = 240  # seconds; generous, for machines that do other things as well
+PATIENCE = 900  # seconds; generous, for machines that do other things as well
 
 selenium = pytest.importorskip("selenium", reason="the browser test needs selenium")
 pytestmark = pytest.mark.skipif(
