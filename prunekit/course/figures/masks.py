@@ -130,8 +130,12 @@ def relative_bars(
     texts: Sequence[str],
     errors: object = None,
     word: str | Sequence[str] = "slower",
+    room: float = 1.55,
 ) -> None:
-    """Horizontal bars around the line at 1: up to it blue; beyond it vermilion, hatched, and called `word`."""
+    """Horizontal bars around the line at 1: up to it blue; beyond it vermilion, hatched, and called `word`.
+
+    `room` is the width of the axis over the longest bar, so that texts have their place.
+    """
     worse = [value > WORSE for value in values]
     words = [word] * len(values) if isinstance(word, str) else word
     places = range(len(values))
@@ -150,12 +154,12 @@ def relative_bars(
     ends = [value + (errors[1][i] if errors else 0) for i, value in enumerate(values)]
     far = max([*ends, 1.0])
     for place, end in enumerate(ends):
-        text = f"{texts[place]}  {words[place]}" if worse[place] else texts[place]
+        text = f"{texts[place]}, {words[place]}" if worse[place] else texts[place]
         back = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         axis.text(end + 0.02 * far, place, text, va="center", fontsize=9, bbox=back)
     axis.axvline(1, color=COLORS["ink"], linestyle="--", linewidth=1, zorder=1.5)
     axis.set_yticks(list(places), names)
-    axis.set(xlim=(0, 1.55 * far), ylim=(len(values) - 0.4, -0.6))
+    axis.set(xlim=(0, room * far), ylim=(len(values) - 0.4, -0.6))
 
 
 def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> "Figure":
