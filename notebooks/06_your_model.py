@@ -214,14 +214,15 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 
 # %% [markdown]
 # Each number stands with two standard errors. Read them before the numbers: two candidates whose intervals overlap are
-# not told apart by this run. For the embedded model, the plan loses about a quarter of the right next tokens; sparing
-# the worst layers wins some of that back; the fallback loses a few percent at most.
+# not told apart by this run. For the embedded model the plan loses about a fifth to a quarter of the right next tokens;
+# sparing the worst layers wins some of that back; the fallback loses a few percent at most.
 # [KL divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
 # perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
 #
-# Below: drawing windows gives a larger error than counting every token as independent would, so that one is used. The
-# seconds above are for calibration, three compressions and judging; those for larger models are *predicted*, for the
-# same machine, as if time grew with the number of parameters.
+# How far to trust it: drawing windows gives a larger error than counting every token as independent would, as the last
+# line shows, so that one is used. Still, 12 and 8 windows make for rough errors: put 2048 in place of 1536, and watch
+# the plan's retention move by more than its interval. The seconds are for calibration, three compressions and judging;
+# those for larger models are *predicted*, for the same machine, as if time grew with the number of parameters.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # If tokens were independent, no bootstrap would be needed. Let `r = sum(hits) / sum(dense)`. The residuals
