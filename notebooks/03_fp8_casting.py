@@ -137,10 +137,9 @@ course.predict("tie", "E4M3 has 2.75, then 3. Cast to it, 2.875 becomes", ["2.75
 
 # %% [markdown]
 # Floating point keeps the *relative* gap between neighbours within a factor of two: at most an eighth of the value in
-# E4M3 and a quarter in E5M2, wherever the number lies in the normal range. Below it the gap is
-# constant, so the relative gap grows until it is the whole value. E4M3's normal numbers span 15 powers of two, E5M2's
-# span 30. That is the whole trade: one bit moved from the mantissa to the exponent doubles the gaps and doubles the
-# number of powers of two.
+# E4M3 and a quarter in E5M2, wherever the number lies in the normal range. Below it the gap is constant, so the
+# relative gap grows until it is the whole value. E4M3's normal numbers span 15 powers of two, E5M2's span 30. That is
+# the whole trade: one bit moved from the mantissa to the exponent doubles the gaps, and doubles the number of powers.
 #
 # ## 3. Rounding
 # [Rounding](GLOSSARY.md#rounding) takes the nearest number of the format. The error is half a gap at most: for normal
@@ -195,7 +194,7 @@ course.check("3.2", nearest_codes)
 # %% [markdown]
 # ## 4. Saturation, infinity, NaN
 # What becomes of a number beyond the largest one? Here are the largest number times 1, 1.03 and 1.2, then infinity and
-# NaN, cast by PyTorch as it is, and cast after a [clamp](GLOSSARY.md#clamp).
+# NaN: cast by PyTorch as they are, cast after a [clamp](GLOSSARY.md#clamp), and rounded without any saturation.
 
 # %% tags=["nbval-ignore-output"]
 for fmt in FORMATS:
@@ -203,16 +202,17 @@ for fmt in FORMATS:
     clamped = x.clamp(-fmt.max, fmt.max).to(fmt.dtype).float()
     print(f"{fmt.name}  cast  {x.to(fmt.dtype).float().tolist()} by torch {torch.__version__}")
     print(f"      clamp {clamped.tolist()}")
-    print(f"      IEEE  {pk.decode(pk.encode(x, fmt, saturate=False), fmt).tolist()}")
+    print(f"      else  {pk.decode(pk.encode(x, fmt, saturate=False), fmt).tolist()}")
     assert (clamped[:4] == fmt.max).all() and clamped[4].isnan()
 
 # %% [markdown]
-# The line "IEEE" is what rounding without [saturation](GLOSSARY.md#saturation) gives: 1.03 times the largest number
-# still rounds to it, beyond the next tie E5M2 becomes infinity, and E4M3, which has none, NaN. The line "cast" is what
-# the PyTorch version printed above does. It need not be what yours does: the E4M3 cast has changed between versions
-# and differs between libraries, and E5M2 may give infinity. The line "clamp" is the same everywhere, as the assertion
-# says. So clamp first, always. At the other end there is no such danger: a number below half the smallest one quietly
-# becomes zero ([underflow](GLOSSARY.md#underflow)).
+# With the clamp, numbers beyond the largest one become that one: [saturation](GLOSSARY.md#saturation), and NaN stays
+# NaN. The line "else" is what the rules of rounding give without it: 1.03 times the largest number still rounds to it,
+# but beyond the next tie E5M2 becomes infinity, and E4M3, which has no infinity, NaN. The line "cast" is what the
+# printed version of PyTorch does by itself on this machine; another version, library or GPU may do otherwise, and the
+# two formats need not be treated alike. The line "clamp" is the same everywhere, as the assertion says. So clamp first.
+# At the other end nothing breaks: a number below half the smallest one becomes zero
+# ([underflow](GLOSSARY.md#underflow)).
 #
 # ## 5. A scale
 # Weights are small numbers, and 448 is far away. So each weight is divided by a [scale](GLOSSARY.md#scale) before the
@@ -228,13 +228,13 @@ example = weights["model.layers.14.mlp.down_proj"]
 course.widgets.fp8_bits(example, name="down_proj of layer 14")
 
 # %% [markdown]
-# With the usual scale (power 0) nothing saturates, and next to nothing is subnormal: the histogram is about ten powers
-# of two wide where it matters, and E4M3's range is wider. Keep that in mind for section 7.
+# With the usual scale (power 0) nothing saturates, and next to nothing is subnormal: almost all weights lie within the
+# ten powers of two below the largest, and E4M3's normal range has fifteen. Keep that in mind for section 7.
 #
 # ## 6. Who shares a scale
 # One scale for the whole tensor, one for each row, or one for each [block](GLOSSARY.md#block-scale) of 128 x 128: that
 # is its [granularity](GLOSSARY.md#granularity). In this hand-typed matrix the last row is an outlier, on purpose an
-# extreme one: its largest weight is 50,000 times that of the row above. The scale of the whole tensor is
+# extreme one: its largest weight is about 50,000 times that of the row above. The scale of the whole tensor is
 # `4480 / 448 = 10`. So 0.008 is divided by 10, and 0.0008 is less than half of `2^-9`: it underflows.
 
 # %% tags=["nbval-ignore-output"]
@@ -256,10 +256,10 @@ assert torch.equal(cast_and_back(W, pk.E4M3, "block"), backs["E4M3, scale per te
 
 # %% [markdown]
 # Behind each row stands its relative error, the root of its summed squared errors over that of its squared weights.
-# The outlier row loses nothing by a scale of its own. The small row does: with E4M3 and one scale for all, its four
-# weights have become multiples of `10 * 2^-9 = 0.0195`, and one of them zero. E5M2 reaches further down and keeps all
-# four, coarsely. A scale for each row repairs it for four bytes a row. This matrix is smaller than one block, so a
-# scale per block is a scale per tensor here, which the last line asserts.
+# The outlier row is the same with either scale. The small row is not: with E4M3 and one scale for all, its four weights
+# have become multiples of `10 * 2^-9 = 0.0195`, and one of them zero. E5M2 reaches further down and keeps all four,
+# coarsely. A scale for each row repairs the small row, for four bytes a row. This matrix is smaller than one block, so
+# a scale per block is a scale per tensor here, which the last line asserts.
 #
 # **Survivors.** A pruned weight is zero, and zero needs no range: the scale is taken from the
 # [survivors](GLOSSARY.md#survivor). Say the first weight, 0.30, is pruned because its input carries hardly any
@@ -377,8 +377,8 @@ course.predict("scale", "We make the scale of one layer 256 times too large. Its
 # marks differ by about a hundredth of the error itself. A matrix of random normal numbers has the same error within
 # 5 % (asserted), so this measure cannot see that the embedded model [was 4-bit once](BIBLIOGRAPHY.md#smollm2); that
 # may still make the model as a whole easier to cast than a fresh one. Why does the scale matter so little, when in
-# section 6 it mattered so much? The prediction above is about
-# just that. Here is the error of one layer while its scale grows from a 64th of the usual one to 2^18 times it.
+# section 6 it mattered so much? The prediction above is about just that. Here is the error of one layer while its scale
+# grows from a 64th of the usual one to 2^18 times it.
 
 # %% tags=["nbval-ignore-output"]
 curves = {"e4m3": {}, "e5m2": {}}
@@ -406,7 +406,7 @@ assert curves["e4m3"][8] < 1.1 * curves["e4m3"][0] and curves["e4m3"][14] > 0.2 
 options = {"e4m3, row": ("e4m3", "row"), "e4m3, tensor": ("e4m3", "tensor"), "e5m2, row": ("e5m2", "row")}
 cast = {key: pk.compress(model, sparsity=0, fp8=name, granularity=g) for key, (name, g) in options.items()}
 text = pk.corpus(tokenizer, split="test", tokens=2048, context=512)
-found = pk.evaluate_all({"dense": model} | {key: result.model for key, result in cast.items()}, text)
+found = pk.evaluate_all({"dense": model} | {key: result.model for key, result in cast.items()}, text, batch=1)
 for key, row in found.items():
     numbers = [f"{name} {row[name]:.4f}" for name in ("retention", "kl") if name in row]
     print(f"{key:13} perplexity {row['perplexity']:.2f}", *numbers, sep="   ")
@@ -419,8 +419,8 @@ assert 2.5 < high["kl"] / low["kl"] < 7
 # one for each tensor is noise, and may have either sign. KL divergence is the steadier measure, as it compares the two
 # models on every token and not only on the right answer. There E5M2 is about four times as far from the dense model:
 # twice the error, and near its minimum of 0 the divergence grows with the square. Read these as sizes, not digits: the
-# text is short, and another one has quite another perplexity (notebook [00](00_start_here.ipynb) uses more of it), so only
-# differences on the same text mean something; and it is one model, whose weights were 4-bit once.
+# text is short, and other text gives quite another perplexity, so that only differences on the same text mean
+# something; and it is one model, whose weights were 4-bit once.
 #
 # And the bytes. The codes take one byte instead of the two of [bfloat16](GLOSSARY.md#bfloat16), the scales four bytes
 # a row; the embedding stays as it is. We compute the size, write the model, and compare.

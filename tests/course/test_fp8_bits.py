@@ -108,6 +108,7 @@ def test_the_picture_follows_every_control():
 def test_special_bytes_are_drawn(code, name):
     live = widgets.fp8_bits(weight(), code=code)
     live.controls["format"].value = name
+    live.draw_now()
     assert f"0x{code:02X}" in live.alt and "<img" in live.image
 
 

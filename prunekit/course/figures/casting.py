@@ -87,7 +87,7 @@ def grids() -> "Figure":
         far.annotate(
             f"{name.upper()}: smallest\nnormal {short(start)}",
             (start, gap[normal[:-1]][0].item()),
-            (start * 1.6, 0.5),
+            (start * 1.25, 0.5),
             fontsize=8.5,
             arrowprops={"arrowstyle": "-", "lw": 0.7},
         )
