@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench lab clean
+.PHONY: help env demo test lint bench lab notebooks student colab clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## build the environment in .venv, with .venv/bin/prunekit
 
@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
 	$(BIN)/prunekit demo --out out
 
-test: env ## lint and run all tests
+test: env ## lint, run all tests and all notebooks (10 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
 lint: env ## check style, and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -42,6 +42,15 @@ bench: env ## time selection and the whole pipeline against the rivals (6 minute
 lab: env ## open JupyterLab in the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
+notebooks: env ## execute notebooks/*.py and store them with their outputs as .ipynb (ONLY=01 for one)
+	$(BIN)/python -m prunekit.course.build notebooks $(ONLY)
+
+student: env ## write dist/student: the notebooks without outputs and solutions
+	$(BIN)/python -m prunekit.course.build student
+
+colab: env ## write dist/colab: the wheel, the notebooks and what to upload
+	$(BIN)/python -m prunekit.course.build colab
+
 clean: ## remove the environment and everything that was generated
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
 	find prunekit tests -name __pycache__ -type d -prune -exec rm -rf {} +

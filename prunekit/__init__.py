@@ -57,6 +57,7 @@ _HOME = {
     "magnitude_mask": "baselines",
     "wanda_mask": "baselines",
     "sparsegpt": "baselines",
+    "remove_neurons": "neurons",
 }
 
 __version__ = "0.1.0"

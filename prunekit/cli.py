@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     model_options(g)
 
     b = add("bench", run_bench, "Time the method against its rivals.")
-    b.add_argument("what", choices=("select", "pipeline", "gpu"), help="selection alone, calibration to cast, or a GPU")
+    about = "selection alone, calibration to cast, what removing neurons gains on this CPU, or a GPU's pass and layers"
+    b.add_argument("what", choices=("select", "pipeline", "neurons", "gpu"), help=about)
+    b.add_argument("--share", default="0.3", metavar="S", help="neurons: share of them to remove; default 0.3")
     b.add_argument("--model", default="embedded", metavar="MODEL", help=f"{_MODEL}; gpu takes none")
     b.add_argument("--json", metavar="FILE", help="write the figures there")
 

@@ -147,6 +147,11 @@ def run_bench(a: argparse.Namespace) -> None:
         from .speed.gpu import bench_gpu
 
         result = bench_gpu()
+    elif a.what == "neurons":
+        from .patterns import check_sparsity
+        from .speed.neurons import neurons
+
+        result = neurons(check_sparsity(a.share), a.model)
     else:
         from . import bench
 

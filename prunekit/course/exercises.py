@@ -1,0 +1,175 @@
+"""Exercises: tried on many small random inputs; a wrong answer gets its smallest counterexample and a hint.
+
+A module ``checks/TOPIC.py`` defines ``EXERCISES``, a dict from ids such as "1.2" to `Exercise`.
+"""
+
+import contextlib
+import io
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from ..errors import PrunekitError
+from .printing import clone, named, same
+
+TOPICS = ("start", "scoring", "masks", "casting", "pipeline", "speed", "own_model")
+SIZES = (1, 2, 3, 4, 6, 8)
+TRIES = 12
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What an exercise asks for.
+
+    Parameters
+    ----------
+    inputs
+        ``inputs(size, rng)`` returns the arguments as a tuple. Small sizes (1, 2, 3) give small examples.
+    verify
+        ``verify(args, out)`` returns None if ``out`` is right, or else a hint: what is wrong and where to look.
+    names
+        Names of the arguments, for printing.
+    reference
+        A right solution, whose answer is printed beside the learner's.
+    sizes, tries
+        The sizes to try, in this order, and how many random inputs of each.
+    """
+
+    inputs: Callable[[int, torch.Generator], tuple]
+    verify: Callable[[tuple, Any], str | None]
+    names: tuple[str, ...]
+    reference: Callable | None = None
+    sizes: tuple[int, ...] = SIZES
+    tries: int = TRIES
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a solution did: ``state`` is "correct", "not attempted" or "wrong"; ``message`` is what the learner reads."""
+
+    state: str
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the solution is correct."""
+        return self.state == "correct"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """One input on which a solution is wrong."""
+
+    args: tuple
+    hint: str
+    answer: tuple = ()  # the learner's answer, if there is one
+    printed: str = ""
+
+    def report(self, exercise: Exercise) -> str:
+        lines = [named(name, value) for name, value in zip(exercise.names, self.args)]
+        if self.answer:
+            lines.append(named("your answer", self.answer[0]))
+            if exercise.reference is not None:
+                lines.append(named("expected", exercise.reference(*clone(self.args))))
+        if self.printed:
+            lines.append("it printed: " + " / ".join(self.printed.splitlines()[-5:]))
+        return "\n".join(lines) + f"\n{self.hint}"
+
+
+def find(identifier: str) -> Exercise:
+    """The exercise with that id, such as "1.2".
+
+    Raises
+    ------
+    PrunekitError
+        If there is none.
+    """
+    number = re.fullmatch(r"(\d)\.\d+", str(identifier))
+    if number is None or int(number[1]) >= len(TOPICS):
+        raise PrunekitError(f"{identifier!r} is no exercise: ids look like '1.2'")
+    exercises = import_module(f"{__package__}.checks.{TOPICS[int(number[1])]}").EXERCISES
+    if identifier not in exercises:
+        raise PrunekitError(f"there is no exercise {identifier!r}, only {', '.join(exercises)}")
+    return exercises[identifier]
+
+
+def grade(identifier: str, function: Callable) -> Result:
+    """Try a solution on the exercise's inputs; the same inputs every time.
+
+    Parameters
+    ----------
+    identifier
+        The exercise's id, such as "1.2".
+    function
+        The learner's function. It gets copies of the arguments, and whatever it raises is reported.
+
+    Raises
+    ------
+    PrunekitError
+        If there is no such exercise.
+    """
+    exercise = find(identifier)
+    title = f"Exercise {identifier}"
+    if not callable(function):
+        return Result("wrong", f"{title}: not right yet. The check needs a function, not {type(function).__name__}.")
+    count = 0
+    for size in exercise.sizes:
+        failures = []
+        for attempt in range(exercise.tries):
+            rng = torch.Generator().manual_seed(zlib.crc32(f"{identifier}/{size}/{attempt}".encode()))
+            args = tuple(exercise.inputs(size, rng))
+            failure = _try(exercise, function, args)
+            if failure == "not attempted" and count == 0:
+                return Result("not attempted", f"{title}: not attempted yet (the function returns nothing).")
+            if failure == "not attempted":
+                failure = _Failure(args, "Hint: the function returns nothing here. Is a return missing?")
+            if failure is not None:
+                failures.append(failure)
+            count += 1
+        if failures:
+            report = min((failure.report(exercise) for failure in failures), key=len)
+            return Result("wrong", f"{title}: not right yet. The smallest example found:\n{report}")
+    return Result("correct", f"{title}: correct ({count} random inputs).")
+
+
+def check(identifier: str, function: Callable) -> None:
+    """Grade an exercise and print the result: correct, not attempted yet, or a counterexample with a hint.
+
+    Parameters are those of `grade`. It never raises.
+    """
+    try:
+        message = grade(identifier, function).message
+    except PrunekitError as error:
+        message = f"Exercise {identifier}: {error}"
+    print(message)
+
+
+def _try(exercise: Exercise, function: Callable, args: tuple) -> "_Failure | str | None":
+    """None if the answer is right, "not attempted", or what is wrong."""
+    given = clone(args)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            out = function(*given)
+    except NotImplementedError:
+        return "not attempted"
+    except Exception as error:
+        message = " ".join(str(error).split())[:200]
+        return _Failure(args, f"On this input the function raised {type(error).__name__}: {message}")
+    if out is None or out is ...:
+        return "not attempted"
+    if not same(given, args):
+        return _Failure(args, "Hint: the function changes its arguments in place. Work on a copy: x = x.clone()")
+    try:
+        hint = exercise.verify(clone(args), clone(out))
+    except Exception:
+        hint = f"Hint: the answer is a {type(out).__name__} that cannot be compared. Look at the signature and shapes."
+    if hint is None:
+        return None
+    hint = hint if hint.lower().startswith("hint") else f"Hint: {hint}"
+    return _Failure(args, hint, (out,), printed.getvalue())

@@ -1,0 +1,159 @@
+"""Figures of notebook 06: will it fit, which layers suffer, what is on disk, and where the limits are."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ...errors import PrunekitError
+from ..memo import WIDTH, Criterion
+from ..style import COLORS, subplots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
+STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
+
+
+def memory_of_machine() -> float | None:
+    """This machine's memory in bytes; None where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> "Figure":
+    """Memory for the weights of a dense model and some FP8 copies, predicted from the number of parameters.
+
+    Parameters
+    ----------
+    parameters
+        Number of parameters by model; all of them count as if they were compressed.
+    copies
+        FP8 copies that are held beside the dense model.
+    memory
+        The machine's memory in bytes, drawn as a line.
+    """
+    figure, axes = subplots(size=(8.0, 0.75 * len(parameters) + 1.3))
+    place, ticks = 0, {}
+    for name, count in parameters.items():
+        for dtype, width in (("float32", 4), ("bfloat16", 2)):
+            dense, fp8 = count * width / 1e9, count * copies / 1e9
+            axes.barh(place, dense, 0.7, color=LOOKS[0][0], edgecolor=COLORS["ink"], lw=0.6)
+            color, hatch = LOOKS[1]
+            axes.barh(place, fp8, 0.7, left=dense, color=color, hatch=hatch, edgecolor=COLORS["ink"], lw=0.6)
+            axes.text((dense + fp8) * 1.08, place, f"{dense + fp8:.1f} GB", va="center", fontsize=9)
+            ticks[place] = f"{name}, {dtype}"
+            place += 1
+        place += 0.4
+    axes.set_xscale("log")
+    axes.set_xlim(0.1, max(parameters.values()) * (4 + copies) / 1e9 * 3)
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.invert_yaxis()
+    if memory:
+        axes.axvline(memory / 1e9, color=COLORS["prune"], ls="--")
+        label = f"this machine: {memory / 1e9:.0f} GB"
+        axes.text(memory / 1e9, 1.02, label, ha="center", color=COLORS["prune"], transform=axes.get_xaxis_transform())
+    axes.set_xlabel(f"GB, log scale, predicted; plain: dense weights, hatched: {copies} FP8 copies")
+    return figure
+
+
+def layer_table(values: Mapping[str, float]) -> tuple[list[str], list[list[float]]]:
+    """Values by layer name as a table: kinds of layer (last part of the name) times blocks (first number in it)."""
+    rows: dict[str, dict[int, float]] = {}
+    for name, value in values.items():
+        kind, block = name.rpartition(".")[2], re.search(r"\.(\d+)\.", name)
+        row = rows.setdefault(kind, {})
+        row[int(block[1]) if block else len(row)] = value
+    width = 1 + max(max(row) for row in rows.values())
+    return list(rows), [[row.get(i, float("nan")) for i in range(width)] for row in rows.values()]
+
+
+def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> "Figure":
+    """Each layer's damage as a field, darker is worse; a cross marks the layers that are spared.
+
+    Parameters
+    ----------
+    lost
+        Share of the output energy lost, by layer name, as `sensitivity.damage` gives it.
+    spared
+        Names of the layers that stay dense.
+    """
+    if not lost:
+        raise PrunekitError("there is no layer to draw.")
+    kinds, table = layer_table(lost)
+    figure, axes = subplots(size=(9.0, 0.32 * len(kinds) + 1.2))
+    image = axes.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
+    _, marks = layer_table({name: float(name in spared) for name in lost})
+    for i, row in enumerate(marks):
+        for j, mark in enumerate(row):
+            if mark == 1:
+                axes.plot(j, i, marker="x", color="white", mew=2.2, ms=7)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xlabel("block" + ("; a cross: left dense" if spared else ""))
+    axes.set_title("share of each layer's output energy that is lost (measured, inputs taken as uncorrelated)")
+    figure.colorbar(image, ax=axes, pad=0.01)
+    return figure
+
+
+def on_disk(parts: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """Stacked bars of what checkpoints hold.
+
+    Parameters
+    ----------
+    parts
+        Bytes by part, for each checkpoint.
+    """
+    figure, axes = subplots(size=(8.0, 0.55 * len(parts) + 1.3))
+    kinds = list(dict.fromkeys(kind for each in parts.values() for kind in each))
+    lefts = [0.0] * len(parts)
+    for kind, (color, hatch) in zip(kinds, LOOKS):
+        sizes = [each.get(kind, 0) / 1e6 for each in parts.values()]
+        axes.barh(list(parts), sizes, 0.6, left=lefts, color=color, hatch=hatch, ec=COLORS["ink"], lw=0.6, label=kind)
+        lefts = [left + size for left, size in zip(lefts, sizes)]
+    for place, total in enumerate(lefts):
+        axes.text(total, place, f" {total:.1f} MB", va="center")
+    axes.invert_yaxis()
+    axes.margins(x=0.14)
+    axes.set_xlabel("MB, counted in the files")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(kinds))
+    return figure
+
+
+def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
+    """Every criterion of every candidate with its error bar and its limit, in units of the limit.
+
+    Parameters
+    ----------
+    candidates
+        Criteria by candidate; all candidates have the same ones.
+    """
+    names = [criterion.name for criterion in next(iter(candidates.values()))]
+    figure, panels = subplots(1, len(candidates), size=(9.0, 0.45 * len(names) + 1.5), sharey=True, squeeze=False)
+    for axes, (candidate, criteria) in zip(panels[0], candidates.items()):
+        for place, c in enumerate(criteria):
+            color, marker = STATES[c.state]
+            far = 0.6 if c.at_least else 1.4
+            axes.plot([1, far], [place + 0.3] * 2, color=COLORS["muted"], lw=5, alpha=0.5, solid_capstyle="butt")
+            shown = min(c.value / c.limit, 2.4) if c.limit else 1.0
+            bar = WIDTH * c.error / c.limit if c.limit else 0.0
+            axes.errorbar(shown, place, xerr=bar, fmt=marker, color=color, ms=8, capsize=4)
+            beyond = " >>" if c.limit and c.value / c.limit > 2.4 else ""
+            axes.text(
+                shown,
+                place - 0.2,
+                f"{c.value:.2f} {c.state}{beyond}",
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                bbox={"fc": "white", "ec": "none", "pad": 0.5},
+            )
+        axes.axvline(1, color=COLORS["ink"], ls="--", lw=1, zorder=0)
+        axes.set_xlim(0.4, 2.7)
+        axes.set_title(candidate, fontsize=10)
+    panels[0][0].set_yticks(range(len(names)), [f"{c.name}\n{c.word} {c.limit:g}" for c in criteria], fontsize=8)
+    panels[0][0].set_ylim(len(names) - 0.4, -0.8)
+    figure.supxlabel("value over its limit, with 2 standard errors; a grey bar lies on the side that fails", fontsize=9)
+    return figure

@@ -1,0 +1,217 @@
+"""What notebook 04 measures: the three orders of pruning and casting, token by token and layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ..bench import gram_matrices, in_turn
+from ..calibrate import fast_bfloat16
+from ..compress import plain_mask
+from ..errors import PrunekitError
+from ..fp8 import cast, scales, uncast
+from ..linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from ..prepare import warm_up
+from ..recipe import Recipe
+
+PRUNE_FIRST, CAST_FIRST, JOINT = ORDERS = ("prune, then cast", "cast, then prune", "jointly")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said about every next token: both ``[windows, context - 1]``.
+
+    Attributes:
+        nll: negative log-likelihood of the right token, nats, float32.
+        hits: whether the likeliest token was the right one, bool.
+    """
+
+    nll: Tensor
+    hits: Tensor
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood."""
+        return exp(self.nll.double().mean().item())
+
+    @property
+    def top1(self) -> float:
+        """Share of right tokens, 0 to 1."""
+        return self.hits.double().mean().item()
+
+
+@torch.inference_mode()
+def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
+    """Let a model predict every token but the first of each window.
+
+    `prunekit.evaluate` token by token, and faster: inside the blocks, products are in bfloat16 (the precision in
+    which the embedded model was released) where the CPU has instructions for it; the logits are in float32.
+
+    Args:
+        model: a causal language model on the CPU.
+        ids: int64 ``[windows, context]``.
+        batch: windows at once.
+    """
+    head, nll, hits = model.get_output_embeddings(), [], []
+    for window in ids.split(batch):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+            hidden = model.base_model(window, use_cache=False).last_hidden_state[:, :-1]
+        logits, target = head(hidden.float()).flatten(0, 1), window[:, 1:]
+        nll.append(cross_entropy(logits, target.flatten(), reduction="none").view_as(target))
+        hits.append(logits.argmax(-1).view_as(target) == target)
+    return Answers(torch.cat(nll), torch.cat(hits))
+
+
+def retention(found: Answers, dense: Answers) -> tuple[float, float]:
+    """Top-1 accuracy over the dense model's, and twice its standard error (windows are the sample)."""
+    h, d = found.hits.double().sum(1), dense.hits.double().sum(1)
+    ratio, n = (h.sum() / d.sum()).item(), len(h)
+    spread = (n / max(n - 1, 1) * (h - ratio * d).square().sum()).sqrt() / d.sum()
+    return ratio, 2 * spread.item()
+
+
+def log_gap(found: Answers, other: Answers) -> tuple[float, float]:
+    """Mean difference of the negative log-likelihoods on the same tokens, and twice its standard error.
+
+    The perplexities' ratio is exp of it. Windows are the sample, so that neighbours may be alike.
+    """
+    gap = (found.nll.double() - other.nll.double()).mean(1)
+    return gap.mean().item(), 2 * gap.std().item() / len(gap) ** 0.5
+
+
+@torch.inference_mode()
+def in_order(W: Tensor, E: Tensor, order: str, sparsity: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Prune and cast one weight to E4M3 in one of the three `ORDERS`, with EWMA selection and a scale per row.
+
+    Args:
+        W: weight ``[out, in]`` on the CPU.
+        E: mean square of each input feature, ``[in]``.
+        order: one of `ORDERS`.
+        sparsity: share of each row to prune.
+
+    Returns:
+        (keep, codes, scale) as `prunekit.kernels.cpu.select_cast` gives them.
+    """
+    from ..kernels import cpu
+
+    if order not in ORDERS:
+        raise PrunekitError(f"unknown order {order!r}: expected one of {'; '.join(ORDERS)}.")
+    if order == JOINT:
+        return cpu.select_cast(W, E, sparsity=sparsity)
+    if order == PRUNE_FIRST:
+        keep = cpu.select(W, E, sparsity=sparsity)
+        scale = scales(W, keep=keep)  # of the survivors
+    else:
+        scale = scales(W)  # of all
+        keep = cpu.select(uncast(cast(W, scale), scale), E, sparsity=sparsity)
+    return keep, cpu.cast(W, keep, scale), scale
+
+
+def model_in_order(model: nn.Module, energy: dict[str, Tensor], order: str, sparsity: float) -> nn.Module:
+    """The whole model by `in_order`; `energy` is what `prunekit.calibrate` found."""
+    new = {}
+    for name, module in linear_layers(model).items():
+        _, codes, scale = in_order(weight_of(module), energy[name], order, sparsity)
+        new[name] = Fp8Linear(codes, scale, module.bias)
+    return replace_layers(model, new)
+
+
+def layer_errors(
+    model: nn.Module, energy: dict[str, Tensor], ids: Tensor, sparsity: float, blocks: Sequence[int]
+) -> list[dict]:
+    """How far the outputs of layers are off, by order.
+
+    Args:
+        model: a causal language model on the CPU.
+        energy: what `prunekit.calibrate` found.
+        ids: int64 ``[windows, context]``, text on which the error is measured.
+        sparsity: share of each row to prune.
+        blocks: numbers of the blocks whose layers are looked at.
+
+    Returns:
+        For each layer its ``name``, the error of each of the `ORDERS`: ``|X (W - W')^T|^2 / |X W^T|^2``; and
+        ``cast_share``, casting's share of the joint error: the survivors' part over both parts.
+    """
+    layers = linear_layers(model, include=[f"layers.{b}." for b in blocks])
+    grams, rows = gram_matrices(model, ids, layers), []
+    for name, module in layers.items():
+        W, H, row = weight_of(module), grams[name], {"name": name}
+        size = _energy(W, H)
+        for order in ORDERS:
+            keep, codes, scale = in_order(W, energy[name], order, sparsity)
+            off = W - uncast(codes, scale)
+            row[order] = _energy(off, H) / size
+        parts = _energy(off * keep, H), _energy(off * ~keep, H)
+        rows.append(row | {"cast_share": parts[0] / sum(parts)})
+    return rows
+
+
+def _energy(W: Tensor, H: Tensor) -> float:
+    """``trace(W H W^T)``: mean square output of a weight whose inputs have the Gram matrix `H`."""
+    return ((W @ H) * W).sum().item()
+
+
+def medians(rows: Sequence[dict]) -> tuple[float, dict[str, float]]:
+    """Print and return medians over layers: casting's share, and each other order's error over the joint one's."""
+    share = median(row["cast_share"] for row in rows)
+    ratios = {order: median(row[order] / row[JOINT] for row in rows) for order in ORDERS[:2]}
+    print(f"medians of {len(rows)} layers: casting makes {share:.1%} of the joint error")
+    for order, ratio in ratios.items():
+        print(f"  {order}: error {ratio:.4f} times the joint one")
+    return share, ratios
+
+
+def compare_orders(
+    model: nn.Module, energy: dict[str, Tensor], ids: Tensor, dense: Answers, sparsity: float
+) -> dict[str, tuple[float, float]]:
+    """Judge the model in each order, print it, and return the `log_gap` of the other orders to the joint one."""
+    print(f"dense: perplexity {dense.perplexity:.2f}")
+    found = {}
+    for order in ORDERS:
+        found[order] = judge(model_in_order(model, energy, order, sparsity), ids)
+        kept, margin = retention(found[order], dense)
+        print(f"{order}: perplexity {found[order].perplexity:.2f}, retention {kept:.1%} +-{margin:.1%}")
+    gaps = {order: log_gap(found[order], found[JOINT]) for order in ORDERS[:2]}
+    for order, (gap, margin) in gaps.items():
+        print(f"{order}, over jointly: log-perplexity {gap:+.4f} +-{margin:.4f}")
+    return gaps
+
+
+def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 6) -> dict:
+    """Seconds of the steps over the weights of some blocks, timed in turn, and the median taken.
+
+    Returns:
+        By step: copying the weights, the fused pass, the same in separate steps, and Wanda's sort alone.
+    """
+    from ..kernels import cpu
+
+    layers = linear_layers(model, include=[f"layers.{b}." for b in range(blocks)])
+    weights = {name: weight_of(module) for name, module in layers.items()}
+    buffers = {name: torch.empty_like(W) for name, W in weights.items()}
+    recipe = Recipe(sparsity=sparsity, fp8="e4m3")
+
+    def steps(W: Tensor, E: Tensor) -> Tensor:
+        keep = plain_mask(W, E, recipe)
+        return cast(W, scales(W, keep=keep), keep=keep)
+
+    each = {
+        "copy the weights": lambda name, W: buffers[name].copy_(W),
+        "fused pass": lambda name, W: cpu.select_cast(W, energy[name], sparsity=sparsity),
+        "the same, step by step": lambda name, W: steps(W, energy[name]),
+        "Wanda's sort alone": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
+    }
+    seconds = in_turn({n: (lambda f=f: [f(name, W) for name, W in weights.items()], 3) for n, f in each.items()})
+    return {name: median(times) for name, times in seconds.items()}
+
+
+def prepare() -> None:
+    """Compile the CPU kernels, or fetch them from their cache, so that no measurement is charged for it."""
+    warm_up(Recipe(sparsity=0.5, fp8="e4m3"))
+    warm_up(Recipe(sparsity=0.5))
+    warm_up(Recipe(pattern="2:4", fp8="e4m3"))

@@ -1,0 +1,158 @@
+"""What notebook 01 tries its threshold rules on, and how it judges them: rows of several kinds, and a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..ewma import quantile_mask
+from ..linear import linear_layers
+from ..patterns import exact_mask, sparsity_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..calibrate import Calibration
+
+
+def sorting_cost(lengths: Sequence[int], numbers: int = 2**20, rounds: int = 7) -> dict[str, dict[int, float]]:
+    """Measure sorting each row, and copying, for matrices of the same count of numbers and rows of several lengths.
+
+    Parameters
+    ----------
+    lengths
+        Weights in a row.
+    numbers
+        Weights in the matrix.
+    rounds
+        How often each is timed, in turn.
+
+    Returns
+    -------
+    Median nanoseconds for each weight, by operation and by length.
+    """
+    from ..speed.timing import time_in_turn
+
+    ns: dict[str, dict[int, float]] = {"sort each row": {}, "copy": {}}
+    for n in lengths:
+        x = torch.rand(numbers // n, n)
+        out = torch.empty_like(x)
+        calls = {"sort each row": lambda x=x: x.sort(dim=1), "copy": lambda x=x, out=out: out.copy_(x)}
+        for name, timing in time_in_turn(calls, rounds=rounds).items():
+            ns[name][n] = 1e9 * timing.median / x.numel()
+    return ns
+
+
+def kinds_of_rows(real: Tensor, rows: int = 256, columns: int = 1536) -> dict[str, tuple[Tensor, float]]:
+    """Scores to try a rule on, with the share to ask for: Gaussian, real, heavy-tailed, log-normal ones.
+
+    Parameters
+    ----------
+    real
+        Scores of a real layer, ``[out, in]``.
+    rows, columns
+        How many random scores: squared Gaussians, squared ratios of two Gaussians, and log-normal ones.
+    """
+    one, other = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(0))
+    return {
+        "squared Gaussians": (one**2, 0.5),
+        "real rows": (real, 0.5),
+        "real rows, asked for 0.2": (real, 0.2),
+        "heavy tail": ((one / other) ** 2, 0.5),
+        "log-normal": ((2 * one).exp(), 0.5),
+    }
+
+
+def awkward_rows(n: int = 1000, seed: int = 0) -> dict[str, tuple[Tensor, float]]:
+    """Rows of scores on which one scan of quantile tracking does well or badly: scores and step, by name."""
+    rng = torch.Generator().manual_seed(seed)
+    base = torch.randn(n, generator=rng) ** 2
+    zero = torch.rand(n, generator=rng) < 0.7
+    zero[0] = False
+    return {
+        "well-behaved": (base, 0.05),
+        "only 20 weights": (base[:20], 0.01),
+        "step too small": (base, 0.0005),
+        "sorted": (base.sort().values, 0.05),
+        "drifting": (base * torch.logspace(0, 3, n), 0.05),
+        "70 % zeros": (base.masked_fill(zero, 0), 0.05),
+    }
+
+
+def agreement(keep: Tensor, other: Tensor) -> float:
+    """Share of decisions that two masks of the same shape have in common, 0 to 1."""
+    return (keep == other).double().mean().item()
+
+
+def share_and_agreement(keep: Tensor, exact: Tensor) -> tuple[float, float]:
+    """The share that a mask prunes, and its `agreement` with a sort's."""
+    return sparsity_of(keep), agreement(keep, exact)
+
+
+def try_steps(L: Tensor, rates: Sequence[float], sparsity: float = 0.5) -> tuple[dict, dict]:
+    """`quantile_mask` with several steps, in blocks of 64 weights and one by one.
+
+    Returns
+    -------
+    Agreement with a sort, and the rows' mean miss of the target; each by block, one number for each step.
+    """
+    exact, agree, miss = exact_mask(L, sparsity), {}, {}
+    for block in (64, 1):
+        masks = [quantile_mask(L, sparsity, rate=rate, block=block) for rate in rates]
+        agree[block] = [agreement(mask, exact) for mask in masks]
+        miss[block] = [((~mask).double().mean(1) - sparsity).abs().mean().item() for mask in masks]
+    return agree, miss
+
+
+@dataclass
+class Judged:
+    """How a rule did on a whole model.
+
+    Attributes
+    ----------
+    layers
+        The sparsity of each layer.
+    sparsity
+        That of all together.
+    seconds
+        What the selection took.
+    perplexity
+        On the tokens given.
+    keep
+        All decisions, bool, one after the other.
+    """
+
+    layers: list[float]
+    sparsity: float
+    seconds: float
+    perplexity: float
+    keep: Tensor
+
+
+def judge(model: nn.Module, calibration: Calibration, ids: Tensor, **options) -> Judged:
+    """Compress a model with the options of `prunekit.compress`, evaluate it on windows of tokens, and drop it again."""
+    from ..compress import compress
+    from ..evaluate import evaluate
+
+    result = compress(model, calibration=calibration, **options)
+    keep = torch.cat([(module.weight != 0).flatten() for module in linear_layers(result.model).values()])
+    return Judged(
+        [layer["sparsity"] for layer in result.layers],
+        result.sparsity,
+        result.seconds["select"],
+        evaluate(result.model, ids)["perplexity"],
+        keep,
+    )
+
+
+def table(judged: Mapping[str, Judged], reference: str) -> str:
+    """Perplexity of each rule, and the share of decisions that it has in common with the one called `reference`."""
+    same = {rule: agreement(it.keep, judged[reference].keep) for rule, it in judged.items()}
+    return "\n".join(
+        f"{rule:18} perplexity {it.perplexity:6.1f}, decisions as by {reference} {same[rule]:.3f}"
+        for rule, it in judged.items()
+    )

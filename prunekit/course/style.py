@@ -1,0 +1,138 @@
+"""One look for all pictures of the course: a palette, figure settings, and display with alternative text."""
+
+import base64
+import html
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import PrunekitError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The palette of Okabe and Ito, which colour-blind readers can tell apart. Add a hatch, marker, line style or label:
+# no meaning by colour alone.
+COLORS = {
+    "keep": "#0072B2",  # blue
+    "prune": "#D55E00",  # vermilion
+    "accent": "#E69F00",  # orange
+    "exact": "#009E73",  # green
+    "muted": "#999999",  # grey
+    "light": "#56B4E9",  # sky blue
+    "other": "#CC79A7",  # purple
+    "yellow": "#F0E442",
+    "ink": "#000000",
+}
+
+SETTINGS = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+SCREEN_DPI = 96  # a browser's pixels per inch
+STORED_DPI = 144
+
+
+def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 3.2), **options) -> tuple:
+    """A figure and its axes as `matplotlib.pyplot.subplots` gives them, in the style of the course.
+
+    Parameters
+    ----------
+    rows, columns
+        Number of axes.
+    size
+        Width and height in inches; notebooks are about 9 inches wide.
+    options
+        Passed on to `Figure.subplots`, such as ``sharex=True``.
+    """
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    colors = [COLORS[name] for name in ("keep", "prune", "exact", "accent", "other", "light", "ink")]
+    with mpl.rc_context(SETTINGS | {"axes.prop_cycle": cycler(color=colors)}):
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def png(figure: "Figure", dpi: int = STORED_DPI, small: bool = True) -> bytes:
+    """The figure as PNG; ``small`` reduces it to 128 colours, which takes a third of the space."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    if not small:
+        return buffer.getvalue()
+    from PIL import Image
+
+    picture = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def image_tag(data: bytes, alt: str, width: int) -> str:
+    """An HTML image that holds its own data, `width` pixels wide, with alternative text."""
+    source = base64.b64encode(data).decode("ascii")
+    return (
+        f'<img alt="{html.escape(alt)}" width="{width}" style="max-width: 100%; height: auto" '
+        f'src="data:image/png;base64,{source}">'
+    )
+
+
+def bundle(figure: "Figure", alt: str) -> tuple[dict, dict]:
+    """Data and metadata by which Jupyter shows a figure.
+
+    JupyterLab gives no alternative text to an ``image/png``, whatever its metadata says, so an HTML image comes
+    first; the ``image/png`` is for places that show no HTML, and nbconvert does read its alternative text.
+    """
+    data = png(figure)
+    width = round(figure.get_figwidth() * SCREEN_DPI)
+    content = {
+        "text/plain": f"[Picture: {alt}]",
+        "text/html": image_tag(data, alt, width),
+        "image/png": base64.b64encode(data).decode("ascii"),
+    }
+    return content, {"image/png": {"alt": alt, "width": width}}
+
+
+def show(figure: "Figure", alt: str) -> None:
+    """Show a figure in the notebook and close it.
+
+    Parameters
+    ----------
+    figure
+        A matplotlib figure.
+    alt
+        One or two sentences that say what the picture shows, for readers who do not see it.
+
+    Raises
+    ------
+    PrunekitError
+        If there is no alternative text.
+    """
+    if not isinstance(alt, str) or len(alt.split()) < 3:
+        raise PrunekitError("a picture needs alternative text: alt='what it shows, in one or two sentences'")
+    content, metadata = bundle(figure, alt)
+    close(figure)
+    display_bundle(content, metadata)
+
+
+def close(figure: "Figure") -> None:
+    """Forget a figure, so that the notebook does not show it a second time."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(figure)
+
+
+def display_bundle(content: dict, metadata: dict | None = None) -> None:
+    """Hand MIME data to Jupyter, or print the plain text where no notebook runs."""
+    try:
+        from IPython.display import display
+    except ImportError:
+        print(content["text/plain"])
+    else:
+        display(content, metadata=metadata or {}, raw=True)

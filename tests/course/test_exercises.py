@@ -1,0 +1,145 @@
+"""The engine of the exercises: what learners read when they are right, wrong, early or unlucky."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from prunekit import PrunekitError
+from prunekit.course import check, exercises
+from prunekit.course.exercises import Exercise, grade
+from prunekit.course.printing import clone, numbers, same, text
+
+
+def _inputs(size, rng):
+    return torch.randint(-3, 4, (size, size + 1), generator=rng).float(), torch.ones(size + 1), 0.5
+
+
+def _verify(args, out):
+    weights, energy, _ = args
+    answer = numbers(out)
+    if answer is None or answer.shape != weights.shape:
+        return "the answer has one value for each weight"
+    return None if torch.allclose(answer, (weights**2 * energy).double()) else "square the weights"
+
+
+@pytest.fixture(autouse=True)
+def module(monkeypatch):
+    """An exercise 0.1: squares times energies."""
+    fake = ModuleType("prunekit.course.checks.start")
+    fake.EXERCISES = {"0.1": Exercise(_inputs, _verify, ("W", "E", "s"), lambda W, E, s: W**2 * E)}
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+
+
+def test_right_answers_pass_however_they_are_written():
+    def loops(W, E, s):
+        return [[float(w) ** 2 * float(e) for w, e in zip(row, E)] for row in W]
+
+    for function in (lambda W, E, s: W * W * E, loops, lambda W, E, s: W.numpy().astype(np.float64) ** 2):
+        assert grade("0.1", function).passed
+
+
+def test_an_unattempted_stub_says_so():
+    def raises(W, E, s):
+        raise NotImplementedError
+
+    for function in (lambda W, E, s: None, lambda W, E, s: ..., raises):
+        result = grade("0.1", function)
+        assert result.state == "not attempted"
+        assert "not attempted yet" in result.message
+
+
+def test_a_wrong_answer_gets_its_smallest_example_and_the_hint():
+    result = grade("0.1", lambda W, E, s: W * E)
+    assert result.state == "wrong"
+    assert "Hint: square the weights" in result.message
+    assert "your answer" in result.message and "expected" in result.message
+    rows = next(line for line in result.message.splitlines() if "W = " in line)
+    assert rows.count("[") == 1  # one row: the smallest size
+
+
+def test_only_larger_sizes_may_show_the_mistake():
+    result = grade("0.1", lambda W, E, s: W**2 * E if len(W) < 3 else W)
+    assert result.state == "wrong"
+    assert len([line for line in result.message.split("E =")[0].splitlines() if "[" in line]) == 3
+
+
+def test_errors_of_the_learner_are_one_sentence_with_the_input():
+    def broken(W, E, s):
+        raise ValueError("no\nsuch thing")
+
+    message = grade("0.1", broken).message
+    assert "ValueError: no such thing" in message and "W = " in message
+
+
+def test_changing_an_argument_in_place_is_noticed():
+    def greedy(W, E, s):
+        W.pow_(2)
+        return W * E
+
+    assert "in place" in grade("0.1", greedy).message
+
+
+def test_a_return_that_is_missing_for_some_inputs_is_wrong():
+    assert "return missing" in grade("0.1", lambda W, E, s: W**2 if len(W) < 2 else None).message
+
+
+def test_answers_of_a_strange_kind_are_wrong():
+    for answer in ("x", object(), {}, torch.ones(0)):
+        assert grade("0.1", lambda W, E, s, answer=answer: answer).state == "wrong"
+
+
+def test_what_the_function_prints_shows_only_with_a_mistake(capsys):
+    def chatty(W, E, s):
+        print("looking at", tuple(W.shape))
+        return W * E
+
+    check("0.1", chatty)
+    assert capsys.readouterr().out.count("looking at") == 1
+
+
+def test_the_same_answer_gets_the_same_message_again():
+    torch.manual_seed(5)
+    first = grade("0.1", lambda W, E, s: W * E).message
+    torch.rand(3)
+    assert grade("0.1", lambda W, E, s: W * E).message == first
+
+
+def test_check_never_raises(capsys):
+    for identifier, function in (("0.9", len), ("x", len), ("9.1", len), ("0.1", 3), ("0.1", len)):
+        check(identifier, function)
+    assert len(capsys.readouterr().out.splitlines()) >= 5
+    with pytest.raises(PrunekitError, match="no exercise"):
+        exercises.find("0.9")
+
+
+def test_matrices_print_small_and_aligned():
+    assert text(torch.tensor([[1.0, -20.5], [300.0, 4.0]])) == "[  1  -20.5]\n[300      4]"
+    assert text(torch.tensor([True, False])) == "[1  0] (bool)"
+    assert "..." in text(torch.zeros(20, 20)) and len(text(torch.zeros(20, 20)).splitlines()) == 9
+    assert text(torch.tensor(0.5)) == "0.5"
+    assert text(torch.zeros(0, 3)) == "empty, shape (0, 3)"
+    assert text(torch.ones(2).to(torch.float8_e4m3fn)) == "[1  1]"
+
+
+def test_copies_are_equal_and_share_nothing():
+    value = (torch.tensor([1.0, float("nan")]), [np.arange(3)], {"a": 1}, "s", None)
+    copy = clone(value)
+    assert same(copy, value)
+    copy[0][0] = 2
+    assert not same(copy, value)
+    assert not same(torch.ones(2), torch.ones(2).double())
+    model = torch.nn.Linear(2, 2)
+    other = clone(model)
+    assert same(model, other)
+    other.weight.data += 1
+    assert not same(model, other)
+
+
+def test_numbers_reads_many_kinds():
+    for value in ([[1, 0]], np.array([[True, False]]), [torch.tensor([1.0, 0.0])], torch.tensor([[1, 0]])):
+        assert torch.equal(numbers(value), torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    for value in ("x", None, object(), [[1], [1, 2]]):
+        assert numbers(value) is None

@@ -1,0 +1,157 @@
+"""The memo of notebook 06: its rule, its error bars, its page; damage, spared layers, and what is on disk."""
+
+import itertools
+
+import pytest
+import torch
+
+import prunekit as pk
+from prunekit.course import disk, memo, sensitivity
+from prunekit.course.memo import Criterion
+
+
+def criterion(value, error=0.0, limit=1.0, at_least=True):
+    return Criterion("x", value, error, limit, at_least)
+
+
+@pytest.mark.parametrize(
+    "value, error, at_least, state",
+    [
+        (1.5, 0.25, True, "passed"),
+        (1.5, 0.26, True, "open"),
+        (0.5, 0.25, True, "open"),
+        (0.5, 0.24, True, "failed"),
+        (0.5, 0.25, False, "passed"),
+        (1.5, 0.24, False, "failed"),
+        (1.0, 0.0, True, "passed"),
+        (1.0, 0.0, False, "passed"),
+        (0.999, 0.0, True, "failed"),
+        (2.0, float("nan"), True, "open"),
+        (float("nan"), float("nan"), False, "open"),
+    ],
+)
+def test_a_number_passes_or_fails_only_with_its_whole_interval(value, error, at_least, state):
+    assert criterion(value, error, at_least=at_least).state == state
+
+
+def test_the_decision_is_the_worst_state():
+    numbers = {"passed": criterion(2.0), "failed": criterion(0.0), "open": criterion(1.0, 1.0)}
+    for names in itertools.product(numbers, repeat=3):
+        expected = "no-go" if "failed" in names else "open" if "open" in names else "go"
+        assert memo.decide([numbers[name] for name in names]) == expected
+
+
+def test_the_first_candidate_that_passes_is_recommended():
+    good, bad, unsure = [criterion(2.0)], [criterion(0.0)], [criterion(1.0, 1.0)]
+    assert memo.recommend({"a": bad, "b": unsure, "c": good, "d": good}) == ("go", "c")
+    assert memo.recommend({"a": bad, "b": unsure}) == ("open", "b")
+    assert memo.recommend({"a": bad, "b": bad}) == ("no-go", "")
+
+
+def test_the_memo_holds_what_it_was_given(tmp_path):
+    candidates = {"half": [criterion(0.7, 0.01, 0.9)], "fifth": [criterion(0.98, 0.01, 0.9)]}
+    text = memo.write_memo(tmp_path / "memo.md", "tiny", candidates, {"Protocol": "none."}, ["speed", "tasks"])
+    assert (tmp_path / "memo.md").read_text("utf-8") == text
+    assert text.startswith("# Memo: tiny: go, with fifth\n")
+    assert "## half: no-go" in text and "## fifth: go" in text
+    assert "| x | 0.700 | 0.020 | at least 0.9 | failed |" in text
+    assert "**Protocol.** none." in text and "speed; tasks." in text
+    assert text.count("\n|---") == 2
+    failed = memo.write_memo(tmp_path / "memo.md", "tiny", {"half": candidates["half"]}, {}, ["all"])
+    assert failed.startswith("# Memo: tiny: no-go\n")
+
+
+def test_judging_agrees_with_evaluate_and_sees_no_loss_where_there_is_none(llama, ids):
+    pruned = pk.compress(llama, ids, sparsity=0.5, stop=False).model
+    judged = memo.judge({"dense": llama, "same": llama, "pruned": pruned}, ids)
+    whole = pk.evaluate_all({"dense": llama, "pruned": pruned}, ids)
+    for name in ("dense", "pruned"):
+        assert judged[name]["perplexity"][0] == pytest.approx(whole[name]["perplexity"], rel=1e-5)
+        assert judged[name]["top1"][0] == pytest.approx(whole[name]["top1"], abs=1e-9)
+    assert judged["pruned"]["kl"][0] == pytest.approx(whole["pruned"]["kl"], rel=1e-4)
+    assert judged["same"]["perplexity ratio"] == pytest.approx((1.0, 0.0))
+    assert judged["same"]["kl"] == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert judged["pruned"]["kl"][1] > 0
+    assert repr(judged) == repr(memo.judge({"dense": llama, "same": llama, "pruned": pruned}, ids))  # nan is not nan
+
+
+def test_each_candidate_gets_its_criteria_and_a_line_for_each_text(llama, ids):
+    models = {"dense": llama, "half": pk.compress(llama, ids, sparsity=0.5, fp8="e4m3").model}
+    quality = {"one": memo.judge(models, ids[:3]), "other": memo.judge(models, ids[3:])}
+    found = memo.candidates(quality, {"half": 0.6}, {"retention": 0.9, "perplexity ratio": 1.2, "bytes": 0.5})["half"]
+    names = ["retention, one", "retention, other", "perplexity ratio, one", "perplexity ratio, other"]
+    assert [c.name for c in found] == [*names, "stored bytes over dense"]
+    assert [c.at_least for c in found] == [True, True, False, False, False]
+    assert [c.limit for c in found] == [0.9, 0.9, 1.2, 1.2, 0.5]
+    assert (found[2].value, found[2].error) == quality["one"]["half"]["perplexity ratio"]
+    assert found[4].state == "failed"
+    lines = memo.report(quality).splitlines()
+    assert len(lines) == 4 and all("±" in line for line in lines)
+    assert lines[0].startswith("one") and "retention" in lines[1]
+
+
+def test_zeros_are_counted_in_codes_and_in_floats(llama, ids):
+    for fp8 in ("e4m3", None):
+        result = pk.compress(llama, ids, sparsity=0.5, fp8=fp8)
+        total = sum(layer.weight.numel() for layer in pk.linear_layers(llama).values())
+        assert disk.zeros(result.model) == round(result.sparsity * total)
+
+
+def test_judging_needs_a_dense_model_and_windows(llama, ids):
+    for models, windows in (({"dense": llama}, ids[:1]), ({"other": llama}, ids)):
+        with pytest.raises(pk.PrunekitError, match="dense"):
+            memo.judge(models, windows)
+
+
+def test_the_error_of_a_ratio_is_that_of_many_repetitions():
+    torch.manual_seed(0)
+    n, repetitions = 400, 3000
+    dense = torch.rand(repetitions, n) < 0.4
+    hits = torch.where(torch.rand(repetitions, n) < 0.8, dense, torch.rand(repetitions, n) < 0.3)
+    spread = (hits.sum(1) / dense.sum(1)).std().item()
+    errors = [memo.retention_error(d, h)[1] for d, h in zip(dense[:100], hits[:100])]
+    assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.1)
+    assert memo.retention_error(dense[0], dense[0]) == (1.0, 0.0)
+
+
+def test_bytes_of_weights_are_those_that_are_stored(llama, ids):
+    layers = pk.linear_layers(llama)
+    shapes = [tuple(layer.weight.shape) for layer in layers.values()]
+    cast = pk.compress(llama, ids, sparsity=0.5, fp8="e4m3").model
+    parts = disk.parts_of_model(cast)
+    assert parts["FP8 codes"] + parts["FP8 scales"] == memo.weight_bytes(shapes, "float8_e4m3fn")
+    assert memo.weight_bytes([(3, 5)], "bfloat16") == 30
+    with pytest.raises(pk.PrunekitError, match="int4"):
+        memo.weight_bytes(shapes, "int4")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_what_is_on_disk_is_what_was_announced(kind, tiny_models, tokenizer, ids, tmp_path):
+    result = pk.compress(tiny_models[kind], ids, sparsity=0.5, fp8="e4m3")
+    pk.save(result, tokenizer, tmp_path / "model")
+    parts = disk.parts_of_folder(tmp_path / "model")
+    assert parts == disk.parts_of_model(result.model)
+    assert sum(parts.values()) == pk.stored_bytes(result.model)
+    assert parts["embedding"] > 0 and (parts["FP8 codes"] > 0) == (kind == "llama")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_damage_is_nothing_for_the_dense_model_and_grows_with_sparsity(kind, tiny_models, ids):
+    model = tiny_models[kind]
+    calibration = pk.calibrate(model, ids, pk.linear_layers(model))
+    assert set(sensitivity.damage(model, model, calibration).values()) == {0.0}
+    before = None
+    for sparsity in (0.2, 0.5, 0.8):
+        lost = sensitivity.damage(model, pk.compress(model, ids, sparsity=sparsity).model, calibration)
+        assert set(lost) == set(pk.linear_layers(model))
+        assert all(0 < value < 1 for value in lost.values())
+        assert before is None or all(lost[name] > before[name] for name in lost)
+        before = lost
+
+
+def test_the_most_damaged_layers_that_fit_are_spared():
+    lost = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
+    size = {"a": 10, "b": 50, "c": 60, "d": 20}
+    assert sensitivity.spare(lost, size, 80) == ["b", "d", "a"]
+    assert sensitivity.spare(lost, size, 49) == ["d", "a"]
+    assert sensitivity.spare(lost, size, 9) == []

@@ -1,0 +1,302 @@
+"""Known right and wrong answers to the exercises of notebook 02."""
+
+import math
+
+import numpy as np
+import torch
+
+# 2.1 ----------------------------------------------------------------------------------------------------------------
+
+
+def mask_by_loop(L, n, m):
+    mask = [[False] * L.shape[1] for _ in range(L.shape[0])]
+    for i, row in enumerate(L.tolist()):
+        for start in range(0, len(row), m):
+            for j in sorted(range(start, start + m), key=lambda j: row[j])[m - n :]:  # ties: the right one stays
+                mask[i][j] = True
+    return mask
+
+
+def mask_by_topk(L, n, m):
+    groups = L.reshape(L.shape[0], -1, m)
+    return torch.zeros_like(groups).scatter(2, groups.topk(n, dim=2).indices, 1.0).reshape(L.shape)
+
+
+def mask_by_numpy(L, n, m):
+    groups = L.numpy().reshape(-1, m)
+    return (np.argsort(np.argsort(-groups, axis=1, kind="stable"), axis=1) < n).reshape(L.shape).astype(np.uint8)
+
+
+def mask_prunes_n(L, n, m):
+    groups = L.unflatten(1, (-1, m))
+    return torch.ones_like(groups).scatter(2, groups.topk(n, dim=2, largest=False).indices, 0.0).flatten(1).bool()
+
+
+def mask_keeps_the_lowest(L, n, m):
+    groups = L.unflatten(1, (-1, m))
+    return torch.zeros_like(groups).scatter(2, groups.topk(n, dim=2, largest=False).indices, 1.0).flatten(1).bool()
+
+
+def mask_keeps_all_ties(L, n, m):
+    groups = L.unflatten(1, (-1, m))
+    return (groups >= groups.topk(n, dim=2).values[..., -1:]).flatten(1)
+
+
+def mask_drops_all_ties(L, n, m):
+    groups = L.unflatten(1, (-1, m))
+    lowest = groups.sort(dim=2).values
+    return (groups > lowest[..., m - n - 1 : m - n]).flatten(1) if n < m else torch.ones_like(L).bool()
+
+
+def mask_groups_down_the_columns(L, n, m):
+    groups = L.T.reshape(-1, m)
+    kept = torch.zeros_like(groups).scatter(1, groups.topk(n, dim=1).indices, 1.0)
+    return kept.reshape(L.T.shape).T.bool()
+
+
+def mask_strided_groups(L, n, m):
+    groups = L.reshape(L.shape[0], m, -1).transpose(1, 2)
+    kept = torch.zeros_like(groups).scatter(2, groups.topk(n, dim=2).indices, 1.0)
+    return kept.transpose(1, 2).reshape(L.shape).bool()
+
+
+def mask_of_the_whole_row(L, n, m):
+    kept = L.shape[1] * n // m
+    return torch.zeros_like(L).scatter(1, L.topk(kept, dim=1).indices, 1.0).bool()
+
+
+def mask_always_two_of_four(L, n, m):
+    return mask_by_topk(L, 2, 4).bool()
+
+
+def mask_leaves_groups(L, n, m):
+    return mask_by_topk(L, n, m).unflatten(1, (-1, m)).bool()
+
+
+# 2.2 ----------------------------------------------------------------------------------------------------------------
+
+
+def pack_by_loop(W):
+    values, places = [], []
+    for row in W.tolist():
+        values.append([])
+        places.append([])
+        for start in range(0, len(row), 4):
+            group = row[start : start + 4]
+            found = [p for p in range(4) if group[p] != 0]
+            found = sorted(found + [p for p in range(4) if group[p] == 0][: 2 - len(found)])
+            values[-1] += [group[p] for p in found]
+            places[-1] += found
+    return values, places
+
+
+def pack_by_topk(W):
+    groups = W.reshape(len(W), -1, 4)
+    places = groups.abs().topk(2, dim=2).indices.sort(dim=2).values
+    return groups.gather(2, places).reshape(len(W), -1).double(), places.reshape(len(W), -1).to(torch.uint8)
+
+
+def pack_without_zeros(W):
+    return W[W != 0].view(len(W), -1), (W != 0).nonzero()[:, 1].view(len(W), -1) % 4
+
+
+def pack_columns_of_the_row(W):
+    values, places = pack_by_topk(W)
+    return values, places + 4 * (torch.arange(places.shape[1]) // 2)
+
+
+def pack_in_order_of_size(W):
+    groups = W.unflatten(1, (-1, 4))
+    places = groups.abs().topk(2, dim=2).indices
+    return groups.gather(2, places).flatten(1), places.flatten(1)
+
+
+def pack_without_sign(W):
+    groups = W.unflatten(1, (-1, 4))
+    top = groups.topk(2, dim=2).indices.sort(dim=2).values
+    return groups.gather(2, top).flatten(1), top.flatten(1)
+
+
+def pack_absolute_values(W):
+    values, places = pack_by_topk(W)
+    return values.abs(), places
+
+
+def pack_from_one(W):
+    values, places = pack_by_topk(W)
+    return values, places + 1
+
+
+def pack_first_place_twice(W):
+    groups = W.unflatten(1, (-1, 4))
+    first = (groups != 0).float().argmax(-1)
+    last = 3 - (groups.flip(-1) != 0).float().argmax(-1)
+    last = torch.where((groups != 0).any(-1), last, first)
+    places = torch.stack([first, last], -1)
+    return groups.gather(2, places).flatten(1), places.flatten(1)
+
+
+def pack_swapped(W):
+    return pack_by_topk(W)[::-1]
+
+
+# 2.4 ----------------------------------------------------------------------------------------------------------------
+
+
+def remove_by_cat(W1, b1, W2, j):
+    return (
+        torch.cat([W1[:j], W1[j + 1 :]]),
+        torch.cat([b1[:j], b1[j + 1 :]]),
+        torch.cat([W2[:, :j], W2[:, j + 1 :]], dim=1),
+    )
+
+
+def remove_by_numpy(W1, b1, W2, j):
+    return [np.delete(W1.numpy(), j, 0), np.delete(b1.numpy(), j), np.delete(W2.numpy(), j, 1)]
+
+
+def remove_zeroes_only(W1, b1, W2, j):
+    W2 = W2.clone()
+    W2[:, j] = 0
+    return W1, b1, W2
+
+
+def remove_forgets_the_bias(W1, b1, W2, j):
+    keep = torch.arange(len(b1)) != j
+    return W1[keep], b1, W2[:, keep]
+
+
+def remove_row_of_both(W1, b1, W2, j):
+    keep = torch.arange(len(b1)) != j
+    rows = torch.arange(len(W2)) != j
+    return W1[keep], b1[keep], W2[rows]
+
+
+def remove_counts_from_one(W1, b1, W2, j):
+    keep = torch.arange(len(b1)) != max(j - 1, 0)
+    return W1[keep], b1[keep], W2[:, keep]
+
+
+def remove_the_last(W1, b1, W2, j):
+    return W1[:-1], b1[:-1], W2[:, :-1]
+
+
+def remove_everything_before(W1, b1, W2, j):
+    return W1[j + 1 :], b1[j + 1 :], W2[:, j + 1 :]
+
+
+def remove_keeps_only_j(W1, b1, W2, j):
+    return W1[j : j + 1], b1[j : j + 1], W2[:, j : j + 1]
+
+
+def remove_moves_the_last_into_the_gap(W1, b1, W2, j):
+    order = list(range(len(b1) - 1))
+    if j < len(order):
+        order[j] = len(b1) - 1
+    return W1[order], b1[order], W2[:, :-1]
+
+
+# 2.3 ----------------------------------------------------------------------------------------------------------------
+
+
+def bytes_by_bit_length(rows, columns, n, m, width):
+    kept = rows * (columns // m) * n
+    bits = kept * (m - 1).bit_length()
+    return kept * width + (bits + 7) // 8
+
+
+def bytes_as_tensor(rows, columns, n, m, width):
+    return torch.tensor(float(bytes_by_bit_length(rows, columns, n, m, width)))
+
+
+def bytes_values_only(rows, columns, n, m, width):
+    return rows * columns * n // m * width
+
+
+def bytes_bits_as_bytes(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + kept * math.ceil(math.log2(m))
+
+
+def bytes_place_of_all(rows, columns, n, m, width):
+    return rows * columns * n // m * width + math.ceil(rows * columns * math.ceil(math.log2(m)) / 8)
+
+
+def bytes_dense(rows, columns, n, m, width):
+    return rows * columns * width
+
+
+def bytes_one_bit_a_weight(rows, columns, n, m, width):
+    return rows * columns * n // m * width + math.ceil(rows * columns / 8)
+
+
+def bytes_always_two_bits(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + math.ceil(kept * 2 / 8)
+
+
+def bytes_log2_rounded_down(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + math.ceil(kept * int(math.log2(m)) / 8)
+
+
+def bytes_rounded_down(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + kept * math.ceil(math.log2(m)) // 8
+
+
+def bytes_rounded_per_row(rows, columns, n, m, width):
+    kept = columns * n // m
+    return rows * (kept * width + math.ceil(kept * math.ceil(math.log2(m)) / 8))
+
+
+RIGHT = {
+    "2.1": [mask_by_loop, mask_by_topk, mask_by_numpy],
+    "2.2": [pack_by_loop, pack_by_topk],
+    "2.4": [remove_by_cat, remove_by_numpy],
+    "2.3": [bytes_by_bit_length, bytes_as_tensor],
+}
+WRONG = {
+    "2.1": [
+        mask_prunes_n,
+        mask_keeps_the_lowest,
+        mask_keeps_all_ties,
+        mask_drops_all_ties,
+        mask_groups_down_the_columns,
+        mask_strided_groups,
+        mask_of_the_whole_row,
+        mask_always_two_of_four,
+        mask_leaves_groups,
+    ],
+    "2.2": [
+        pack_without_zeros,
+        pack_columns_of_the_row,
+        pack_in_order_of_size,
+        pack_without_sign,
+        pack_absolute_values,
+        pack_from_one,
+        pack_first_place_twice,
+        pack_swapped,
+    ],
+    "2.4": [
+        remove_zeroes_only,
+        remove_forgets_the_bias,
+        remove_row_of_both,
+        remove_counts_from_one,
+        remove_the_last,
+        remove_everything_before,
+        remove_keeps_only_j,
+        remove_moves_the_last_into_the_gap,
+    ],
+    "2.3": [
+        bytes_values_only,
+        bytes_bits_as_bytes,
+        bytes_place_of_all,
+        bytes_dense,
+        bytes_one_bit_a_weight,
+        bytes_always_two_bits,
+        bytes_log2_rounded_down,
+        bytes_rounded_down,
+        bytes_rounded_per_row,
+    ],
+}

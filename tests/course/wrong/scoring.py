@@ -1,0 +1,376 @@
+"""Solutions of notebook 01's exercises: right ones written differently, and mistakes that learners make."""
+
+import math
+
+import numpy as np
+import torch
+
+# 1.1 contribution(W, X)
+
+
+def contribution_by_loops(W, X):
+    return [
+        [sum(float(w * x[j]) ** 2 for x in X) / len(X) for j, w in enumerate(row)]  # E[(w x)^2]
+        for row in W
+    ]
+
+
+def contribution_numpy(W, X):
+    return (W.numpy().astype(np.float64) * np.sqrt((X.numpy().astype(np.float64) ** 2).mean(axis=0))) ** 2
+
+
+def contribution_by_einsum(W, X):
+    return torch.einsum("ij,tj,ij,tj->ij", W, X, W, X) / X.shape[0]
+
+
+def weight_not_squared(W, X):
+    return W.abs() * X.square().mean(0)
+
+
+def wandas_product(W, X):
+    return W.abs() * X.square().mean(0).sqrt()
+
+
+def sum_of_squares(W, X):
+    return W**2 * X.square().sum(0)
+
+
+def square_of_the_mean(W, X):
+    return W**2 * X.mean(0) ** 2
+
+
+def mean_over_features(W, X):
+    return W**2 * X.square().mean(1).mean()
+
+
+def magnitude_only(W, X):
+    return W**2
+
+
+def signed(W, X):
+    return W * W.abs() * X.square().mean(0)
+
+
+def one_score_a_column(W, X):
+    return (W**2 * X.square().mean(0)).mean(0)
+
+
+def variance(W, X):
+    return W**2 * X.var(0, unbiased=False)
+
+
+# 1.2 scan(L, sparsity, eta, log_q)
+
+
+def scan_in_log_space(L, sparsity, eta, log_q):
+    masks = []
+    for column in L.unbind(1):
+        hit = column.log() < log_q
+        masks.append(hit)
+        log_q = torch.where(hit, log_q - eta * (1 - sparsity), log_q + eta * sparsity)
+    return torch.stack(masks, 1), log_q
+
+
+def scan_row_by_row(L, sparsity, eta, log_q):
+    pruned, ends = [], []
+    for row, log in zip(L.tolist(), log_q.tolist()):
+        hits = []
+        for x in row:
+            hits.append(int(x < math.exp(log)))
+            log += eta * (sparsity - hits[-1])
+        pruned.append(hits)
+        ends.append(log)
+    return pruned, ends
+
+
+def scan_end_by_telescoping(L, sparsity, eta, log_q):
+    pruned = torch.zeros_like(L)
+    for j in range(L.shape[1]):
+        now = log_q + eta * (j * sparsity - pruned.sum(1))
+        pruned[:, j] = (L[:, j] < now.exp()).float()
+    return pruned, log_q + eta * (L.shape[1] * sparsity - pruned.sum(1))
+
+
+def _scan(L, sparsity, eta, log_q, *, sign=1, strict=True, kept=False, moves=True, share=None, shared=False, last=True):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        q = log_q.exp()
+        pruned[:, j] = L[:, j] < q if strict else L[:, j] <= q
+        hits = pruned[:, j].float()
+        if shared:
+            hits = hits.mean().expand_as(hits)
+        if moves and (last or j < L.shape[1] - 1):
+            log_q = log_q + sign * eta * ((sparsity if share is None else share) - hits)
+    return (~pruned if kept else pruned), log_q
+
+
+def scan_wrong_sign(*args):
+    return _scan(*args, sign=-1)
+
+
+def scan_at_most(*args):
+    return _scan(*args, strict=False)
+
+
+def scan_returns_kept(*args):
+    return _scan(*args, kept=True)
+
+
+def scan_does_not_move(*args):
+    return _scan(*args, moves=False)
+
+
+def scan_always_half(*args):
+    return _scan(*args, share=0.5)
+
+
+def scan_share_kept(L, sparsity, eta, log_q):
+    return _scan(L, sparsity, eta, log_q, share=1 - sparsity)
+
+
+def scan_one_step_for_all_rows(*args):
+    return _scan(*args, shared=True)
+
+
+def scan_last_step_missing(*args):
+    return _scan(*args, last=False)
+
+
+def scan_adds_to_q(L, sparsity, eta, log_q):
+    q, pruned = log_q.exp(), torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < q
+        q = q + eta * (sparsity - pruned[:, j].float())
+    return pruned, q.log()
+
+
+def scan_forgets_exp(L, sparsity, eta, log_q):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < log_q
+        log_q = log_q + eta * (sparsity - pruned[:, j].float())
+    return pruned, log_q
+
+
+def scan_moves_first(L, sparsity, eta, log_q):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        log_q = log_q + eta * (sparsity - (L[:, j] < log_q.exp()).float())
+        pruned[:, j] = L[:, j] < log_q.exp()
+    return pruned, log_q
+
+
+def scan_by_sorting(L, sparsity, eta, log_q):
+    cut = L.quantile(sparsity, dim=1, keepdim=True)
+    return cut > L, cut[:, 0].log()
+
+
+def scan_returns_one_thing(*args):
+    return _scan(*args)[0]
+
+
+def scan_one_threshold(L, sparsity, eta, log_q):
+    q, pruned = log_q[0].clone(), torch.zeros(L.shape, dtype=torch.bool)
+    for i in range(L.shape[0]):
+        for j in range(L.shape[1]):
+            pruned[i, j] = L[i, j] < q.exp()
+            q = q + eta * (sparsity - float(pruned[i, j]))
+    return pruned, q.expand(L.shape[0])
+
+
+# 1.4 average(batches, decay)
+
+
+def average_as_a_weighted_sum(batches, decay):
+    weights = torch.tensor([decay ** (len(batches) - 1 - t) for t in range(len(batches))], dtype=torch.float64)
+    return (weights[:, None] * batches.double()).sum(0) / weights.sum()
+
+
+def average_in_steps_that_fall(batches, decay):
+    value = batches[0].numpy().copy()
+    for t, batch in enumerate(batches.numpy()[1:], 2):
+        value += (1 - decay) / (1 - decay**t) * (batch - value)
+    return value.tolist()
+
+
+def average_uncorrected(batches, decay):
+    raw = torch.zeros_like(batches[0])
+    for x in batches:
+        raw = decay * raw + (1 - decay) * x
+    return raw
+
+
+def average_begins_with_the_first_batch(batches, decay):
+    value = batches[0].clone()
+    for x in batches[1:]:
+        value = decay * value + (1 - decay) * x
+    return value
+
+
+def average_corrected_once_only(batches, decay):
+    return average_uncorrected(batches, decay) / (1 - decay)
+
+
+def average_corrected_one_batch_early(batches, decay):
+    return average_uncorrected(batches, decay) / (1 - decay ** max(1, len(batches) - 1))
+
+
+def average_weights_swapped(batches, decay):
+    raw = torch.zeros_like(batches[0])
+    for x in batches:
+        raw = (1 - decay) * raw + decay * x
+    return raw / (1 - decay ** len(batches))
+
+
+def average_corrected_at_every_batch(batches, decay):
+    value = torch.zeros_like(batches[0])
+    for t, x in enumerate(batches, 1):
+        value = (decay * value + (1 - decay) * x) / (1 - decay**t)
+    return value
+
+
+def plain_mean(batches, decay):
+    return batches.mean(0)
+
+
+def last_batch(batches, decay):
+    return batches[-1]
+
+
+def average_backwards(batches, decay):
+    return average_uncorrected(batches.flip(0), decay) / (1 - decay ** len(batches))
+
+
+# 1.3 mask(L, sparsity)
+
+
+def mask_from_ranks(L, sparsity):
+    ranks = L.argsort(dim=1, stable=True).argsort(dim=1)
+    return (ranks >= int(sparsity * L.shape[1])).int()
+
+
+def mask_row_by_row(L, sparsity):
+    rows = []
+    for row in L.tolist():
+        order = sorted(range(len(row)), key=lambda j: (row[j], -j))
+        gone = set(order[: math.floor(sparsity * len(row))])
+        rows.append([j not in gone for j in range(len(row))])
+    return rows
+
+
+def mask_by_topk(L, sparsity):
+    kept = L.topk(L.shape[1] - int(sparsity * L.shape[1]), dim=1).indices
+    return torch.zeros(L.shape).scatter(1, kept, 1.0)
+
+
+def mask_over_the_layer(L, sparsity):
+    keep = torch.ones(L.numel(), dtype=torch.bool)
+    keep[L.flatten().argsort()[: int(sparsity * L.numel())]] = False
+    return keep.view(L.shape)
+
+
+def mask_by_column(L, sparsity):
+    keep = torch.ones(L.shape, dtype=torch.bool)
+    return keep.scatter(0, L.argsort(dim=0)[: int(sparsity * L.shape[0])], False)
+
+
+def mask_loses_ties(L, sparsity):
+    prune = int(sparsity * L.shape[1])
+    if prune == 0:
+        return torch.ones(L.shape, dtype=torch.bool)
+    return L.kthvalue(prune, dim=1, keepdim=True).values < L
+
+
+def mask_keeps_ties(L, sparsity):
+    order = L.sort(dim=1).values
+    return order[:, [min(int(sparsity * L.shape[1]), L.shape[1] - 1)]] <= L
+
+
+def mask_rounds_up(L, sparsity):
+    return L.argsort(dim=1).argsort(dim=1) >= math.ceil(sparsity * L.shape[1])
+
+
+def mask_rounds(L, sparsity):
+    return L.argsort(dim=1).argsort(dim=1) >= round(sparsity * L.shape[1])
+
+
+def mask_inverted(L, sparsity):
+    return ~mask_from_ranks(L, sparsity).bool()
+
+
+def mask_of_the_largest(L, sparsity):
+    return mask_from_ranks(-L, sparsity)
+
+
+def mask_confuses_order_with_rank(L, sparsity):
+    return L.argsort(dim=1) >= int(sparsity * L.shape[1])
+
+
+def mask_share_kept(L, sparsity):
+    return mask_from_ranks(L, 1 - sparsity)
+
+
+def mask_by_quantile(L, sparsity):
+    return L.quantile(sparsity, dim=1, keepdim=True) <= L
+
+
+RIGHT = {
+    "1.1": [contribution_by_loops, contribution_numpy, contribution_by_einsum],
+    "1.2": [scan_in_log_space, scan_row_by_row, scan_end_by_telescoping],
+    "1.4": [average_as_a_weighted_sum, average_in_steps_that_fall],
+    "1.3": [mask_from_ranks, mask_row_by_row, mask_by_topk],
+}
+
+WRONG = {
+    "1.1": [
+        weight_not_squared,
+        wandas_product,
+        sum_of_squares,
+        square_of_the_mean,
+        mean_over_features,
+        magnitude_only,
+        signed,
+        one_score_a_column,
+        variance,
+    ],
+    "1.2": [
+        scan_wrong_sign,
+        scan_at_most,
+        scan_returns_kept,
+        scan_does_not_move,
+        scan_always_half,
+        scan_share_kept,
+        scan_one_step_for_all_rows,
+        scan_last_step_missing,
+        scan_adds_to_q,
+        scan_forgets_exp,
+        scan_moves_first,
+        scan_by_sorting,
+        scan_returns_one_thing,
+        scan_one_threshold,
+    ],
+    "1.4": [
+        average_uncorrected,
+        average_begins_with_the_first_batch,
+        average_corrected_once_only,
+        average_corrected_one_batch_early,
+        average_weights_swapped,
+        average_corrected_at_every_batch,
+        plain_mean,
+        last_batch,
+        average_backwards,
+    ],
+    "1.3": [
+        mask_over_the_layer,
+        mask_by_column,
+        mask_loses_ties,
+        mask_keeps_ties,
+        mask_rounds_up,
+        mask_rounds,
+        mask_inverted,
+        mask_of_the_largest,
+        mask_confuses_order_with_rank,
+        mask_share_kept,
+        mask_by_quantile,
+    ],
+}
