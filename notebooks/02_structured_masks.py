@@ -6,7 +6,7 @@
 # 2. store a 2:4 weight by hand, and compute how many bytes a pattern really takes;
 # 3. say which pattern makes what smaller and faster on which machine, and remove neurons so that your own CPU gains.
 #
-# Needs: no GPU. About 1 minute on two CPU cores, peak memory about 2 GB.
+# Needs: no GPU. About 1 minute on two CPU cores, peak memory about 2.8 GB.
 # Before: [01 EWMA scoring](01_ewma_scoring.ipynb). Next: [03 FP8 casting](03_fp8_casting.ipynb).
 #
 # Times in this notebook are either *measured*, on the CPU that ran it, or *published*, by the authors of
@@ -374,7 +374,7 @@ assert models["neurons 30%"].config.intermediate_size == kept_neurons(1536, 0.3)
 with torch.inference_mode():
     reading = {n: partial(m, test[:1, :256], use_cache=False, logits_to_keep=1) for n, m in models.items()}
     timed = time_in_turn(reading, rounds=5, warmup=1)
-judged = pk.evaluate_all(models, test)
+judged = {name: pk.evaluate(m, test, batch=1) for name, m in models.items()}
 for name, values in judged.items():
     values["time"] = speedup(timed[name], timed["dense"])[0]
     values["megabytes"] = layouts.model_file_bytes(models[name], packed=name == "2:4") / 1e6

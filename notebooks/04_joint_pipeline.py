@@ -93,7 +93,7 @@ print("keep score", [f"{x:.2f}" for x in joint[0]])
 # These are the scores of the first row, by which each order chooses the three weights that it keeps:
 # - **prune, then cast** ranks `W^2 E`: 6.0, 1.1 and then 0.7 (2.06), ahead of 1.4 (1.96);
 # - **cast, then prune** ranks what it sees, `Q^2 E`: the two weights that were rounded up to 1.5 look larger than they
-#   are, and push out 1.1;
+#   are, and push out 1.1 and 0.7;
 # - **jointly** ranks the keep score: 0.7 falls to 1.89 and 1.4 stays at 1.95.
 #
 # The second difference is the scale. Who casts first takes it from all weights; after pruning it is taken from the
@@ -226,18 +226,20 @@ course.reveal("orders", answer, f"The largest difference from the joint order is
 
 # %% tags=["nbval-ignore-output"]
 seconds = pipeline.stage_seconds(model, calibration.energy)
-assert seconds["fused pass"] < seconds["the same, step by step"] < seconds["Wanda's sort alone"]
+assert seconds["fused pass"] < min(seconds["the same, step by step"], seconds["Wanda's sort alone"])
 alt = "Bars of seconds: copying is shortest, the fused pass some times that, separate steps and a sort much longer."
-course.show(course.figures.pipeline.stages(seconds, "Six blocks, measured on this CPU, float32"), alt=alt)
-print("the whole model:", pk.compress(model, text, sparsity=0.5, fp8="e4m3", stop=False).seconds)
+course.show(course.figures.pipeline.stages(seconds, "Three blocks, measured on this CPU, float32"), alt=alt)
+whole = pk.compress(model, text, sparsity=0.5, fp8="e4m3", stop=False).seconds
+print("the whole model, seconds:", {stage: round(value, 2) for stage, value in whole.items()})
 choices = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
 course.predict("kept", "The paper claims 91.57 % kept at 50 %. What will this model keep, in one shot?", choices)
 
 # %% [markdown]
 # The two middle bars do the same selection and cast; the fused one saves the traffic (and torch's overhead for many
 # small steps). It costs a few copies of the weights, the cheapest thing one can do with them. Wanda's sort alone, with
-# no scores, mask or cast, takes longer than either. For the whole model most time now goes to calibration, which runs
-# the model on text. All of it measured, on one machine that may be busy: trust the order of the bars, not the digits.
+# no scores, mask or cast, takes longer than the fused pass. For the whole model most time now goes to calibration,
+# which runs the model on text. All of it is measured, on one machine that may be busy: trust the order of the bars, not
+# the digits.
 #
 # ### Exercise 4.2: retention (easy, 5 minutes)
 # Three arrays of the same length: what the dense model predicts, what the compressed model predicts, and the right
@@ -268,9 +270,11 @@ course.check("4.2", retention)
 # %% [markdown]
 # ## 4. What is kept, from 0 to 70 %
 # There are two fair comparisons. *The same tokens*: every method calibrates on the same 2,048 tokens, so that only the
-# method differs. *Each its own default*: EWMA stops by itself after a few hundred tokens, while the rivals take 8,192;
-# `prunekit bench pipeline` measures that, and the README shows it. Here: the same tokens, and one line with EWMA's own
-# default. Everything is cast to FP8 afterwards, and pruned [in one shot](GLOSSARY.md#one-shot), without recovery.
+# method differs. *Each its own default*: EWMA stops by itself after a few hundred tokens, while the rivals take 8,192.
+# This section makes the first comparison, with one line for EWMA's own default; the second follows below it.
+#
+# "Magnitude" here is the same EWMA selection with the score `W^2`, so that only the score differs. Everything is pruned
+# [in one shot](GLOSSARY.md#one-shot), without recovery, and cast to FP8, but for two lines that say so.
 
 # %% tags=["nbval-ignore-output"]
 points = [pts.point("dense", model, dense, dense)]
@@ -281,38 +285,54 @@ points.append(pts.measure(pk.compress(model, calibration=calibration, pattern="2
 points.append(pts.measure(pk.compress(model, calibration=calibration, sparsity=0.5), test, dense))
 short = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 points.append(pts.measure(pk.compress(model, short, sparsity=0.5, fp8="e4m3"), test, dense, "EWMA, own default"))
-for method, ids, shares in (("magnitude", None, (0.2, 0.5)), ("wanda", text, (0.5,)), ("sparsegpt", text, (0.5,))):
-    for sparsity in shares:
-        result = pk.compress(model, ids, sparsity=sparsity, method=method, fp8="e4m3")
-        points.append(pts.measure(result, test, dense))
+for sparsity in (0.2, 0.5):
+    result = pk.compress(model, metric="magnitude", sparsity=sparsity, fp8="e4m3")
+    points.append(pts.measure(result, test, dense, "magnitude"))
+for method in ("wanda", "sparsegpt"):
+    points.append(pts.measure(pk.compress(model, text, sparsity=0.5, method=method, fp8="e4m3"), test, dense))
 pts.table(points)
 
 # %% [markdown]
 # [Wanda](BIBLIOGRAPHY.md#wanda) and [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) go through the model block by block and are
 # slow, so they run at 50 % only. Seconds are from text to weights, measured once.
+#
+# The second comparison, each with its own default, takes minutes. `prunekit bench pipeline` makes it; on two cores of
+# an AMD EPYC it measured (README; windows of 512 tokens, so perplexities are lower than above; no FP8 for the rivals):
+#
+# | method | calibration tokens | seconds | perplexity |
+# |---|---|---|---|
+# | EWMA, with FP8 | 512, stopped by itself | 0.66 | 61.7 |
+# | EWMA, with FP8 | 8,192 | | 58.1 |
+# | Wanda | 8,192 | 28.9 | 56.6 |
+# | SparseGPT | 8,192 | 56 | 53.1 |
 
 # %% tags=["nbval-ignore-output"]
 half = {p["method"]: p for p in points if p["pattern"] == "50 %" and p["fp8"]}
-kept, mild = half["EWMA"]["retention"], [pts.find(points, name, "20 %") for name in ("EWMA", "magnitude")]
-assert half["SparseGPT"]["perplexity"] < half["EWMA"]["perplexity"] < half["magnitude"]["perplexity"] / 2
-assert half["SparseGPT"]["seconds"] > 8 * half["EWMA"]["seconds"] and all(p["retention"] > 0.9 for p in mild)
+ewma, wanda_50, sparsegpt = (half[name] for name in ("EWMA", "Wanda", "SparseGPT"))
+assert ewma["perplexity"] < half["magnitude"]["perplexity"] / 2 and sparsegpt["seconds"] > 3 * ewma["seconds"]
+assert all(abs(ewma["retention"] - p["retention"]) < ewma["margin"] + p["margin"] for p in (wanda_50, sparsegpt))
+assert all(pts.find(points, name, "20 %")["retention"] > 0.9 for name in ("EWMA", "magnitude"))
+kept = ewma["retention"]
 answer = choices[0] if kept > 0.85 else choices[1] if kept >= 0.6 else choices[2]
-course.reveal("kept", answer, f"Retention {kept:.1%}, perplexity {half['EWMA']['perplexity']:.1f}.")
+course.reveal("kept", answer, f"Retention {kept:.1%}, perplexity {ewma['perplexity']:.1f}.")
 alt = "Left: retention falls slowly to 35 % pruned, then fast; magnitude far earlier; the paper's claims lie above."
 course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity rises with the share pruned.")
 
 # %% [markdown]
 # - Up to 20 % little is lost; between 50 % and 70 % the model falls apart, and perplexity shows it earlier and more
 #   clearly than retention.
-# - Magnitude, blind to the inputs, is as good at 20 % and useless at 50 %.
-# - EWMA and Wanda use the same score. Their difference at 50 % lies within the margins: not sorting costs nothing that
-#   this text can show.
-# - **SparseGPT keeps more at 50 %**, because it lets the weights that stay make up for those that go. It takes tens of
-#   times as long on the same tokens, and about a hundred times where each has its own default.
+# - Magnitude, blind to the inputs, is as good as any at 20 %, and far behind at 50 %.
+# - EWMA and Wanda use the same score. Their difference at 50 % lies within the margins: this text cannot show a loss
+#   from not sorting.
+# - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
+#   the weights that stay make up for those that go. It takes many times as long on the same tokens, and nearly a
+#   hundred times as long where each has its own default. With the 2,048 tokens of this notebook its lead is gone:
+#   within the margins it is level with EWMA. A likely reason is its [Hessian](GLOSSARY.md#hessian), which has up to
+#   1,536 x 1,536 numbers to learn from them, where EWMA has 1,536.
 # - 2:4, the pattern that a GPU can use, prunes the same share and keeps much less: it may not choose freely.
-# - EWMA's own default sees a quarter of the tokens or so: faster, and somewhat worse.
+# - EWMA's own default sees fewer tokens (the table says how many): faster, and here somewhat worse.
 #
-# ### Exercise 4.4: spot the bug (medium, 10 minutes)
+# ### Exercise 4.3: spot the bug (medium, 10 minutes)
 # This Wanda runs, prunes half of the layer, and is much worse than it should be. Find out why and write it right:
 # each row prunes its `int(sparsity * in)` lowest scores.
 # ```python
@@ -329,7 +349,7 @@ def wanda(W: Tensor, E: Tensor, sparsity: float) -> Tensor:
     ...
 
 
-course.check("4.4", wanda)
+course.check("4.3", wanda)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -353,14 +373,14 @@ course.check("4.4", wanda)
 
 # %% tags=["nbval-ignore-output"]
 pts.claims(points)
-assert all(pts.find(points, "EWMA", f"{s * 100:.0f} %")["retention"] < claim for s, claim in pts.CLAIMS.items())
+assert ewma["retention"] + ewma["margin"] < pts.CLAIMS[0.5]
 
 # %% [markdown]
-# We keep less than claimed, clearly so at 50 %. Reasons to expect that: the claims are for
-# [LLaMA-2](BIBLIOGRAPHY.md#llama) class models of 7 billion parameters and more, fifty times this one, and larger
-# models have more to spare; here pruning is one shot, without recovery; "performance" in the abstract may be another
-# measure than next-token retention, and how it was measured is not known to us. So this is no refutation. It says what
-# you get at this size, with the rules that prunekit had to choose itself.
+# At 20 % the claim lies within our margin or close to it; at 50 % we keep clearly less than claimed. Reasons to expect
+# that: the claims are for [LLaMA-2](BIBLIOGRAPHY.md#llama) class models of 7 billion parameters and more, fifty times
+# this one, and larger models have more to spare; here pruning is one shot, without recovery; "performance" in the
+# abstract may be another measure than next-token retention, and how it was measured is not known to us. So this is no
+# refutation. It says what you get at this size, with the rules that prunekit had to choose itself.
 #
 # The speed depends on what is counted. Our selection has less to do than a sort, but calibration is in both sums and
 # dilutes the ratio; with fewer tokens it is diluted less. That two abstracts of one paper differ by a factor of 3.6
@@ -369,7 +389,7 @@ assert all(pts.find(points, "EWMA", f"{s * 100:.0f} %")["retention"] < claim for
 # ## 6. The front
 # A configuration is on the front if no other is as cheap and as good, and better in one of the two.
 #
-# ### Exercise 4.3: the front (medium, 10 minutes)
+# ### Exercise 4.4: the front (medium, 10 minutes)
 # Given cost (lower is better) and quality (higher is better) of some points, mark those on the front.
 # Equal points do not push each other out.
 
@@ -380,7 +400,7 @@ def front(cost: Tensor, quality: Tensor) -> Tensor:
     ...
 
 
-course.check("4.3", front)
+course.check("4.4", front)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -402,8 +422,8 @@ assert cast_only["packed"] < bare["packed"] and cast_only["retention"] > bare["r
 course.widgets.trade_off(points)
 
 # %% [markdown]
-# Filled marks are FP8, hollow ones bfloat16; ringed ones are on the front. Choose what counts as cheap and how much you
-# want to keep; the title says which point is then the cheapest. Three things to see:
+# Filled marks are FP8, hollow ones bfloat16; ringed ones are on the front, pale ones beyond a limit. Choose what
+# counts as cheap and how much you want to keep; the title says which point is then the cheapest. Three things to see:
 # - **On disk, pruning saves nothing here**: choose "MB on disk". A zero takes a byte in FP8 as any other code does, so
 #   all FP8 models have one size and casting alone is the whole front.
 # - The starting axis *predicts* the size if zeros were packed (one bit per weight for where they are, and the
@@ -419,7 +439,8 @@ course.widgets.trade_off(points)
 #    subtracts what casting loses anyway, and is the best mask for a given scale. In E4M3 at 50 % pruning makes nearly
 #    all of the error, so the order hardly matters; one pass saves work.
 # 2. *Keeping*: retention is a ratio of accuracies on the same tokens, with perplexity and a margin beside it. This
-#    model keeps less than the paper claims for larger ones; SparseGPT keeps more than EWMA, for far more time.
+#    model keeps less than the paper claims for larger ones; SparseGPT keeps more than EWMA given enough text,
+#    for far more time.
 # 3. *Front*: mark what nothing beats, then take the cheapest that is good enough. Say what "cheap" is: bytes on disk
 #    do not shrink by pruning alone.
 #

@@ -183,7 +183,7 @@ def compare_orders(
     return gaps
 
 
-def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 6) -> dict:
+def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 3) -> dict:
     """Seconds of the steps over the weights of some blocks, timed in turn, and the median taken.
 
     Returns:

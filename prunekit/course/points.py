@@ -62,7 +62,7 @@ def measure(result: Compressed, ids: Tensor, dense: Answers, method: str | None 
 
 def table(points: Sequence[dict]) -> None:
     """Print points, one a line: the retention with twice its standard error, the perplexity beside it."""
-    head = ("", "pattern", "FP8", "retention", "", "perplexity", "MB on disk", "tokens", "seconds")
+    head = ("", "pattern", "FP8", "retention", "2 s.e.", "perplexity", "MB on disk", "tokens", "seconds")
     print("{:<18}{:>8}{:>5}{:>11}{:>9}{:>12}{:>12}{:>8}{:>9}".format(*head))
     for p in points:
         cells = (f"{p['retention']:.1%}", f"+-{p['margin']:.1%}", f"{p['perplexity']:.1f}", f"{p['bytes'] / 1e6:.1f}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..ewma import quantile_mask
-from ..linear import linear_layers
+from ..linear import linear_layers, weight_of
 from ..patterns import exact_mask, sparsity_of
+from ..scores import contribution
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,6 +126,8 @@ class Judged:
         On the tokens given.
     keep
         All decisions, bool, one after the other.
+    lost
+        For each layer, the sum of the contributions of the weights that were pruned.
     """
 
     layers: list[float]
@@ -131,6 +135,7 @@ class Judged:
     seconds: float
     perplexity: float
     keep: Tensor
+    lost: list[float]
 
 
 def judge(model: nn.Module, calibration: Calibration, ids: Tensor, **options) -> Judged:
@@ -139,20 +144,31 @@ def judge(model: nn.Module, calibration: Calibration, ids: Tensor, **options) ->
     from ..evaluate import evaluate
 
     result = compress(model, calibration=calibration, **options)
-    keep = torch.cat([(module.weight != 0).flatten() for module in linear_layers(result.model).values()])
+    keep, lost = [], []
+    for (name, new), old in zip(linear_layers(result.model).items(), linear_layers(model).values()):
+        keep.append((new.weight != 0).flatten())
+        L = contribution(weight_of(old), calibration.energy[name]).flatten()
+        lost.append(L.masked_fill(keep[-1], 0).sum().item())
     return Judged(
         [layer["sparsity"] for layer in result.layers],
         result.sparsity,
         result.seconds["select"],
         evaluate(result.model, ids)["perplexity"],
-        keep,
+        torch.cat(keep),
+        lost,
     )
+
+
+def lost_more(one: Judged, other: Judged) -> float:
+    """How many times the contribution that `other` prunes is pruned by `one`: the median over the layers."""
+    return median(a / b for a, b in zip(one.lost, other.lost))
 
 
 def table(judged: Mapping[str, Judged], reference: str) -> str:
-    """Perplexity of each rule, and the share of decisions that it has in common with the one called `reference`."""
-    same = {rule: agreement(it.keep, judged[reference].keep) for rule, it in judged.items()}
-    return "\n".join(
-        f"{rule:18} perplexity {it.perplexity:6.1f}, decisions as by {reference} {same[rule]:.3f}"
-        for rule, it in judged.items()
-    )
+    """Each rule's perplexity, and beside the rule called `reference`: equal decisions, and contribution pruned."""
+    it = judged[reference]
+    lines = [f"beside {reference}:    perplexity  equal decisions  contribution pruned"]
+    for rule, one in judged.items():
+        equal, lost = agreement(one.keep, it.keep), lost_more(one, it)
+        lines.append(f"{rule:18} {one.perplexity:12.1f} {equal:16.3f} {lost:18.3f} x")
+    return "\n".join(lines)

@@ -114,41 +114,7 @@ def _verify_retention(args: tuple, out: object) -> str | None:
     return "retention is the compressed model's accuracy on the target over the dense model's, as a ratio, not percent."
 
 
-# 4.3: the front
-
-
-def _front_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    n = size + 1
-    cost = torch.randint(1, n + 2, (n,), generator=rng).float() * 10
-    quality = torch.randint(1, n + 2, (n,), generator=rng).float() / 10
-    if torch.rand((), generator=rng) < 0.2:  # the same point twice
-        cost[-1], quality[-1] = cost[0], quality[0]
-    return cost, quality
-
-
-def front_mask(cost: Tensor, quality: Tensor) -> Tensor:
-    """The answer to exercise 4.3."""
-    return torch.tensor(pareto(cost.tolist(), quality.tolist()))
-
-
-def _verify_front(args: tuple, out: object) -> str | None:
-    cost, quality = args
-    mask, hint = _mask(out, cost.shape, "cost")
-    if hint:
-        return hint
-    right = front_mask(cost, quality)
-    for i in range(len(cost)):
-        here = f"point {i} (cost {cost[i]:g}, quality {quality[i]:g})"
-        if mask[i] and not right[i]:
-            beats = (cost <= cost[i]) & (quality >= quality[i]) & ((cost < cost[i]) | (quality > quality[i]))
-            j = int(beats.nonzero()[0])
-            return f"{here} is not on the front: point {j} (cost {cost[j]:g}, quality {quality[j]:g}) beats it."
-        if right[i] and not mask[i]:
-            return f"{here} is on the front: none is as cheap and as good and better in one. Equal points stay both."
-    return None
-
-
-# 4.4: Wanda's scores compared across rows
+# 4.3: Wanda's scores compared across rows
 
 
 def _wanda_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
@@ -160,7 +126,7 @@ def _wanda_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, floa
 
 
 def wanda_mask(W: Tensor, E: Tensor, sparsity: float) -> Tensor:
-    """The answer to exercise 4.4: each row ranks its own scores."""
+    """The answer to exercise 4.3: each row ranks its own scores."""
     return exact_mask(contribution(W, E), sparsity)
 
 
@@ -186,9 +152,43 @@ def _verify_wanda(args: tuple, out: object) -> str | None:
     return None
 
 
+# 4.4: the front
+
+
+def _front_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    n = size + 1
+    cost = torch.randint(1, n + 2, (n,), generator=rng).float() * 10
+    quality = torch.randint(1, n + 2, (n,), generator=rng).float() / 10
+    if torch.rand((), generator=rng) < 0.2:  # the same point twice
+        cost[-1], quality[-1] = cost[0], quality[0]
+    return cost, quality
+
+
+def front_mask(cost: Tensor, quality: Tensor) -> Tensor:
+    """The answer to exercise 4.4."""
+    return torch.tensor(pareto(cost.tolist(), quality.tolist()))
+
+
+def _verify_front(args: tuple, out: object) -> str | None:
+    cost, quality = args
+    mask, hint = _mask(out, cost.shape, "cost")
+    if hint:
+        return hint
+    right = front_mask(cost, quality)
+    for i in range(len(cost)):
+        here = f"point {i} (cost {cost[i]:g}, quality {quality[i]:g})"
+        if mask[i] and not right[i]:
+            beats = (cost <= cost[i]) & (quality >= quality[i]) & ((cost < cost[i]) | (quality > quality[i]))
+            j = int(beats.nonzero()[0])
+            return f"{here} is not on the front: point {j} (cost {cost[j]:g}, quality {quality[j]:g}) beats it."
+        if right[i] and not mask[i]:
+            return f"{here} is on the front: none is as cheap and as good and better in one. Equal points stay both."
+    return None
+
+
 EXERCISES = {
     "4.1": Exercise(_joint_inputs, _verify_joint, ("W", "Wq", "E", "keep"), joint_mask),
     "4.2": Exercise(_retention_inputs, _verify_retention, ("dense", "compressed", "target"), top1_retention),
-    "4.3": Exercise(_front_inputs, _verify_front, ("cost", "quality"), front_mask),
-    "4.4": Exercise(_wanda_inputs, _verify_wanda, ("W", "E", "sparsity"), wanda_mask),
+    "4.3": Exercise(_wanda_inputs, _verify_wanda, ("W", "E", "sparsity"), wanda_mask),
+    "4.4": Exercise(_front_inputs, _verify_front, ("cost", "quality"), front_mask),
 }

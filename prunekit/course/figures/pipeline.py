@@ -32,6 +32,7 @@ AXES = {  # sizes are rounded, so that a few zeros more do not decide what is on
     "perplexity": lambda p: p["perplexity"],
 }
 LOWER_IS_BETTER = "perplexity"
+ASIDE = {"Wanda": -1.3, "SparseGPT": 1.3}  # moved sideways, so that they do not hide each other
 
 
 def orders(W: Tensor, results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> Figure:
@@ -41,7 +42,7 @@ def orders(W: Tensor, results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> F
         W: weight ``[out, in]``.
         results: by order ``(keep, new, error)``: bool and float ``[out, in]``, and the error of each row ``[out]``.
     """
-    figure, axes = subplots(1, len(results), size=(9.0, 0.9 + 0.75 * len(W)))
+    figure, axes = subplots(1, len(results), size=(9.0, 0.5 + 0.42 * len(W)))
     for axis, (order, (keep, new, error)) in zip(axes, results.items()):
         for i, j in ((i, j) for i in range(W.shape[0]) for j in range(W.shape[1])):
             if keep[i, j]:
@@ -54,7 +55,7 @@ def orders(W: Tensor, results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> F
             axis.text(j, i, label, ha="center", va="center", color=ink, bbox=box, size=9)
         for i, value in enumerate(error.tolist()):
             axis.text(W.shape[1] - 0.35, i, f"loses\n{value:.2f}", va="center", size=8)
-        axis.set(xlim=(-0.5, W.shape[1] + 0.9), ylim=(len(W) - 0.5, -0.5), title=order, aspect="equal")
+        axis.set(xlim=(-0.6, W.shape[1] + 0.7), ylim=(len(W) - 0.4, -0.6), title=order)
         axis.axis("off")
     return figure
 
@@ -77,19 +78,25 @@ def layers(rows: Sequence[dict]) -> Figure:
     cast = [100 * row[JOINT] * row["cast_share"] for row in rows]
     left.plot(places, total, "o", ms=4, color=COLORS["keep"], label="both together, jointly")
     left.plot(places, cast, "x", ms=5, color=COLORS["prune"], label="the part due to casting")
-    left.set(
-        yscale="log", ylabel="error of the output, % of its energy", xlabel="layer", title="Where the error is from"
-    )
+    left.set(yscale="log", ylabel="error of the output, % of its energy", title="Where the error is from")
     left.set_ylim(top=max(total) * 8)
     left.legend(loc="upper right", ncols=2, fontsize=8, handletextpad=0.2, columnspacing=1)
     right.axhline(0, color=COLORS["ink"], lw=1)
     for order, marker, color in ((PRUNE_FIRST, "^", "accent"), (CAST_FIRST, "s", "exact")):
         extra = [100 * (row[order] / row[JOINT] - 1) for row in rows]
         right.plot(places, extra, marker, ms=5, color=COLORS[color], mfc="none", mew=1.3, label=order)
-    right.set(xlabel="layer", ylabel="error over the joint order's, % more", title="What the order changes")
+    right.set(ylabel="error beyond the joint order's, %", title="What the order changes")
     low, high = right.get_ylim()
     right.set_ylim(low, high + 0.25 * (high - low))
     right.legend(loc="upper right", ncols=2, fontsize=8, handletextpad=0.2, columnspacing=1)
+    block = [row["name"].split(".")[2] for row in rows]
+    starts = [i for i in places if i == 0 or block[i] != block[i - 1]]
+    for axis in (left, right):
+        for start in starts[1:]:
+            axis.axvline(start - 0.5, color=COLORS["muted"], lw=0.6)
+        axis.set_xticks([i + 3 for i in starts], [block[i] for i in starts])
+        axis.tick_params(axis="x", length=0)
+        axis.set_xlabel("block; in it: queries, keys, values, output, gate, up, down", size=9)
     return figure
 
 
@@ -127,21 +134,32 @@ def kept(points: Sequence[dict]) -> Figure:
         line = start + mine if method in ("EWMA", "magnitude") else mine
         options = {"marker": marker, "color": COLORS[color], "ms": 6, "label": method, "mec": "white", "mew": 0.5}
         options["ls"] = {"EWMA": "-", "magnitude": "--"}.get(method, ":")
-        share = [100 * p["sparsity"] for p in line]
+        share = [100 * p["sparsity"] + ASIDE.get(method, 0) for p in line]
         bars = [100 * p["margin"] for p in line]
         left.errorbar(share, [100 * p["retention"] for p in line], bars, elinewidth=1, capsize=2, **options)
         right.plot(share, [p["perplexity"] for p in line], **options)
     claims = [(100 * sparsity, 100 * value) for sparsity, value in CLAIMS.items()]
-    left.plot(*zip(*claims), "*", ms=14, mfc="none", mec=COLORS["ink"], ls="none", label="paper's claim, larger models")
+    star = {"ms": 14, "mfc": "none", "mec": COLORS["ink"], "ls": "none", "zorder": 5}
+    left.plot(*zip(*claims), "*", label="published: paper, larger models", **star)
     for p in points:
         if p["pattern"] == "2:4":
             for axis, value in ((left, 100 * p["retention"]), (right, p["perplexity"])):
                 axis.plot(50, value, "v", ms=8, color=COLORS["light"], mec=COLORS["ink"], label="2:4, EWMA", ls="none")
     left.set(xlabel="weights pruned, %", ylabel="retention, %", title="Next tokens still right", ylim=(0, 109))
     right.set(xlabel="weights pruned, %", ylabel="perplexity", title="Perplexity (lower is better)", yscale="log")
+    _plain_ticks(right)
     left.legend(fontsize=8, loc="lower left")
     right.legend(fontsize=8, loc="upper left")
     return figure
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """Powers of ten, twice and five times them, written out."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def front(
@@ -162,20 +180,23 @@ def front(
         chosen: number of the point to mark with an arrow.
         title: what to say above.
     """
-    figure, axis = subplots(size=(8.0, 4.6))
+    figure, axis = subplots(size=(8.0, 4.8))
     x, y = [AXES[cost](p) for p in points], [AXES[quality](p) for p in points]
     down = quality == LOWER_IS_BETTER
     on = pareto(x, [-v for v in y] if down else y)
     steps = sorted((a, b) for a, b, best in zip(x, y, on) if best)
     axis.plot(*zip(*steps), color=COLORS["ink"], lw=1, ls="--", drawstyle="steps-post", label="front", zorder=1)
+    fine = [True] * len(points) if allowed is None else allowed
     for i, p in enumerate(points):
-        _point(axis, p, x[i], y[i], on[i], allowed is None or allowed[i])
+        _point(axis, p, x[i], y[i], on[i], fine[i])
     if chosen is not None:
         arrow = {"arrowstyle": "->", "lw": 2, "color": COLORS["ink"], "shrinkB": 8}
         axis.annotate("", (x[chosen], y[chosen]), (-45, 0), textcoords="offset points", arrowprops=arrow)
     if down:
         axis.set_yscale("log")
+        _plain_ticks(axis)
     axis.margins(x=0.1, y=0.12)
+    _labels(axis, points, x, y, on)
     axis.set(xlabel=f"{cost}: left is better", ylabel=f"{quality}: {'lower' if down else 'higher'} is better")
     axis.set_title(title or "Points on the dashed front are beaten by none", loc="left", size=10)
     _legend(axis, points)
@@ -189,8 +210,19 @@ def _point(axis: Axes, p: dict, x: float, y: float, on: bool, allowed: bool) -> 
     axis.plot(x, y, marker, ms=8, mfc=face, mec=ink, mew=1.5, alpha=shade, zorder=3)
     if on:
         axis.plot(x, y, "o", ms=15, mfc="none", mec=COLORS["ink"], mew=1, alpha=shade, zorder=2)
-    if p["pattern"] != "dense":
-        axis.annotate(p["pattern"], (x, y), (8, -11), textcoords="offset points", size=8, alpha=shade)
+
+
+def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[float], on: Sequence[bool]) -> None:
+    """Each point's pattern beside it, unless it would lie on another label; points on the front come first."""
+    taken: list[tuple[float, float]] = []
+    axis.get_xlim(), axis.get_ylim()  # settles the limits, on which places depend
+    for i in sorted(range(len(points)), key=lambda i: not on[i]):
+        here = axis.transAxes.inverted().transform(axis.transData.transform((x[i], y[i])))
+        near = any(abs(here[0] - a) < 0.06 and abs(here[1] - b) < 0.05 for a, b in taken)
+        if near or points[i]["pattern"] == "dense":
+            continue
+        taken.append(tuple(here))
+        axis.annotate(points[i]["pattern"], (x[i], y[i]), (9, -12), textcoords="offset points", size=8)
 
 
 def _legend(axis: Axes, points: Sequence[dict]) -> None:
@@ -203,5 +235,6 @@ def _legend(axis: Axes, points: Sequence[dict]) -> None:
         if name in present
     ]
     made.append(Line2D([], [], marker="o", color=COLORS["keep"], mfc="white", ls="none", label="hollow: not FP8"))
+    made.append(Line2D([], [], marker="o", color=COLORS["keep"], alpha=0.25, ls="none", label="pale: beyond a limit"))
     made.append(Line2D([], [], marker="o", ms=12, color=COLORS["ink"], mfc="none", ls="--", lw=1, label="front"))
     axis.legend(handles=made, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

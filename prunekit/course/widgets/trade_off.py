@@ -35,16 +35,16 @@ def allowed(point: dict, least: float, most: float) -> bool:
 
 
 def in_words(points: Sequence[dict], cost: str, least: float, most: float) -> str:
-    """Which point is the cheapest that satisfies the limits, in two lines."""
-    limits = f"keep at least {least:.0f} %, at most {most:.0f} MB packed"
+    """Which point is the cheapest that satisfies the limits, in three short lines."""
+    limits = f"Keep at least {least:.0f} %, at most {most:.0f} MB with zeros packed"
     chosen = cheapest(points, cost, least, most)
     if chosen is None:
-        return f"{limits}: no point does both.\nAccept a lower retention, or more MB."
+        return f"{limits}:\nno point does both.\nAccept a lower retention, or more MB."
     p = points[chosen]
     name = p["method"] if p["pattern"] == "dense" else f"{p['method']} {p['pattern']}"
     form = "FP8" if p["fp8"] else "bfloat16"
     return (
-        f"{limits}: cheapest by {cost.split(' (')[0]} is {name}, {form}.\n"
+        f"{limits}:\ncheapest by {cost.split(' (')[0]} is {name}, {form}.\n"
         f"It keeps {p['retention']:.1%}, perplexity {p['perplexity']:.1f}; {p['bytes'] / 1e6:.0f} MB on disk, "
         f"{p['packed'] / 1e6:.0f} MB packed; made in {p['seconds']:.1f} s."
     )

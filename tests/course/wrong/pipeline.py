@@ -157,72 +157,6 @@ def retention_zero_for_none(dense, compressed, target):
 # 4.3
 
 
-def front_pairwise(cost, quality):
-    cheaper, better = cost[:, None] <= cost, quality[:, None] >= quality
-    strictly = (cost[:, None] < cost) | (quality[:, None] > quality)
-    return ~(cheaper & better & strictly).any(0)
-
-
-def front_sweep(cost, quality):
-    points = list(zip(cost.tolist(), quality.tolist()))
-    on, best = set(), float("-inf")
-    for c, q in sorted(set(points), key=lambda p: (p[0], -p[1])):
-        if q > best:
-            on.add((c, q))
-            best = q
-    return [p in on for p in points]
-
-
-def front_numpy(cost, quality):
-    c, q = cost.numpy(), quality.numpy()
-    return np.array([not np.any((c <= c[i]) & (q >= q[i]) & ((c < c[i]) | (q > q[i]))) for i in range(len(c))])
-
-
-def front_strict(cost, quality):
-    return [not any(c < a and q > b for c, q in zip(cost, quality)) for a, b in zip(cost, quality)]
-
-
-def front_drops_equals(cost, quality):
-    n = range(len(cost))
-    return [not any(j != i and cost[j] <= cost[i] and quality[j] >= quality[i] for j in n) for i in n]
-
-
-def front_sweep_with_ties(cost, quality):
-    on, best = torch.zeros(len(cost), dtype=torch.bool), float("-inf")
-    for i in cost.argsort(stable=True).tolist():
-        if quality[i] >= best:
-            on[i], best = True, quality[i]
-    return on
-
-
-def front_best_of_each_cost(cost, quality):
-    return [q == max(r for c, r in zip(cost, quality) if c == a) for a, q in zip(cost, quality)]
-
-
-def front_lower_is_better(cost, quality):
-    return front_pairwise(cost, -quality)
-
-
-def front_dearer_is_better(cost, quality):
-    return front_pairwise(-cost, quality)
-
-
-def front_complement(cost, quality):
-    return ~front_pairwise(cost, quality)
-
-
-def front_extremes(cost, quality):
-    return (cost == cost.min()) | (quality == quality.max())
-
-
-def front_ratio(cost, quality):
-    worth = quality / cost
-    return worth == worth.max()
-
-
-# 4.4
-
-
 def _lowest(score, count):
     order = score.argsort(dim=1, stable=True)
     return torch.ones(score.shape, dtype=torch.bool).scatter_(1, order[:, :count], False)
@@ -299,11 +233,77 @@ def wanda_normalised_layer(W, E, sparsity):
     return wanda_whole_layer(score / score.mean(1, keepdim=True).clamp_min(1e-9), torch.ones_like(E), sparsity)
 
 
+# 4.4
+
+
+def front_pairwise(cost, quality):
+    cheaper, better = cost[:, None] <= cost, quality[:, None] >= quality
+    strictly = (cost[:, None] < cost) | (quality[:, None] > quality)
+    return ~(cheaper & better & strictly).any(0)
+
+
+def front_sweep(cost, quality):
+    points = list(zip(cost.tolist(), quality.tolist()))
+    on, best = set(), float("-inf")
+    for c, q in sorted(set(points), key=lambda p: (p[0], -p[1])):
+        if q > best:
+            on.add((c, q))
+            best = q
+    return [p in on for p in points]
+
+
+def front_numpy(cost, quality):
+    c, q = cost.numpy(), quality.numpy()
+    return np.array([not np.any((c <= c[i]) & (q >= q[i]) & ((c < c[i]) | (q > q[i]))) for i in range(len(c))])
+
+
+def front_strict(cost, quality):
+    return [not any(c < a and q > b for c, q in zip(cost, quality)) for a, b in zip(cost, quality)]
+
+
+def front_drops_equals(cost, quality):
+    n = range(len(cost))
+    return [not any(j != i and cost[j] <= cost[i] and quality[j] >= quality[i] for j in n) for i in n]
+
+
+def front_sweep_with_ties(cost, quality):
+    on, best = torch.zeros(len(cost), dtype=torch.bool), float("-inf")
+    for i in cost.argsort(stable=True).tolist():
+        if quality[i] >= best:
+            on[i], best = True, quality[i]
+    return on
+
+
+def front_best_of_each_cost(cost, quality):
+    return [q == max(r for c, r in zip(cost, quality) if c == a) for a, q in zip(cost, quality)]
+
+
+def front_lower_is_better(cost, quality):
+    return front_pairwise(cost, -quality)
+
+
+def front_dearer_is_better(cost, quality):
+    return front_pairwise(-cost, quality)
+
+
+def front_complement(cost, quality):
+    return ~front_pairwise(cost, quality)
+
+
+def front_extremes(cost, quality):
+    return (cost == cost.min()) | (quality == quality.max())
+
+
+def front_ratio(cost, quality):
+    worth = quality / cost
+    return worth == worth.max()
+
+
 RIGHT = {
     "4.1": [joint_loops, joint_numpy, joint_topk],
     "4.2": [retention_loop, retention_tensor, retention_numpy],
-    "4.3": [front_pairwise, front_sweep, front_numpy],
-    "4.4": [wanda_loops, wanda_numpy, wanda_squares],
+    "4.3": [wanda_loops, wanda_numpy, wanda_squares],
+    "4.4": [front_pairwise, front_sweep, front_numpy],
 }
 WRONG = {
     "4.1": [
@@ -334,17 +334,6 @@ WRONG = {
         retention_zero_for_none,
     ],
     "4.3": [
-        front_strict,
-        front_drops_equals,
-        front_sweep_with_ties,
-        front_best_of_each_cost,
-        front_lower_is_better,
-        front_dearer_is_better,
-        front_complement,
-        front_extremes,
-        front_ratio,
-    ],
-    "4.4": [
         wanda_whole_layer,
         wanda_global_threshold,
         wanda_row_threshold,
@@ -356,5 +345,16 @@ WRONG = {
         wanda_pruned,
         wanda_keeps_the_share,
         wanda_normalised_layer,
+    ],
+    "4.4": [
+        front_strict,
+        front_drops_equals,
+        front_sweep_with_ties,
+        front_best_of_each_cost,
+        front_lower_is_better,
+        front_dearer_is_better,
+        front_complement,
+        front_extremes,
+        front_ratio,
     ],
 }
