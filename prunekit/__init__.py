@@ -13,9 +13,7 @@ The steps, in the order in which they are used::
 Names are imported when they are first used, so that ``import prunekit`` itself takes no time.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
+from .lazy import make_lazy
 
 _HOME = {
     "load": "models",
@@ -63,25 +61,4 @@ _HOME = {
 __version__ = "0.1.0"
 __all__ = sorted(_HOME)
 
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'prunekit' has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-class _Package(ModuleType):
-    """Keeps a function visible that has the name of its module: importing `prunekit.compress` would hide it."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+make_lazy(__name__, _HOME)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import PrunekitError
 from .ewma import quantile_mask
+from .kernels import fused_for
 from .patterns import check_target, nm_mask, parse_pattern
 
 PENALTIES = (0.2, 0.6, 2.0)
@@ -80,10 +81,9 @@ def admm(
 
 def choose(V: Tensor, sparsity: float | None, pattern: str | None) -> Tensor:
     """Keep the largest ``|V|`` of each row or group, without sorting: bool ``[out, in]``."""
-    if V.device.type == "cpu":
-        from .kernels import cpu
-
-        return cpu.select(V, torch.ones(V.shape[1]), sparsity=sparsity, pattern=pattern)
+    fused = fused_for(V.device)
+    if fused:
+        return fused.select(V, torch.ones(V.shape[1], device=V.device), sparsity=sparsity, pattern=pattern)
     return quantile_mask(V**2, sparsity) if pattern is None else nm_mask(V**2, *parse_pattern(pattern))
 
 

@@ -15,7 +15,7 @@ from .admm import admm
 from .calibrate import Calibration, calibrate, fast_bfloat16, gram
 from .errors import PrunekitError
 from .kernels import fused_for
-from .linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
+from .linear import Fp8Linear, is_conv1d, is_transposed, linear_layers, replace_layers, weight_of, with_weight
 from .patterns import check_width, exact_mask, nm_mask, parse_pattern
 from .progress import progress
 from .recipe import Recipe
@@ -202,7 +202,7 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
     if recipe.format is None:
         return with_weight(module, torch.where(keep, W, 0))
     scale = fp8.scales(W, recipe.format, recipe.granularity, keep)
-    return Fp8Linear(fp8.cast(W, scale, recipe.format, keep), scale, module.bias, is_conv1d(module))
+    return Fp8Linear(fp8.cast(W, scale, recipe.format, keep), scale, module.bias, is_transposed(module))
 
 
 def _share(recipe: Recipe) -> float:

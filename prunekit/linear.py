@@ -47,11 +47,7 @@ class Fp8Linear(Fp8Module):
 
     def dense_weight(self) -> Tensor:
         """The weight that the codes stand for, float32 ``[out, in]``."""
-        if self.weight.device.type == "cpu":
-            from .kernels import cpu
-
-            return cpu.uncast(self.weight, self.weight_scale)
-        return uncast(self.weight, self.weight_scale)
+        return widen(self.weight, self.weight_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x W^T + b`` for x ``[..., in]``, in the dtype of `x`."""
@@ -61,9 +57,23 @@ class Fp8Linear(Fp8Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.weight.dtype}"
 
 
+def widen(codes: Tensor, scale: Tensor) -> Tensor:
+    """`fp8.uncast`, by the fused pass on a CPU: float32 ``[out, in]``."""
+    if codes.device.type == "cpu":
+        from .kernels import cpu
+
+        return cpu.uncast(codes, scale)
+    return uncast(codes, scale)
+
+
 def is_conv1d(module: nn.Module) -> bool:
     """GPT-2's linear layer, which keeps its weight transposed, ``[in, out]``."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a checkpoint keeps the layer's weight as ``[in, out]``: `Conv1D`, and what replaces it."""
+    return module.transposed if isinstance(module, Fp8Linear) else is_conv1d(module)
 
 
 def weight_of(module: nn.Module) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .errors import PrunekitError
-from .linear import Fp8Linear, is_conv1d, replace_layers, weight_of
+from .linear import Fp8Linear, is_conv1d, replace_layers, weight_of, with_weight
 from .patterns import check_sparsity
 
 MULTIPLE = 32
@@ -155,11 +155,7 @@ def _width(model: nn.Module, mlps: list[Mlp]) -> int:
 
 def _cut(module: nn.Module, keep: Tensor, rows: bool) -> nn.Module:
     """A copy of a linear layer with only some of its rows (and their biases), or only some of its columns."""
-    copy = module.__class__.__new__(module.__class__)
-    copy.__dict__.update(module.__dict__)
-    copy._parameters = dict(module._parameters)
-    axis = int(not rows) if not is_conv1d(module) else int(rows)
-    copy._parameters["weight"] = nn.Parameter(module.weight.detach().index_select(axis, keep), requires_grad=False)
+    copy = with_weight(module, weight_of(module).index_select(int(not rows), keep))
     if rows and module.bias is not None:
         copy._parameters["bias"] = nn.Parameter(module.bias.detach()[keep], requires_grad=False)
     for attribute, counts_rows in (("out_features", True), ("nf", True), ("in_features", False), ("nx", False)):

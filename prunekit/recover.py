@@ -18,7 +18,8 @@ from .calibrate import fast_bfloat16
 from .compress import Compressed, as_precise_as, assemble, finish
 from .errors import PrunekitError
 from .evaluate import evaluate
-from .linear import Fp8Linear, replace_layers, weight_of
+from .kernels import fused_for
+from .linear import replace_layers, weight_of, widen
 from .recovery_state import load_state, save_state
 
 RATE = 3e-4
@@ -152,11 +153,9 @@ class _Cast(torch.autograd.Function):
     @staticmethod
     def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
         scale = fp8.scales(W, fmt, granularity, keep)
-        if W.device.type == "cpu":
-            from .kernels import cpu
-
-            return cpu.uncast(cpu.cast(W, keep, scale, fmt), scale)
-        return fp8.uncast(fp8.cast(W, scale, fmt, keep), scale)
+        fused = fused_for(W.device)
+        codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
+        return widen(codes, scale)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -185,10 +184,7 @@ class _Trained(nn.Module):
     def finished(self, layer: nn.Module, result: Compressed) -> nn.Module:
         """The layer as `compress` would give it, with the trained weight."""
         W = self.weight.detach()
-        if isinstance(layer, Fp8Linear):
-            scale = fp8.scales(W, self.fmt, self.granularity, self.keep)
-            return Fp8Linear(fp8.cast(W, scale, self.fmt, self.keep), scale, layer.bias, layer.transposed)
-        return finish(layer, as_precise_as(weight_of(layer), W), self.keep, result.recipe)
+        return finish(layer, as_precise_as(weight_of(layer), W) if self.fmt is None else W, self.keep, result.recipe)
 
 
 def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

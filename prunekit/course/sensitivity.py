@@ -15,12 +15,10 @@ def damage(model: nn.Module, compressed: nn.Module, calibration: Calibration) ->
     each input feature: 0 is unharmed, 1 is as bad as a layer of zeros. Input features count as uncorrelated, as they
     do in `scores.contribution`; what an error does in later layers is not seen.
 
-    Parameters
-    ----------
-    model, compressed
-        The dense model and what `compress` made of it.
-    calibration
-        What `calibrate` found for the dense model.
+    Args:
+        model: the dense model.
+        compressed: what `compress` made of it.
+        calibration: what `calibrate` found for the dense model.
     """
     after = linear_layers(compressed)
     lost = {}
@@ -35,14 +33,10 @@ def damage(model: nn.Module, compressed: nn.Module, calibration: Calibration) ->
 def spare(lost: Mapping[str, float], size: Mapping[str, int], budget: int) -> list[str]:
     """The layers to leave dense: the most damaged first, as long as they fit.
 
-    Parameters
-    ----------
-    lost
-        Damage by layer name.
-    size
-        Number of weights by layer name.
-    budget
-        How many weights may stay dense in all. A layer that no longer fits is skipped, and the next one is tried.
+    Args:
+        lost: damage by layer name.
+        size: number of weights by layer name.
+        budget: how many weights may stay dense in all. A layer that no longer fits is skipped, and the next is tried.
     """
     spared = []
     for name in sorted(lost, key=lost.get, reverse=True):

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import PrunekitError
 from ..ewma import BLOCK, gaussian_share, step_tables
-from ..fp8 import BLOCK as FP8_BLOCK
 from ..fp8 import E4M3, E5M2, Format
 from ..patterns import check_target
 from . import loops
+from .arguments import check_size, results, scale_blocks
 
 _POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
 
@@ -44,7 +43,7 @@ def _groups(W: Tensor) -> int:
 
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None):
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
-    _check(f, "f", (W.shape[1],))
+    check_size(f, "f", (W.shape[1],))
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
     none = np.empty((0, BLOCK + 1), np.float32)
     n, m = check_target(sparsity, pattern, W.shape[1])
@@ -55,26 +54,8 @@ def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None
     return *arrays, 0, 0, share, warmup.numpy(), decision.numpy()
 
 
-def _check(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
-    """The kernels trust sizes: refuse what would make them read or write beyond an array."""
-    if tuple(tensor.shape) != tuple(shape) or (dtype is not None and tensor.dtype != dtype):
-        raise PrunekitError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)}: expected {dtype or 'float'} {list(shape)}."
-        )
-
-
 def _constants(fmt: Format):
     return np.float32(fmt.max), np.int32(fmt.mantissa_bits), np.int32(fmt.min_exponent)
-
-
-def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
-    """Height and width of the weights that share one scale."""
-    rows, columns = shape
-    if scale.shape not in ((1, 1), (rows, 1)):
-        _check(scale, "scale", (-(-rows // FP8_BLOCK), -(-columns // FP8_BLOCK)))
-    if scale.shape == (1, 1):
-        return rows, columns
-    return (1, columns) if scale.shape == (rows, 1) else (FP8_BLOCK, FP8_BLOCK)
 
 
 def select(
@@ -104,9 +85,9 @@ def select(
         PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
     """
     fmt, scale = joint or (E4M3, torch.empty(0, 0))
-    height, width = _blocks(scale, W.shape) if joint else (1, W.shape[1])
+    height, width = scale_blocks(scale, W.shape) if joint else (1, W.shape[1])
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
-    _check(keep, "out", W.shape, torch.bool)
+    check_size(keep, "out", W.shape, torch.bool)
     arguments = _arguments(W, f, sparsity, pattern)
     _spread(loops.select_pass, _groups(W), *arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
     return keep
@@ -114,9 +95,9 @@ def select(
 
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
-    _check(keep, "keep", W.shape, torch.bool)
+    check_size(keep, "keep", W.shape, torch.bool)
     codes = torch.empty(W.shape, dtype=torch.uint8)
-    height, width = _blocks(scale, W.shape)
+    height, width = scale_blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
     _spread(loops.cast_pass, len(W), w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
     return codes.view(fmt.dtype)
@@ -126,7 +107,7 @@ def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     """`fp8.uncast` in one pass: float32 ``[out, in]``. Codes for NaN and infinity, never written, are not known."""
     fmt = E4M3 if codes.dtype == E4M3.dtype else E5M2
     out = torch.empty(codes.shape)
-    height, width = _blocks(scale, codes.shape)
+    height, width = scale_blocks(scale, codes.shape)
     power, shift = np.float32(2.0 ** (127 - fmt.bias)), np.int32(23 - fmt.mantissa_bits)
     _spread(
         loops.uncast_pass,
@@ -170,17 +151,7 @@ def select_cast(
     Raises:
         PrunekitError: as `select`.
     """
-    if out is None:
-        rows = W.shape[0]
-        out = (
-            torch.empty(W.shape, dtype=torch.bool),
-            torch.empty(W.shape, dtype=fmt.dtype),
-            torch.empty(rows, 1),
-        )
-    keep, codes, scale = out
-    _check(keep, "out[0]", W.shape, torch.bool)
-    _check(codes, "out[1]", W.shape, fmt.dtype)
-    _check(scale, "out[2]", (W.shape[0], 1), torch.float32)
+    keep, codes, scale = out = results(W, fmt, out)
     arguments = _arguments(W, f, sparsity, pattern)
     _spread(
         loops.joint_pass,

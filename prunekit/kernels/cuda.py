@@ -12,10 +12,10 @@ import triton
 from torch import Tensor
 
 from .. import fp8
-from ..errors import PrunekitError
 from ..ewma import BLOCK, RATE, gaussian_share, step_tables
 from ..fp8 import E4M3, Format
 from ..patterns import check_target
+from .arguments import check_size, results, scale_blocks
 from .fused import fused_pass
 
 PLACES = 1024  # weights of a tile, over all of its rows: 8 for each of a program's 128 threads
@@ -53,7 +53,7 @@ def select(
         PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
     """
     keep = torch.empty(W.shape, dtype=torch.bool, device=W.device) if out is None else out
-    _check(keep, "out", W.shape, torch.bool)
+    check_size(keep, "out", W.shape, torch.bool, contiguous=True)
     _launch(W, f, sparsity, pattern, rate, block, joint, joint[0] if joint else E4M3, (keep, None, None))
     return keep
 
@@ -92,15 +92,7 @@ def select_cast(
     Raises:
         PrunekitError: as `select`.
     """
-    if out is None:
-        out = (
-            torch.empty(W.shape, dtype=torch.bool, device=W.device),
-            torch.empty(W.shape, dtype=fmt.dtype, device=W.device),
-            torch.empty(W.shape[0], 1, device=W.device),
-        )
-    _check(out[0], "out[0]", W.shape, torch.bool)
-    _check(out[1], "out[1]", W.shape, fmt.dtype)
-    _check(out[2], "out[2]", (W.shape[0], 1), torch.float32)
+    out = results(W, fmt, out, contiguous=True)
     _launch(W, f, sparsity, pattern, rate, block, None, fmt, out)
     return out
 
@@ -108,7 +100,7 @@ def select_cast(
 def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
     """Choose tile and grid, and start the kernel."""
     rows, columns = W.shape
-    _check(f, "f", (columns,), contiguous=False)
+    check_size(f, "f", (columns,))
     n, m = check_target(sparsity, pattern, columns)
     if not W.numel():
         return
@@ -120,7 +112,7 @@ def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
     if not m:
         warmup, decision = (t.to(W.device) for t in step_tables(columns, float(sparsity), rate, block))
         share, sweeps = gaussian_share(float(sparsity)) / min(block, columns), len(warmup) // len(decision)
-    given, height, width = (joint[1].contiguous(), *_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
+    given, height, width = (joint[1].contiguous(), *scale_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
 
     places = triton.next_power_of_2(m or block)
     tile = max(NM_TILE, places) if m else places
@@ -165,24 +157,3 @@ def _programs(W: Tensor, height: int) -> int:
     device = torch.cuda.get_device_properties(W.device)
     fit = int(CACHE_SHARE * device.L2_cache_size) // (height * W.shape[1] * W.element_size())
     return min(groups, max(fit, device.multi_processor_count))
-
-
-def _check(tensor: Tensor, name: str, shape, dtype: torch.dtype | None = None, contiguous: bool = True) -> None:
-    """The kernel trusts sizes: refuse what would make it read or write beyond an array."""
-    off = tuple(tensor.shape) != tuple(shape) or (dtype is not None and tensor.dtype != dtype)
-    if off or (contiguous and not tensor.is_contiguous()):
-        raise PrunekitError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)}: expected {'contiguous ' * contiguous}"
-            f"{dtype or 'float'} {list(shape)}."
-        )
-
-
-def _blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
-    """Height and width of the weights that share one scale."""
-    rows, columns = shape
-    if scale.shape == (1, 1):
-        return rows, columns
-    if scale.shape == (rows, 1):
-        return 1, columns
-    _check(scale, "scale", (-(-rows // fp8.BLOCK), -(-columns // fp8.BLOCK)), contiguous=False)
-    return fp8.BLOCK, fp8.BLOCK
