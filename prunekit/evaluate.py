@@ -13,6 +13,8 @@ from .errors import PrunekitError
 from .linear import check_context
 from .progress import progress
 
+CHUNK = 64  # tokens whose logits are judged at a time on a CPU
+
 
 def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batch: int = 2) -> dict[str, float]:
     """Next-token quality of a model on windows of tokens.
@@ -50,25 +52,25 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
     for window in progress(ids.split(batch), "evaluate"):
-        target, reference = window[:, 1:].reshape(-1), None
+        target, reference = window[:, 1:], None
         count += target.numel()
         for name in names:
             model = models[name]
-            device = next(model.parameters()).device
-            logits = model(window.to(device), use_cache=False).logits[:, :-1]
-            logp = log_softmax(logits.float(), dim=-1).flatten(0, 1).cpu()
-            s = sums[name]
-            s["nll"] -= logp.gather(1, target[:, None]).sum().item()
-            s["hits"] += (logp.argmax(-1) == target).sum().item()
+            logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
+            if reference is not None and reference.shape != logits.shape:
+                raise PrunekitError(
+                    f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
+                    "compare a model with the dense one that it was made from."
+                )
+            rows = CHUNK if logits.device.type == "cpu" else target.shape[1]
+            for index, wanted in enumerate(target):
+                for begin in range(0, len(wanted), rows):
+                    part = slice(begin, begin + rows)
+                    dense = None if reference is None else reference[index, part]
+                    for key, value in _judge(logits[index, part], wanted[part], dense).items():
+                        sums[name][key] += value
             if name == "dense":
-                reference = logp
-            elif reference is not None:
-                if reference.shape != logp.shape:
-                    raise PrunekitError(
-                        f"the models have vocabularies of {reference.shape[1]} and {logp.shape[1]}: "
-                        "compare a model with the dense one that it was made from."
-                    )
-                s["kl"] += (reference.exp() * (reference - logp)).sum().item()
+                reference = logits
     result = {}
     for name, s in sums.items():
         result[name] = {
@@ -84,6 +86,19 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
                 "kl": s["kl"] / count,
             }
     return result
+
+
+def _judge(logits: Tensor, target: Tensor, dense: Tensor | None) -> dict[str, float]:
+    """Sums over tokens from logits ``[tokens, vocabulary]``; a few tokens at a time stay in a CPU's cache."""
+    logp, target = log_softmax(logits.float(), -1), target.to(logits.device)
+    sums = {
+        "nll": -logp.gather(1, target[:, None]).sum().item(),
+        "hits": (logp.argmax(-1) == target).sum().item(),
+    }
+    if dense is not None:
+        reference = log_softmax(dense.float().to(logits.device), -1)
+        sums["kl"] = (reference.exp() * (reference - logp)).sum().item()
+    return sums
 
 
 @torch.inference_mode()
