@@ -21,6 +21,8 @@ _HOME = {
     "documents": "corpus",
     "calibrate": "calibrate",
     "Calibration": "calibrate",
+    "allocate": "allocate",
+    "Allocation": "allocate",
     "compress": "compress",
     "Compressed": "compress",
     "recover": "recover",

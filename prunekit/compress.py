@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
@@ -60,6 +60,7 @@ def compress(
     granularity: str = "row",
     calibration: Calibration | None = None,
     stop: bool = True,
+    budget: Mapping[str, float] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Compressed:
@@ -78,6 +79,8 @@ def compress(
         granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
         calibration: what `calibrate` found earlier, instead of `ids`.
         stop: whether calibration may stop before it has used all of `ids`.
+        budget: a sparsity for each layer by name instead of the same for all, see `allocate.allocate`; `sparsity`
+            then only says what is aimed at on average.
         include: patterns, one of which must occur in a layer's name, see `linear.linear_layers`.
         exclude: patterns that must not.
 
@@ -91,6 +94,7 @@ def compress(
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity)
     layers = linear_layers(model, include, exclude)
     check_layers(layers, recipe)
+    recipes = _recipes(layers, recipe, budget)
     if recipe.needs_inputs and ids is None and calibration is None:
         raise PrunekitError("this needs calibration tokens: pass ids (see pk.corpus), or a calibration.")
 
@@ -99,19 +103,21 @@ def compress(
     if method in BLOCKWISE and recipe.prunes:
         if ids is None:
             raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
-        new = _blockwise(model, ids, layers, recipe)
+        new = _blockwise(model, ids, layers, recipes)
         tokens = ids.numel()
         seconds["prune"] = perf_counter() - begin
     else:
         energy: dict[str, Tensor] = {}
         if recipe.needs_inputs:
-            calibration = calibration or calibrate(model, ids, layers, stop=stop, sparsity=_share(recipe))
+            calibration = calibration or calibrate(
+                model, ids, layers, stop=stop, sparsity=min(max(recipe.share, 0.01), 0.99)
+            )
             energy, tokens = calibration.energy, calibration.tokens
             seconds["calibrate"] = calibration.seconds
         begin = perf_counter()
         new = {}
         for name, module in progress(layers.items(), "select and cast"):
-            new[name] = compress_layer(module, energy.get(name), recipe)
+            new[name] = compress_layer(module, energy.get(name), recipes[name])
         seconds["select"] = perf_counter() - begin
 
     return assemble(model, new, recipe, tokens, seconds)
@@ -205,39 +211,45 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
     return Fp8Linear(fp8.cast(W, scale, recipe.format, keep), scale, module.bias, is_transposed(module))
 
 
-def _share(recipe: Recipe) -> float:
-    """The share that is pruned, whatever the pattern."""
-    if recipe.pattern is None:
-        return recipe.sparsity
-    n, m = parse_pattern(recipe.pattern)
-    return min(max(1 - n / m, 0.01), 0.99)
+def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
+    """The recipe for each layer."""
+    if budget is None:
+        return dict.fromkeys(layers, recipe)
+    if recipe.pattern is not None:
+        raise PrunekitError(f"the pattern {recipe.pattern} leaves no budget to spread: leave the budget out.")
+    if layers.keys() != budget.keys():
+        name = min(layers.keys() ^ budget.keys())
+        raise PrunekitError(f"the budget must name the layers that are compressed, and {name} is in only one of them.")
+    return {name: replace(recipe, sparsity=budget[name]) for name in layers}
 
 
-def _blockwise(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipe: Recipe) -> dict[str, nn.Module]:
+def _blockwise(
+    model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipes: dict[str, Recipe]
+) -> dict[str, nn.Module]:
     """Wanda, SparseGPT or ADMM."""
     decoder_blocks(model, layers)
-    target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+    method = next(iter(recipes.values())).method
     weight = next(model.parameters())
     bfloat16 = weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
 
-    def wanda(_: str, module: nn.Module, E: Tensor) -> nn.Module:
-        W = weight_of(module)
-        return finish(module, W, baselines.wanda_mask(W, E, **target), recipe)
+    def wanda(name: str, module: nn.Module, E: Tensor) -> nn.Module:
+        W, recipe = weight_of(module), recipes[name]
+        return finish(module, W, baselines.wanda_mask(W, E, recipe.sparsity, recipe.pattern), recipe)
 
     def updated(name: str, module: nn.Module, H: Tensor) -> nn.Module:
-        W = weight_of(module)
+        W, recipe = weight_of(module), recipes[name]
         try:
-            if recipe.method == "admm":
-                new, keep = admm(W, H, **target, bfloat16=bfloat16)
+            if method == "admm":
+                new, keep = admm(W, H, recipe.sparsity, recipe.pattern, bfloat16=bfloat16)
             else:
-                new, keep = baselines.sparsegpt(W, H, **target)
+                new, keep = baselines.sparsegpt(W, H, recipe.sparsity, recipe.pattern)
         except PrunekitError as error:
             raise PrunekitError(f"{name}: {error}") from None
         return finish(module, as_precise_as(W, new), keep, recipe)
 
-    if recipe.method == "wanda":
+    if method == "wanda":
         return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), wanda)
-    if recipe.method == "sparsegpt":
+    if method == "sparsegpt":
         return prune_blocks(model, ids, layers, gram, updated)
     observe = partial(gram, bfloat16=bfloat16)
     return prune_blocks(model, ids, layers, observe, updated, dense_inputs=True, bfloat16=bfloat16)

@@ -62,6 +62,14 @@ class Recipe:
         return self.sparsity != 0
 
     @property
+    def share(self) -> float:
+        """The share of the weights that is pruned, whatever the pattern."""
+        if self.pattern is None:
+            return self.sparsity
+        n, m = parse_pattern(self.pattern)
+        return 1 - n / m
+
+    @property
     def needs_inputs(self) -> bool:
         """Whether text is needed to see what the layers' inputs look like."""
         return self.prunes and self.method != "magnitude" and (self.method, self.metric) != ("ewma", "magnitude")

@@ -1,0 +1,126 @@
+"""A budget over layers: it averages to the target, and the estimate that it rests on is the loss's own."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import prunekit as pk
+from prunekit.allocate import sensitivities
+from prunekit.compress import compress
+from prunekit.errors import PrunekitError
+from prunekit.linear import linear_layers, weight_of
+
+
+def average(sparsity, layers):
+    size = {name: layer.weight.numel() for name, layer in layers.items()}
+    return sum(sparsity[name] * size[name] for name in size) / sum(size.values())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("target, reach", [(0.5, 0.1), (0.2, 0.2), (0.05, 0.1), (0.95, 0.1)])
+def test_sparsities_average_to_the_target_within_reach(make_model, ids, kind, target, reach):
+    model = make_model(kind)
+    found = pk.allocate(model, ids, target, reach=reach)
+    layers = linear_layers(model)
+    assert found.sparsity.keys() == layers.keys()
+    assert average(found.sparsity, layers) == pytest.approx(target, abs=1e-6)
+    assert all(max(0, target - reach) - 1e-9 <= s <= min(0.99, target + reach) + 1e-9 for s in found.sparsity.values())
+    assert found.after <= found.before
+    assert found.before == pytest.approx(sum(found.cost.values()), rel=1e-6)
+    assert all(not p.requires_grad for p in model.parameters())
+
+
+def test_no_exchange_between_two_layers_would_be_cheaper(llama, ids):
+    """Brute force: moving a little sparsity from any layer to any other does not lower the estimate."""
+    found = pk.allocate(llama, ids, 0.5)
+    layers = linear_layers(llama)
+    E, G = sensitivities(llama, ids, layers)
+
+    def cost(name, share):
+        W = weight_of(layers[name]).float()
+        keep = pk.quantile_mask(pk.contribution(W, E[name]), share)
+        return 0.5 * ((W**2).masked_fill(keep, 0) @ E[name] @ G[name]).item()
+
+    assert sum(cost(name, 0.5) for name in layers) == pytest.approx(found.before, rel=0.02)
+    assert sum(cost(name, s) for name, s in found.sparsity.items()) == pytest.approx(found.after, rel=0.02)
+    names = [name for name, layer in layers.items() if layer.weight.shape == layers[next(iter(layers))].weight.shape]
+    step = 0.025
+    gain = {n: cost(n, found.sparsity[n]) - cost(n, max(found.sparsity[n] - step, 0.4)) for n in names}
+    price = {n: cost(n, min(found.sparsity[n] + step, 0.6)) - cost(n, found.sparsity[n]) for n in names}
+    for spared in names:
+        for pruned in names:
+            if found.sparsity[spared] - step >= 0.4 and found.sparsity[pruned] + step <= 0.6 and spared != pruned:
+                assert gain[spared] <= price[pruned] * 1.1
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_sensitivities_are_the_mean_squares_that_autograd_gives(make_model, ids, kind, monkeypatch):
+    import prunekit.allocate as module
+
+    model = make_model(kind)
+    monkeypatch.setattr(__import__("sys").modules[module.__module__], "fast_bfloat16", lambda: False)
+    layers = linear_layers(model)
+    E, G = sensitivities(model, ids[:2], layers)
+    inputs, outputs, hooks = {}, {}, []
+    for name, layer in layers.items():
+
+        def keep(_, args, output, name=name):
+            inputs[name] = args[0].detach()
+            output.retain_grad()
+            outputs[name] = output
+
+        hooks.append(layer.register_forward_hook(keep))
+    try:
+        wanted_E, wanted_G = {n: 0.0 for n in layers}, {n: 0.0 for n in layers}
+        for window in ids[:2]:
+            embedded = model.get_input_embeddings()(window[None]).detach().requires_grad_()
+            logits = model(inputs_embeds=embedded).logits[0]
+            cross_entropy(logits[:-1], window[1:], reduction="sum").backward()
+            for name in layers:
+                wanted_E[name] = wanted_E[name] + inputs[name].square().flatten(0, -2).mean(0) / 2
+                wanted_G[name] = wanted_G[name] + outputs[name].grad.square().flatten(0, -2).mean(0) / 2
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name in layers:
+        torch.testing.assert_close(E[name], wanted_E[name])
+        torch.testing.assert_close(G[name], wanted_G[name], rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["ewma", "admm", "wanda", "sparsegpt", "magnitude"])
+def test_compress_prunes_each_layer_by_the_budget(llama, ids, method):
+    budget = {name: 0.3 + 0.05 * (i % 7) for i, name in enumerate(linear_layers(llama))}
+    result = compress(llama, ids, sparsity=0.45, method=method, budget=budget)
+    for layer in result.layers:
+        assert layer["sparsity"] == pytest.approx(budget[layer["name"]], abs=0.04)
+
+
+def test_the_reason_is_shown(llama, ids):
+    found = pk.allocate(llama, ids, 0.5)
+    text = str(found)
+    assert f"{found.after:.4f}" in text and f"{found.before:.4f}" in text
+    dearest = max(found.cost, key=found.cost.get)
+    assert f"{found.sparsity[dearest]:.1%}  {dearest}" in text
+    assert found.sparsity[dearest] <= min(found.sparsity.values()) + 0.2
+
+
+def test_bad_arguments_get_one_sentence(llama, ids):
+    for arguments, message in [
+        ({"sparsity": 0}, "nothing to allocate"),
+        ({"sparsity": 1.2}, "sparsity"),
+        ({"sparsity": 0.5, "reach": 0}, "reach is 0"),
+        ({"sparsity": 0.5, "include": ["nowhere"]}, "nowhere"),
+    ]:
+        with pytest.raises(PrunekitError, match=message):
+            pk.allocate(llama, ids, **arguments)
+    with pytest.raises(PrunekitError, match="leave the budget out"):
+        compress(llama, ids, pattern="2:4", budget=dict.fromkeys(linear_layers(llama), 0.5))
+    with pytest.raises(PrunekitError, match="only one of them"):
+        compress(llama, ids, sparsity=0.5, budget={"lm_head": 0.5})
+
+
+def test_the_model_may_have_gradients_of_its_own(llama, ids):
+    model = nn.Module.requires_grad_(llama, True)
+    pk.allocate(model, ids[:2], 0.5)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
