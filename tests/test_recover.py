@@ -1,14 +1,18 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
 from importlib import import_module
+from math import log
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import kl_div
 
 from prunekit import fp8
 from prunekit import recover as recover_function
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
+from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
 
 module = import_module("prunekit.recover")
@@ -38,7 +42,35 @@ def assert_same(a, b):
 
 def mean_divergence(student, teacher, ids):
     with torch.no_grad():
-        return module.divergence(student, teacher, ids).item()
+        return module.loss(student, teacher, ids, 0.0).item()
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_loss_and_gradient_are_those_of_the_plain_formula(share):
+    g = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 50, (3, 19), generator=g)
+    outputs = [torch.randn(3, 19, 50, generator=g) * 4 for _ in range(2)]
+    teacher, student = outputs[0], outputs[1].requires_grad_()
+    models = [lambda *_, x=x, **__: SimpleNamespace(logits=x) for x in (student, teacher)]
+    value = module.loss(*models, ids, share)
+    (gradient,) = torch.autograd.grad(2 * value, student)
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    weight = torch.full((3, 19), float(share))
+    weight[:, -1] = 0
+    kl = kl_div(q, p, log_target=True, reduction="none").sum(-1)
+    ce = -q.gather(-1, ids.roll(-1, 1)[..., None])[..., 0]
+    plain = ((1 - weight) * kl + weight * ce).mean()
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(gradient, torch.autograd.grad(2 * plain, student)[0])
+
+
+def test_the_text_itself_is_learnt_only_if_it_has_a_share(llama, ids):
+    result = compress(llama, ids, sparsity=0.5)
+    nll = {}
+    for share in (0.0, 0.5):
+        better = recover(result, llama, ids, steps=30, rate=3e-3, text_share=share)
+        nll[share] = log(evaluate(better.model, ids)["perplexity"])
+    assert nll[0.5] < nll[0.0] - 0.1
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -47,7 +79,7 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
     dense = make_model(kind)
     result = compress(dense, ids, **recipe)
     before = state_of(dense), state_of(result.model)
-    better = recover(result, dense, ids, steps=30, rate=3e-3)
+    better = recover(result, dense, ids, steps=30, rate=3e-3, text_share=0.0)
     assert_same(state_of(dense), before[0])
     assert_same(state_of(result.model), before[1])
     assert mean_divergence(better.model, dense, ids) < 0.9 * mean_divergence(result.model, dense, ids)
@@ -75,7 +107,7 @@ def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids)
 def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_path, monkeypatch, recipe, at):
     result = compress(llama, ids, **recipe)
     whole = recover(result, llama, ids, steps=8)
-    state, original, calls = tmp_path / "state.safetensors", module.divergence, []
+    state, original, calls = tmp_path / "state.safetensors", module.loss, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -83,7 +115,7 @@ def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_p
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(module, "divergence", interrupted)
+    monkeypatch.setattr(module, "loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         recover(result, llama, ids, steps=8, state=state)
     assert state.exists()
@@ -96,7 +128,7 @@ def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_p
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch):
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
-    state, original, calls = tmp_path / "state.safetensors", module.divergence, []
+    state, original, calls = tmp_path / "state.safetensors", module.loss, []
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
 
     def killed(*arguments):
@@ -105,7 +137,7 @@ def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_pat
             raise SystemExit  # not caught: nothing is written at the end
         return original(*arguments)
 
-    monkeypatch.setattr(module, "divergence", killed)
+    monkeypatch.setattr(module, "loss", killed)
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
     assert_same(state_of(recover(result, llama, ids, steps=6, state=state).model), state_of(whole.model))
@@ -134,6 +166,7 @@ def test_bad_arguments_get_one_sentence(llama, ids, tmp_path):
         ({"steps": 0}, "above 0"),
         ({"minutes": -1}, "above 0"),
         ({"steps": 1, "rate": 0}, "above 0"),
+        ({"steps": 1, "text_share": 1.5}, "text_share is 1.5"),
         ({"steps": 1, "batch": 10_000}, "do not fill a batch"),
     ]:
         with pytest.raises(PrunekitError, match=message):
@@ -152,7 +185,7 @@ def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "divergence", interrupted)
+        patch.setattr(module, "loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             recover(result, llama, ids, steps=3, state=state)
     with pytest.raises(PrunekitError, match="another recovery"):
