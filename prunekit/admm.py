@@ -12,8 +12,8 @@ from .ewma import quantile_mask
 from .kernels import fused_for
 from .patterns import check_target, nm_mask, parse_pattern
 
-PENALTIES = (0.2, 0.6, 2.0)
-STEPS = 10
+PENALTIES = (0.2, 0.6, 2.0, 6.0)
+STEPS = 16
 
 
 def admm(

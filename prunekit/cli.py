@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
 from .errors import PrunekitError
+from .presets import describe_presets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,14 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
     c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
     c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
-    c.add_argument("--preset", default="fast", help=_PRESET)
+    c.add_argument("--preset", default="fast", help=describe_presets())
     c.add_argument("--method", help="ewma, admm, wanda, sparsegpt or magnitude; default: what the preset says")
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
     c.add_argument("--calibration-tokens", default="auto", metavar="N", help="auto (default: until masks hold still)")
     c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
+    c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
-    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 16")
+    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 17, less below half")
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one machine")
     c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
     c.add_argument(
@@ -96,8 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     model_options(g)
 
     b = add("bench", run_bench, "Time the method against its rivals.")
-    about = "selection alone, calibration to cast, what removing neurons gains on this CPU, or a GPU's pass and layers"
-    b.add_argument("what", choices=("select", "pipeline", "neurons", "gpu"), help=about)
+    about = (
+        "selection alone, calibration to cast, what each method keeps of the model, what removing neurons gains on "
+        "this CPU, or a GPU's pass and layers"
+    )
+    b.add_argument("what", choices=("select", "pipeline", "quality", "neurons", "gpu"), help=about)
+    b.add_argument("--only", action="append", default=[], metavar="METHOD", help="quality: one of the table's methods")
+    b.add_argument("--seed", action="append", type=int, default=[], help="quality: default 0; repeat it for more")
     b.add_argument("--share", default="0.3", metavar="S", help="neurons: share of them to remove; default 0.3")
     b.add_argument("--model", default="embedded", metavar="MODEL", help=f"{_MODEL}; gpu takes none")
     b.add_argument("--json", metavar="FILE", help="write the figures there")
@@ -115,9 +122,6 @@ def _parser() -> argparse.ArgumentParser:
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
 _TEXT = "wikipedia (default), news, or a UTF-8 file"
-_PRESET = (
-    "fast (default): the EWMA pass, seconds; balanced: ADMM, no training, a minute; best: ADMM and recovery, 20 minutes"
-)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,18 @@ from .errors import PrunekitError
 
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
+    from .allocate import allocate
     from .compress import Recipe, check_layers, compress
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json
     from .linear import linear_layers
     from .models import load, peak_rss
-    from .prepare import calibration_text, describe, warm_up
-    from .presets import preset_named
+    from .prepare import ALLOCATION_TOKENS, calibration_text, describe, warm_up
+    from .presets import preset_named, recovery_minutes
     from .stages import Stages
 
     preset = preset_named(a.preset)
     method = a.method or preset.method
-    budget = _budget(a, preset.minutes)
     recipe = Recipe(
         sparsity=a.sparsity,
         pattern=a.pattern,
@@ -31,7 +31,10 @@ def run_compress(a: argparse.Namespace) -> None:
         fp8=None if a.fp8 == "none" else a.fp8,
         granularity=a.granularity,
     )
+    budget = _budget(a, recovery_minutes(recipe.share) if a.recover or preset.recovers else None)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
+    if a.allocate and not recipe.sparsity:
+        raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
     if a.activations not in ("none", "dynamic"):
         raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
     if a.out:
@@ -45,13 +48,19 @@ def run_compress(a: argparse.Namespace) -> None:
     check_layers(layers, recipe)
     print(describe(layers))
     ids = None
+    limit = getattr(model.config, "max_position_embeddings", None) or 512
     if recipe.needs_inputs:
         with stages("text"):
-            limit = getattr(model.config, "max_position_embeddings", None) or 512
             ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)
     warm_up(recipe)
     bytes_dense = stored_bytes(model)
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
+    if a.allocate:
+        with stages("allocate"):
+            text = calibration_text(tokenizer, method, ALLOCATION_TOKENS, a.calibration_text, a.seed, limit)
+            allocation = allocate(model, text, recipe.sparsity, include=a.include, exclude=a.exclude)
+        print(allocation)
+        options["budget"] = allocation.sparsity
     result = compress(model, ids, **recipe.__dict__, **options)
     if budget:
         result = _recover(result, model, tokenizer, a, budget)
@@ -82,12 +91,12 @@ def run_compress(a: argparse.Namespace) -> None:
 
 
 def _budget(a: argparse.Namespace, minutes: float | None) -> dict:
-    """How long to recover: keyword arguments of `recover`, empty for not at all."""
+    """How long to recover, `minutes` unless an option says otherwise: keywords of `recover`, none for not at all."""
     if a.minutes is not None and a.steps is not None:
         raise PrunekitError("give either --minutes or --steps, not both.")
     if a.steps is not None:
         return {"steps": _positive(a.steps, "--steps")}
-    minutes = a.minutes if a.minutes is not None else minutes or (16.0 if a.recover else None)
+    minutes = minutes if a.minutes is None else a.minutes
     if minutes is not None and not 0 < minutes < 1e6:
         raise PrunekitError(f"--minutes is {minutes}: expected a number above 0.")
     return {} if minutes is None else {"minutes": minutes}
@@ -95,12 +104,10 @@ def _budget(a: argparse.Namespace, minutes: float | None) -> dict:
 
 def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict):
     """Recovery on all training text; with `--out`, what is needed to go on lies beside it meanwhile."""
-    from .corpus import corpus
+    from .prepare import recovery_text
     from .recover import recover
 
-    limit = min(256, getattr(model.config, "max_position_embeddings", None) or 256)
-    ids = corpus(tokenizer, a.calibration_text, "train", None, limit, a.seed)
-    watch = corpus(tokenizer, a.calibration_text, "validation", None, limit, a.seed)[:8]
+    ids, watch = recovery_text(model, tokenizer, a.calibration_text, a.seed)
     state = Path(f"{a.out}.recovery") if a.out else None
     try:
         return recover(result, model, ids, **budget, seed=a.seed, state=state, watch=watch, report=print)
@@ -152,6 +159,13 @@ def run_bench(a: argparse.Namespace) -> None:
         from .speed.neurons import neurons
 
         result = neurons(check_sparsity(a.share), a.model)
+    elif a.what == "quality":
+        from .quality import quality
+
+        if not a.json:
+            raise PrunekitError("bench quality writes its table row by row: give it --json FILE.")
+        quality(Path(a.json), a.only, a.seed or [0], a.model)
+        return
     else:
         from . import bench
 

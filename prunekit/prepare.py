@@ -12,9 +12,11 @@ from .corpus import corpus
 from .recipe import Recipe
 
 CONTEXT = 512
+RECOVERY_CONTEXT = 256
+ALLOCATION_TOKENS = 4096
 DEFAULTS = {  # tokens and windows by method; what the EWMA has here it may use at most, since it stops by itself
     "ewma": (2048, 32),
-    "admm": (24_576, 128),
+    "admm": (32_768, 128),
     "wanda": (16 * CONTEXT, CONTEXT),
     "sparsegpt": (16 * CONTEXT, CONTEXT),
     "magnitude": (16 * CONTEXT, CONTEXT),
@@ -40,6 +42,15 @@ def calibration_text(
     """
     tokens, context = DEFAULTS[method] if tokens is None else (tokens, min(CONTEXT, tokens))
     return corpus(tokenizer, text, "train", tokens, min(context, limit), seed)
+
+
+def recovery_text(model: nn.Module, tokenizer, text: str = "wikipedia", seed: int = 0) -> tuple[Tensor, Tensor]:
+    """What `recover` trains on and what it watches: all training windows, and a few validation windows."""
+    context = min(RECOVERY_CONTEXT, getattr(model.config, "max_position_embeddings", None) or RECOVERY_CONTEXT)
+    return (
+        corpus(tokenizer, text, "train", None, context, seed),
+        corpus(tokenizer, text, "validation", None, context, seed)[:8],
+    )
 
 
 def warm_up(recipe: Recipe) -> None:

@@ -455,7 +455,7 @@ def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
     import importlib
 
     module = importlib.import_module("prunekit.recover")
-    original, calls = module.divergence, []
+    original, calls = module.loss, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -463,7 +463,7 @@ def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(module, "divergence", interrupted)
+    monkeypatch.setattr(module, "loss", interrupted)
     options = ("--pattern", "2:4", "--fp8", "e4m3", "--calibration-text", text_file, "--recover", "--steps", "6")
     code, _, error = run("compress", model, *options, "--out", "out")
     assert code == 130 and "goes on from out.recovery" in error
@@ -485,3 +485,14 @@ def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
 )
 def test_bad_budgets(refused, model, options, message):
     assert message in refused("compress", model, "--sparsity", "0.5", *options)
+
+
+def test_the_help_says_what_each_preset_keeps(capsys):
+    from prunekit.presets import measured
+
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for row in measured()["rows"]:
+        if row["method"] in ("fast", "balanced", "best") and row["seed"] == 0:
+            assert f"{100 * row['texts']['wikipedia']['retention']:.1f}" in text

@@ -1,0 +1,169 @@
+"""What each method keeps of a model: `prunekit bench quality`, row by row into a file that tables are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from torch import Tensor, nn
+
+from .bench import print_protocol
+from .compress import compress
+from .corpus import corpus
+from .errors import PrunekitError
+from .evaluate import evaluate_all
+from .files import write_json
+from .info import machine, versions
+from .models import load
+from .prepare import calibration_text, recovery_text, warm_up
+from .presets import PRESETS, measured, recovery_minutes
+from .recipe import Recipe
+from .recover import recover
+
+PATTERNS = {
+    "20 %": {"sparsity": 0.2},
+    "50 %": {"sparsity": 0.5},
+    "2:4 + FP8": {"pattern": "2:4", "fp8": "e4m3"},
+}
+METHODS = {  # by name: options of `compress`, and whether recovery follows
+    "magnitude": ({"method": "magnitude"}, False),
+    "EWMA, magnitude": ({"metric": "magnitude"}, False),
+    "EWMA, rank-one": ({"metric": "rank-one"}, False),
+    "wanda": ({"method": "wanda"}, False),
+    "sparsegpt": ({"method": "sparsegpt"}, False),
+} | {name: ({"method": preset.method}, preset.recovers) for name, preset in PRESETS.items()}
+TEXTS = {  # split and tokens; no method sees news, so the larger of its splits serves
+    "wikipedia": ["test", 32_768],
+    "news": ["train", 16_384],
+}
+CONTEXT = 512
+BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
+
+
+def quality(path: Path, methods: Sequence[str] = (), seeds: Sequence[int] = (0,), model_name: str = "embedded") -> dict:
+    """Compress by each method and pattern, and judge on articles and news that no method has seen.
+
+    Args:
+        path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew.
+        methods: names from `METHODS`; none for all, an hour and a half in all on two cores.
+        seeds: of the calibration text and its order; one row for each.
+        model_name: as in `models.load`.
+
+    Returns:
+        What the file holds: ``protocol``, ``dense`` by text, and ``rows``.
+
+    Raises:
+        PrunekitError: an unknown method, or the file is not a table of this protocol.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise PrunekitError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}.")
+    protocol = {"model": model_name, "texts": TEXTS, "context": CONTEXT}
+    rows = read(path)["rows"] if path.exists() else []
+    if path.exists() and read(path)["protocol"] != protocol:
+        raise PrunekitError(f"{path} holds figures of another protocol: give another file.")
+    model, tokenizer = load(model_name, device="cpu")
+    texts = {name: corpus(tokenizer, name, split, tokens, CONTEXT) for name, (split, tokens) in TEXTS.items()}
+    sizes = " and ".join(f"{ids.numel()} tokens of {name}" for name, ids in texts.items())
+    print_protocol(model_name, f"judged on {sizes} that no method has seen, windows of {CONTEXT}")
+    dense = {name: evaluate_all({"dense": model}, ids)["dense"] for name, ids in texts.items()}
+    for method in methods or METHODS:
+        for pattern in PATTERNS:
+            for seed in seeds:
+                row = {"method": method, "pattern": pattern, "seed": seed} | _row(
+                    model, tokenizer, method, pattern, seed, texts, dense
+                )
+                rows = [r for r in rows if _key(r) != _key(row)] + [row]
+                table = {
+                    "protocol": protocol,
+                    "machine": machine(),
+                    "versions": versions(),
+                    "dense": dense,
+                    "rows": sorted(rows, key=_key),
+                }
+                write_json(path, table)
+                news = row["texts"]["news"]["retention"]
+                print(
+                    f"  {method:<16} {pattern:<10} seed {seed}  {row['seconds']:7.1f} s  "
+                    f"perplexity {row['texts']['wikipedia']['perplexity']:8.2f}  "
+                    f"retention {row['texts']['wikipedia']['retention']:.4f}, news {news:.4f}"
+                )
+    return table
+
+
+def read(path: Path) -> dict:
+    """The table that `quality` wrote.
+
+    Raises:
+        PrunekitError: the file is no such table.
+    """
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        table = None
+    if not isinstance(table, dict) or not {"protocol", "dense", "rows"} <= table.keys():
+        raise PrunekitError(f"{path} is no table of quality: give a new file, or one that this command wrote.")
+    return table
+
+
+def _key(row: dict) -> tuple[int, int, int]:
+    return list(METHODS).index(row["method"]), list(PATTERNS).index(row["pattern"]), row["seed"]
+
+
+def _row(
+    model: nn.Module, tokenizer, method: str, pattern: str, seed: int, texts: dict[str, Tensor], dense: dict
+) -> dict:
+    """Compress once, and judge."""
+    options, recovers = METHODS[method]
+    options = options | PATTERNS[pattern]
+    recipe = Recipe(**options)
+    warm_up(recipe)
+    begin = perf_counter()
+    ids = calibration_text(tokenizer, recipe.method, None, seed=seed) if recipe.needs_inputs else None
+    result = compress(model, ids, **options)
+    if recovers:
+        train, watch = recovery_text(model, tokenizer, seed=seed)
+        minutes = recovery_minutes(recipe.share)
+        result = recover(result, model, train, minutes=minutes, seed=seed, watch=watch, report=print)
+    seconds = perf_counter() - begin
+    figures = {}
+    for name, ids in texts.items():
+        figures[name] = evaluate_all({"it": result.model}, ids)["it"]
+        figures[name]["retention"] = figures[name]["top1"] / dense[name]["top1"]
+    return {"seconds": seconds, "sparsity": result.sparsity, "tokens": result.tokens, "texts": figures}
+
+
+def markdown(table: dict) -> str:
+    """The table for the README: a line for each method, of each pattern perplexity and retention on both texts."""
+    by_key = {(r["method"], r["pattern"], r["seed"]): r for r in table["rows"]}
+    seeds = sorted({r["seed"] for r in table["rows"]})
+    head = "| method | seconds | " + " | ".join(PATTERNS) + " |"
+    lines = [head, "|---" * (2 + len(PATTERNS)) + "|"]
+    for method in METHODS:
+        for seed in seeds:
+            rows = [by_key.get((method, pattern, seed)) for pattern in PATTERNS]
+            if not any(rows):
+                continue
+            times = [row["seconds"] for row in rows if row]
+            cells = [f"{min(times):.0f} to {max(times):.0f}"]
+            for row in rows:
+                wiki, news = (row["texts"][text] for text in TEXTS) if row else ({}, {})
+                cells.append(
+                    f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}" if row else "-"
+                )
+            label = method if seed == 0 else f"{method}, seed {seed}"
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def with_table(readme: str, table: dict) -> str:
+    """The README with the table between its two marks made anew."""
+    head, rest = readme.split(BEGIN)
+    return f"{head}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    place = Path("README.md")
+    place.write_text(with_table(place.read_text("utf-8"), measured()), "utf-8")

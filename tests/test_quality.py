@@ -1,0 +1,69 @@
+"""The table of qualities: rows are kept and replaced, files of another kind refused, the README is in step."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prunekit import quality as module
+from prunekit.errors import PrunekitError
+from prunekit.presets import measured
+from prunekit.quality import METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.fixture
+def small(monkeypatch, llama, tokenizer, ids):
+    """The tiny model and text in place of the embedded ones, and a recovery of two steps."""
+    monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
+    said = llama.generate(ids[:4, :8], do_sample=False, min_new_tokens=24, max_new_tokens=24, pad_token_id=0)
+    monkeypatch.setattr(module, "corpus", lambda *_, **__: said)  # the dense model is mostly right on it
+    monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
+    monkeypatch.setattr(module, "recovery_text", lambda *_, **__: (ids, ids[:2]))
+    monkeypatch.setattr(module, "recovery_minutes", lambda _: 0.005)
+
+
+def test_rows_are_added_replaced_and_in_order(small, tmp_path):
+    path = tmp_path / "table.json"
+    quality(path, ["fast"], seeds=[1])
+    table = quality(path, ["best", "magnitude"])
+    assert table == json.loads(path.read_text()) == read(path)
+    keys = [(row["method"], row["pattern"], row["seed"]) for row in table["rows"]]
+    assert keys == [(m, p, s) for m, s in (("magnitude", 0), ("fast", 1), ("best", 0)) for p in PATTERNS]
+    again = quality(path, ["fast"], seeds=[1])
+    assert len(again["rows"]) == len(table["rows"])
+    for row in again["rows"]:
+        wikipedia = row["texts"]["wikipedia"]
+        assert wikipedia["retention"] == pytest.approx(wikipedia["top1"] / again["dense"]["wikipedia"]["top1"])
+        assert row["sparsity"] == pytest.approx({"20 %": 0.2}.get(row["pattern"], 0.5), abs=0.03)
+
+
+def test_what_cannot_be_measured_is_refused(small, tmp_path):
+    with pytest.raises(PrunekitError, match="unknown method 'fastest'"):
+        quality(tmp_path / "table.json", ["fastest"])
+    other = tmp_path / "other.json"
+    for text in ("no table", "[]", "{}"):
+        other.write_text(text)
+        with pytest.raises(PrunekitError, match="no table of quality"):
+            quality(other, ["fast"])
+    other.write_text(json.dumps({"protocol": {}, "dense": {}, "rows": []}))
+    with pytest.raises(PrunekitError, match="another protocol"):
+        quality(other, ["fast"])
+
+
+def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
+    texts = {text: {"perplexity": 20.0, "retention": 0.5} for text in TEXTS}
+    fast = {"method": "fast", "seconds": 3.0, "texts": texts}
+    rows = [fast | {"pattern": p, "seed": s} for p in PATTERNS for s in (0, 1)]
+    lines = markdown({"rows": rows[:-1]}).splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["method", "---", "fast", "fast, seed 1"]
+    assert {line.count("|") for line in lines} == {len(PATTERNS) + 3}
+    assert lines[-1].endswith("| - |") and "50.0%" in lines[2]
+
+
+def test_the_readme_shows_the_table_that_comes_with_prunekit():
+    table, text = measured(), README.read_text("utf-8")
+    assert with_table(text, table) == text, "run: python -m prunekit.quality"
+    assert {row["method"] for row in table["rows"]} <= METHODS.keys()
+    assert table["protocol"]["texts"] == TEXTS
