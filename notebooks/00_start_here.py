@@ -58,8 +58,9 @@ figures = course.figures.start
 # %% tags=["nbval-ignore-output"]
 course.show(
     figures.course_map(),
-    alt="Seven notebooks as bars: 00 start here 25 minutes, 01 EWMA scoring 60, 02 structured masks 50, 03 FP8 casting "
-    "50, 04 joint pipeline 60, 05 RTX speed profiling 50, 06 your model 45. Estimated minutes of work.",
+    alt="Eight notebooks as bars: 00 start here 25 minutes, 01 EWMA scoring 60, 02 structured masks 50, 03 FP8 casting "
+    "50, 04 joint pipeline 60, 05 RTX speed profiling 50, 06 your model 45, "
+    "07 recovering quality 50. Estimated minutes of work.",
 )
 
 # %% [markdown]

@@ -17,7 +17,7 @@ import torch
 from ..errors import PrunekitError
 from .printing import clone, named, same
 
-TOPICS = ("start", "scoring", "masks", "casting", "pipeline", "speed", "own_model")
+TOPICS = ("start", "scoring", "masks", "casting", "pipeline", "speed", "own_model", "recovery")
 SIZES = (1, 2, 3, 4, 6, 8)
 TRIES = 12
 

@@ -24,6 +24,7 @@ COURSE = (
     "04_joint_pipeline",
     "05_rtx_speed_profiling",
     "06_your_model",
+    "07_recovering_quality",
 )
 
 

@@ -21,6 +21,7 @@ NOTEBOOKS = (
     ("04 joint pipeline", "prune and cast together, against three other methods", 60),
     ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 50),
     ("06 your model", "compress, judge, save, and write a go or no-go memo", 45),
+    ("07 recovering quality", "win back what pruning cost, and see overfitting", 50),
 )
 
 CLASSES = ("no GPU", "older than 8.0\n(T4)", "8.0 to 8.8\n(A100, RTX 30)", "8.9 or newer\n(RTX 40, 50, H100)")
@@ -37,7 +38,7 @@ ABILITIES = (
 
 def course_map() -> "Figure":
     """The notebooks in order, their ideas, and the minutes of work that each takes (estimated)."""
-    figure, axes = subplots(size=(9.0, 3.4))
+    figure, axes = subplots(size=(9.0, 3.8))
     for place, (_, idea, minutes) in enumerate(NOTEBOOKS):
         axes.barh(place, minutes, 0.62, color=COLORS["light"], edgecolor=COLORS["ink"], lw=0.6)
         axes.text(1.5, place, f"{minutes} min", va="center", fontsize=9)

@@ -1,0 +1,78 @@
+"""Figures of notebook 07: how far from the dense model on which text, a budget by layer, and what minutes buy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..style import COLORS, subplots
+from .own_model import layer_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
+
+
+def divergences(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Bars: divergence from the dense model on several texts, a group for each text and a bar for each model.
+
+    Args:
+        rows: nats per token by text, by model.
+    """
+    figure, axes = subplots(size=(8.0, 3.2))
+    models = list(rows)
+    texts = list(next(iter(rows.values())))
+    width = 0.8 / len(models)
+    for k, (model, (color, hatch)) in enumerate(zip(models, LOOKS)):
+        places = [i + (k - (len(models) - 1) / 2) * width for i in range(len(texts))]
+        heights = [rows[model][text] for text in texts]
+        axes.bar(places, heights, 0.92 * width, color=color, hatch=hatch, ec=COLORS["ink"], lw=0.6, label=model)
+        for place, height in zip(places, heights):
+            axes.text(place, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8)
+    axes.set_xticks(range(len(texts)), texts)
+    axes.set_ylabel("nats per token, measured")
+    axes.set_title("divergence from the dense model; lower is nearer")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=len(models))
+    return figure
+
+
+def budget(sparsity: Mapping[str, float]) -> Figure:
+    """Each layer's sparsity as a field, kinds of layer by blocks; darker is pruned more."""
+    kinds, table = layer_table(sparsity)
+    figure, axes = subplots(size=(9.0, 0.32 * len(kinds) + 1.2))
+    image = axes.imshow(table, cmap="cividis_r", aspect="auto")
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xlabel("block")
+    axes.set_title("share of each layer that is pruned")
+    figure.colorbar(image, ax=axes, pad=0.01)
+    return figure
+
+
+def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str, float, float]] = ()) -> Figure:
+    """Retention over the time that it took, on a logarithmic scale.
+
+    Args:
+        here: name, seconds and retention of each model, measured in this run.
+        before: the same, measured earlier; drawn hollow.
+    """
+    figure, axes = subplots(size=(8.0, 3.6))
+    for rows, color, filled in ((here, COLORS["keep"], True), (before, COLORS["prune"], False)):
+        if not rows:
+            continue
+        rows = sorted(rows, key=lambda row: row[1])
+        x, y = [row[1] for row in rows], [100 * row[2] for row in rows]
+        label = "measured in this run" if filled else "measured beforehand, on other tokens"
+        face = color if filled else "white"
+        marker, line = ("o", "-") if filled else ("s", "--")
+        axes.plot(x, y, line, marker=marker, color=color, mfc=face, label=label)
+        for (name, seconds, kept), up in zip(rows, [filled] * len(rows)):
+            axes.annotate(
+                name, (seconds, 100 * kept), (0, 8 if up else -14), textcoords="offset points", fontsize=8, ha="center"
+            )
+    axes.set_xscale("log")
+    axes.margins(0.14)
+    axes.set_xlabel("seconds, log scale")
+    axes.set_ylabel("retention on Wikipedia, %")
+    axes.legend(loc="lower right")
+    return figure
