@@ -30,6 +30,8 @@ from selenium.common.exceptions import WebDriverException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
+# The open notebook; the shell's current widget is none while the page has no focus.
+PANEL = "[...jupyterapp.shell.widgets('main')].find(widget => widget.context)"
 # Where a widget's picture is, and the controls in the order in which they are tried.
 PICTURE = ".jp-OutputArea .widget-html img"
 CONTROLS = (
@@ -146,7 +148,7 @@ def run_all(lab, browser, folder):
         nbformat.write(notebook, folder / f"{name}.ipynb")
         browser.get(f"{lab}/lab/tree/{name}.ipynb?reset")
         ready = (
-            "const panel = window.jupyterapp && jupyterapp.shell.currentWidget;"
+            f"const panel = window.jupyterapp && {PANEL};"
             "return !!(panel && panel.context && panel.context.isReady && panel.sessionContext.session"
             " && panel.sessionContext.session.kernel && panel.sessionContext.session.kernel.status === 'idle');"
         )
@@ -229,9 +231,7 @@ def test_a_choice_is_kept_and_compared(run_all, browser):
     )
     _wait(lambda: "No prediction was made" in _text(browser), "the answer")
     _wait(lambda: browser.find_elements(By.CSS_SELECTOR, ".widget-radio input"), "the choices")[1].click()
-    browser.execute_script(
-        "jupyterapp.shell.currentWidget.content.activeCellIndex = 1; jupyterapp.commands.execute('notebook:run-cell');"
-    )
+    browser.execute_script(f"{PANEL}.content.activeCellIndex = 1; jupyterapp.commands.execute('notebook:run-cell');")
     _wait(lambda: "As you predicted" in _text(browser), "the comparison")
 
 
