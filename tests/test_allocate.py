@@ -1,8 +1,9 @@
 """A budget over layers: it averages to the target, and the estimate that it rests on is the loss's own."""
 
+from copy import deepcopy
+
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 import prunekit as pk
@@ -121,6 +122,6 @@ def test_bad_arguments_get_one_sentence(llama, ids):
 
 
 def test_the_model_may_have_gradients_of_its_own(llama, ids):
-    model = nn.Module.requires_grad_(llama, True)
+    model = deepcopy(llama).requires_grad_()
     pk.allocate(model, ids[:2], 0.5)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
