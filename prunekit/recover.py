@@ -10,11 +10,12 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, log_softmax
+from torch.nn.functional import linear
 
 from . import fp8
 from .calibrate import fast_bfloat16
 from .compress import Compressed, as_precise_as, assemble, finish
+from .distillation import TEXT_SHARE, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
 from .kernels import fused_for
@@ -26,8 +27,6 @@ RATE = 5e-4
 BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CLIP = 1.0
-TEXT_SHARE = 0.3
-CHUNK = 16  # tokens whose logits fit a CPU's cache
 SAVE_EVERY = 120.0  # seconds
 
 
@@ -145,56 +144,6 @@ def recover(
         Path(state).unlink(missing_ok=True)
     seconds = result.seconds | {"recover": spent}
     return assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
-
-
-def loss(student: nn.Module, teacher: nn.Module, ids: Tensor, text_share: float = TEXT_SHARE) -> Tensor:
-    """What `recover` lowers, in nats per token; see there.
-
-    Args:
-        student: the model in training.
-        teacher: the dense model, which gets no gradients.
-        ids: int64 ``[windows, context]``.
-        text_share: 0 for the divergence from the teacher alone, 1 for the text's cross entropy alone.
-    """
-    with torch.no_grad():
-        wanted = teacher(ids, use_cache=False).logits
-    logits = student(ids, use_cache=False).logits
-    following = torch.cat([ids[:, 1:], ids[:, :1]], 1)
-    share = torch.full(ids.shape, float(text_share), device=logits.device)
-    share[:, -1] = 0  # what follows a window is not known
-    flat = (x.flatten(0, 1) for x in (logits, wanted, following.to(logits.device), share))
-    return _Loss.apply(*flat)
-
-
-class _Loss(torch.autograd.Function):
-    """Mean over tokens of ``(1 - s) KL(p || q) + s CE(following, q)``, p and q the softmax of `wanted` and `logits`.
-
-    The gradient by `logits`, ``(q - (1 - s) p - s onehot(following)) / tokens``, is found with the value, a few
-    tokens at a time: what is needed on the way then stays in the CPU's cache, which takes a tenth of the time.
-
-    Args:
-        logits, wanted: ``[tokens, vocabulary]``, any float dtype.
-        following: int64 ``[tokens]``.
-        share: `s`, float32 ``[tokens]``.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, wanted: Tensor, following: Tensor, share: Tensor) -> Tensor:
-        total, gradient = torch.zeros((), device=logits.device), torch.empty_like(logits)
-        rows = CHUNK if logits.device.type == "cpu" else len(logits)
-        for got, teacher, right, s, out in zip(*(x.split(rows) for x in (logits, wanted, following, share, gradient))):
-            log_q, log_p = log_softmax(got.float(), -1), log_softmax(teacher.float(), -1)
-            p, s, right = log_p.exp(), s[:, None], right[:, None]
-            total += ((1 - s) * (p * (log_p - log_q)).sum(-1, keepdim=True) - s * log_q.gather(1, right)).sum()
-            p.mul_(1 - s).scatter_add_(1, right, s)
-            out.copy_(log_q.exp_().sub_(p).div_(len(logits)))
-        ctx.save_for_backward(gradient)
-        return total / len(logits)
-
-    @staticmethod
-    def backward(ctx, outer: Tensor):
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer, None, None, None
 
 
 class _Cast(torch.autograd.Function):
