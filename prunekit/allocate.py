@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .calibrate import fast_bfloat16, mean_square
+from .admm import choose
+from .calibrate import bfloat16_pays, mean_square, observing
 from .errors import PrunekitError
-from .ewma import quantile_mask
-from .kernels import fused_for
 from .linear import linear_layers, weight_of
 from .models import frozen
 from .patterns import check_sparsity
 from .progress import progress
-from .scores import contribution
 
 REACH = 0.1  # how far a layer's sparsity may be from the target
 STEPS = 8  # points on either side of the target at which a layer's cost is estimated
@@ -127,25 +125,27 @@ def sensitivities(
     Returns:
         (`E` ``[in]``, `G` ``[out]``), float32, by name.
     """
-    E = {name: 0.0 for name in layers}
-    G = {name: 0.0 for name in layers}
+    E, G = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
+
+    def take(name: str, value: Tensor) -> None:
+        E[name] = E[name] + value / len(ids)
 
     def watch(name: str):
-        def before(_, args):
-            E[name] = E[name] + mean_square(args[0].detach().flatten(0, -2)) / len(ids)
-
         def after(_, __, gradients):
             G[name] = G[name] + mean_square(gradients[0].flatten(0, -2)) / len(ids)
 
-        module = layers[name]
-        return module.register_forward_pre_hook(before), module.register_full_backward_hook(after)
+        return layers[name].register_full_backward_hook(after)
 
-    weight = next(model.parameters())
-    device = weight.device
-    low_precision = weight.dtype == torch.float32 and device.type == "cpu" and fast_bfloat16()
-    hooks = [hook for name in layers for hook in watch(name)]
+    device = next(model.parameters()).device
+    low_precision = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(model))
+    hooks = [watch(name) for name in layers]
     try:
-        with frozen(model), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+        with (
+            frozen(model),
+            torch.enable_grad(),
+            low_precision,
+            observing(layers, lambda x: mean_square(x.detach()), take),
+        ):
             for window in progress(ids.split(1), "sensitivity"):
                 window = window.to(device)
                 inputs = model.get_input_embeddings()(window).requires_grad_()
@@ -160,7 +160,5 @@ def sensitivities(
 @torch.no_grad()
 def _cost(W: Tensor, E: Tensor, G: Tensor, sparsity: float) -> float:
     """Estimate of what pruning a layer adds to the loss, in nats per token."""
-    fused = fused_for(W.device)
-    keep = fused.select(W, E, sparsity=sparsity) if fused else quantile_mask(contribution(W, E), sparsity)
-    pruned = W.float().square().masked_fill(keep, 0)
+    pruned = W.float().square().masked_fill(choose(W, E, sparsity), 0)
     return 0.5 * torch.dot(pruned @ E, G).item()

@@ -112,7 +112,7 @@ def calibrate(
     sample = {n: weight_of(m)[:: max(1, m.weight.shape[0] // _SAMPLED_ROWS)][:_SAMPLED_ROWS] for n, m in layers.items()}
     weight = next(model.parameters())
     if bfloat16 is None:
-        bfloat16 = weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
+        bfloat16 = bfloat16_pays(model)
     low_precision = torch.autocast(
         weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
     )
@@ -136,6 +136,12 @@ def calibrate(
         if not torch.isfinite(E).all():
             raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
     return Calibration(energy, tokens, perf_counter() - begin, changes)
+
+
+def bfloat16_pays(model: nn.Module) -> bool:
+    """Whether a model is in float32, on a CPU that has instructions for bfloat16 products."""
+    weight = next(model.parameters())
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
 
 
 def fast_bfloat16() -> bool:

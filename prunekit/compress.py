@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from . import baselines, ewma, fp8
 from .admm import admm
-from .calibrate import Calibration, calibrate, fast_bfloat16, gram
+from .calibrate import Calibration, bfloat16_pays, calibrate, gram
 from .errors import PrunekitError
 from .kernels import fused_for
 from .linear import Fp8Linear, is_conv1d, is_transposed, linear_layers, replace_layers, weight_of, with_weight
@@ -229,8 +229,7 @@ def _blockwise(
     """Wanda, SparseGPT or ADMM."""
     decoder_blocks(model, layers)
     method = next(iter(recipes.values())).method
-    weight = next(model.parameters())
-    bfloat16 = weight.device.type == "cpu" and weight.dtype == torch.float32 and fast_bfloat16()
+    bfloat16 = bfloat16_pays(model)
 
     def wanda(name: str, module: nn.Module, E: Tensor) -> nn.Module:
         W, recipe = weight_of(module), recipes[name]

@@ -1,6 +1,7 @@
 """A budget over layers: it averages to the target, and the estimate that it rests on is the loss's own."""
 
 from copy import deepcopy
+from importlib import import_module
 
 import pytest
 import torch
@@ -57,10 +58,8 @@ def test_no_exchange_between_two_layers_would_be_cheaper(llama, ids):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_sensitivities_are_the_mean_squares_that_autograd_gives(make_model, ids, kind, monkeypatch):
-    import prunekit.allocate as module
-
     model = make_model(kind)
-    monkeypatch.setattr(__import__("sys").modules[module.__module__], "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(import_module("prunekit.allocate"), "bfloat16_pays", lambda _: False)
     layers = linear_layers(model)
     E, G = sensitivities(model, ids[:2], layers)
     inputs, outputs, hooks = {}, {}, []
