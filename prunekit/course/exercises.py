@@ -22,6 +22,11 @@ SIZES = (1, 2, 3, 4, 6, 8)
 TRIES = 12
 
 
+def whole(rng: torch.Generator, low: int, high: int) -> int:
+    """A random whole number from `low` to `high`, both included."""
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
 @dataclass(frozen=True)
 class Exercise:
     """What an exercise asks for.

@@ -6,17 +6,12 @@ import torch
 from torch import Tensor
 
 from ...patterns import nm_mask
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 from ..printing import numbers
 
 
-def _whole(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from `low` to `high`."""
-    return int(torch.randint(low, high + 1, (), generator=rng))
-
-
 def _pick(rng: torch.Generator, choices: tuple):
-    return choices[_whole(rng, 0, len(choices) - 1)]
+    return choices[whole(rng, 0, len(choices) - 1)]
 
 
 def _integers(rng: torch.Generator, low: int, high: int, *shape: int) -> Tensor:
@@ -38,11 +33,11 @@ def _parts(out, count: int) -> "list[Tensor] | None":
 
 def _mask_inputs(size: int, rng: torch.Generator) -> tuple:
     m = _pick(rng, (1, 2, 3, 4, 4, 5, 8)) if size > 2 else _pick(rng, (2, 3, 4))
-    n = _whole(rng, 1, m)
-    rows, groups = _whole(rng, 1, size // 2 + 1), _whole(rng, 1, size)
+    n = whole(rng, 1, m)
+    rows, groups = whole(rng, 1, size // 2 + 1), whole(rng, 1, size)
     L = _integers(rng, 0, _pick(rng, (2, 9, 30)), rows, groups * m)
-    if size >= 6 and _whole(rng, 0, 2) == 0:
-        L = L * 10.0 ** _whole(rng, -30, 30)  # scores of real layers may be tiny or huge
+    if size >= 6 and whole(rng, 0, 2) == 0:
+        L = L * 10.0 ** whole(rng, -30, 30)  # scores of real layers may be tiny or huge
     return L, n, m
 
 
@@ -83,7 +78,7 @@ def _mask_verify(args: tuple, out) -> "str | None":
 
 
 def _pack_inputs(size: int, rng: torch.Generator) -> tuple:
-    rows, groups = _whole(rng, 1, size), _whole(rng, 1, size)
+    rows, groups = whole(rng, 1, size), whole(rng, 1, size)
     W = _integers(rng, 1, 9, rows, 4 * groups) * (2 * _integers(rng, 0, 1, rows, 4 * groups) - 1)
     W = W * nm_mask(torch.rand(W.shape, generator=rng), 2, 4)
     if size >= 2:  # some groups have more zeros than they must
@@ -123,9 +118,9 @@ def _pack_verify(args: tuple, out) -> "str | None":
 
 
 def _neuron_inputs(size: int, rng: torch.Generator) -> tuple:
-    width, neurons, outputs = _whole(rng, 1, size + 1), _whole(rng, 2, size + 2), _whole(rng, 1, size + 1)
+    width, neurons, outputs = whole(rng, 1, size + 1), whole(rng, 2, size + 2), whole(rng, 1, size + 1)
     W1, b1 = _integers(rng, -9, 9, neurons, width), _integers(rng, -9, 9, neurons)
-    return W1, b1, _integers(rng, -9, 9, outputs, neurons), _whole(rng, 0, neurons - 1)
+    return W1, b1, _integers(rng, -9, 9, outputs, neurons), whole(rng, 0, neurons - 1)
 
 
 def remove(W1: Tensor, b1: Tensor, W2: Tensor, j: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,8 +158,8 @@ def _neuron_verify(args: tuple, out) -> "str | None":
 
 def _bytes_inputs(size: int, rng: torch.Generator) -> tuple:
     m = _pick(rng, (2, 4)) if size <= 2 else _pick(rng, (2, 3, 4, 5, 8, 16))
-    n = _whole(rng, 1, m)
-    rows, columns = _whole(rng, 1, size), m * _whole(rng, 1, size)
+    n = whole(rng, 1, m)
+    rows, columns = whole(rng, 1, size), m * whole(rng, 1, size)
     if size >= 6:
         rows, columns = rows * 64, columns * 32
     return rows, columns, n, m, _pick(rng, (1, 2, 2, 4))

@@ -5,15 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 from ..memo import BYTES, Criterion, decide, retention_error, weight_bytes
 from ..printing import numbers
 from ..sensitivity import spare
-
-
-def _whole(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from `low` to `high`."""
-    return int(torch.randint(low, high + 1, (), generator=rng))
 
 
 def _likely(got: float, mistakes: dict[str, float]) -> str | None:
@@ -27,8 +22,8 @@ def _likely(got: float, mistakes: dict[str, float]) -> str | None:
 
 def _shapes(size: int, rng: torch.Generator) -> tuple[list[tuple[int, int]], str]:
     """A few layers, mostly not square, in any of the dtypes."""
-    shapes = [(_whole(rng, 1, 4) * size, _whole(rng, 1, 9)) for _ in range(size)]
-    return shapes, list(BYTES)[_whole(rng, 0, len(BYTES) - 1)]
+    shapes = [(whole(rng, 1, 4) * size, whole(rng, 1, 9)) for _ in range(size)]
+    return shapes, list(BYTES)[whole(rng, 0, len(BYTES) - 1)]
 
 
 def _verify_bytes(args: tuple, out) -> str | None:
@@ -66,11 +61,11 @@ def _layers(size: int, rng: torch.Generator) -> tuple[dict, dict, int]:
     names = [f"{i}.{kind}" for i in range(size) for kind in ("up", "v")][: size + 1]
     order = torch.randperm(len(names), generator=rng).tolist()
     lost = {name: (order[i] + 1) / 20 for i, name in enumerate(names)}
-    sizes = {name: _whole(rng, 1, 6) * 10 for name in names}
-    if size > 2 and _whole(rng, 0, 2) == 0:  # twins
+    sizes = {name: whole(rng, 1, 6) * 10 for name in names}
+    if size > 2 and whole(rng, 0, 2) == 0:  # twins
         lost[names[1]], sizes[names[1]] = lost[names[0]], sizes[names[0]]
-    some = [sizes[name] for name in names if _whole(rng, 0, 1)]
-    return lost, sizes, sum(some) + _whole(rng, 0, 1) * 5
+    some = [sizes[name] for name in names if whole(rng, 0, 1)]
+    return lost, sizes, sum(some) + whole(rng, 0, 1) * 5
 
 
 def _verify_layers(args: tuple, out) -> str | None:
@@ -98,9 +93,9 @@ def _hits(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Paired hits, sometimes the same, sometimes unrelated; the dense model is right at least once."""
     n = size + 3
     dense, other = (torch.rand(n, generator=rng) < 0.6 for _ in range(2))
-    dense[_whole(rng, 0, n - 1)] = True
+    dense[whole(rng, 0, n - 1)] = True
     flip = torch.rand(n, generator=rng) < 0.3
-    model = (dense.clone(), other, dense ^ flip)[_whole(rng, 0, 2)]
+    model = (dense.clone(), other, dense ^ flip)[whole(rng, 0, 2)]
     return dense, model
 
 
@@ -146,16 +141,16 @@ def rule(values: list[float], errors: list[float], limits: list[float], at_least
 
 def _numbers(size: int, rng: torch.Generator) -> tuple[list, list, list, list]:
     """Criteria that mostly pass, some open, some failed, some just at the edge, some without error."""
-    count = _whole(rng, 1, min(size, 4))
+    count = whole(rng, 1, min(size, 4))
     values, errors, limits, at_least = [], [], [], []
-    mood = _whole(rng, 0, 2)  # all pass; some open; anything
+    mood = whole(rng, 0, 2)  # all pass; some open; anything
     for _ in range(count):
-        error = _whole(rng, 0, 2) / 8
-        limit, up = _whole(rng, 1, 6) / 2, bool(_whole(rng, 0, 1))
-        kind = 0 if mood == 0 else _whole(rng, 0, 3)
+        error = whole(rng, 0, 2) / 8
+        limit, up = whole(rng, 1, 6) / 2, bool(whole(rng, 0, 1))
+        kind = 0 if mood == 0 else whole(rng, 0, 3)
         inside = (2, 2, 1, -2)[kind] * error  # at the edge of passing, inside, at the edge of failing
-        extra = _whole(rng, 0, 1) / 4 if kind < 2 else 0
-        if mood == 2 and _whole(rng, 0, 2) == 0:
+        extra = whole(rng, 0, 1) / 4 if kind < 2 else 0
+        if mood == 2 and whole(rng, 0, 2) == 0:
             inside, extra = -2 * error, -1 / 4  # failed
         values.append(limit + (1 if up else -1) * (inside + extra))
         errors.append(error)

@@ -3,12 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 from ..printing import numbers
-
-
-def _number(low: int, high: int, rng: Generator) -> int:
-    return int(torch.randint(low, high + 1, (), generator=rng))
 
 
 def _close(out: Tensor, expected: Tensor, rtol: float = 1e-3, atol: float = 1e-4) -> bool:
@@ -30,7 +26,7 @@ def _row(size: int, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
     """A row, a Gram matrix of inputs that are correlated, sometimes not, and a mask."""
     n = size + 1
     w = torch.randint(-4, 5, (n,), generator=rng).float()
-    if _number(0, 3, rng) == 0:
+    if whole(rng, 0, 3) == 0:
         H = torch.diag(torch.randint(1, 4, (n,), generator=rng).float())
     else:
         X = torch.randint(-2, 3, (3 * n, n), generator=rng).float() + torch.randint(-2, 3, (3 * n, 1), generator=rng)
@@ -74,7 +70,7 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def _logits(size: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    shape = (_number(1, size, rng), size + 1)
+    shape = (whole(rng, 1, size), size + 1)
     teacher, student = (torch.randint(-3, 4, shape, generator=rng).float() for _ in range(2))
     if size >= 4:  # what overflows without care
         student = student * 40
@@ -123,10 +119,10 @@ def spend(costs: list[list[float]], steps: int) -> list[int]:
 def _curves(size: int, rng: Generator) -> tuple[list[list[float]], int]:
     """Costs that rise ever faster, some layers like others, and a number of steps that there is room for."""
     costs = []
-    for _ in range(_number(1, min(size, 4), rng)):
-        rises = sorted(_number(0, 8, rng) / 4 for _ in range(_number(1, size + 1, rng)))
+    for _ in range(whole(rng, 1, min(size, 4))):
+        rises = sorted(whole(rng, 0, 8) / 4 for _ in range(whole(rng, 1, size + 1)))
         costs.append([sum(rises[:k]) for k in range(len(rises) + 1)])
-    return costs, _number(0, sum(len(cost) - 1 for cost in costs), rng)
+    return costs, whole(rng, 0, sum(len(cost) - 1 for cost in costs))
 
 
 def _verify_spend(args: tuple, out: object) -> str | None:

@@ -3,16 +3,12 @@
 import torch
 from torch import Generator, Tensor
 
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 from ..printing import numbers
 
 
 def _integers(low: int, high: int, shape: tuple[int, ...], rng: Generator) -> Tensor:
     return torch.randint(low, high + 1, shape, generator=rng).float()
-
-
-def _number(low: int, high: int, rng: Generator) -> int:
-    return int(torch.randint(low, high + 1, (), generator=rng))
 
 
 def _close(out: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
@@ -36,9 +32,9 @@ def contribution(W: Tensor, X: Tensor) -> Tensor:
 
 
 def _weights_and_inputs(size: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    out, columns, tokens = (_number(1, size, rng) for _ in range(3))
+    out, columns, tokens = (whole(rng, 1, size) for _ in range(3))
     if size >= 4:  # wide range, a silent feature
-        W = torch.randn(out, columns, generator=rng) * 10.0 ** _number(-2, 2, rng)
+        W = torch.randn(out, columns, generator=rng) * 10.0 ** whole(rng, -2, 2)
         X = torch.randn(tokens, columns, generator=rng) * 10.0 ** _integers(-1, 2, (columns,), rng)
         X[:, 0] = 0
         return W, X
@@ -85,11 +81,11 @@ def scan(L: Tensor, sparsity: float, eta: float, log_q: Tensor) -> tuple[Tensor,
 def _row_scores(size: int, rng: Generator) -> tuple[Tensor, float, float, Tensor]:
     """Scores of which none lies so near to its threshold that rounding could decide, except exactly at the start."""
     while True:
-        rows, columns = _number(1, size, rng), _number(1, 2 * size, rng)
+        rows, columns = whole(rng, 1, size), whole(rng, 1, 2 * size)
         L = _integers(0, 9, (rows, columns), rng) if size <= 3 else torch.randn(rows, columns, generator=rng) ** 2
         L[0, 0] = 1.0  # exactly the first threshold: not below it
-        sparsity = (0.5, 0.25, 0.75)[_number(0, 2, rng)]
-        eta = (0.5, 0.3, 0.1)[_number(0, 2, rng)]
+        sparsity = (0.5, 0.25, 0.75)[whole(rng, 0, 2)]
+        eta = (0.5, 0.3, 0.1)[whole(rng, 0, 2)]
         log_q = torch.zeros(rows) if size == 1 else torch.randn(rows, generator=rng).round(decimals=1)
         log_q[0] = 0.0
         q, safe = log_q.double(), True
@@ -146,10 +142,10 @@ def per_row_mask(L: Tensor, sparsity: float) -> Tensor:
 
 
 def _scores_by_row(size: int, rng: Generator) -> tuple[Tensor, float]:
-    rows, columns = _number(1, size, rng), _number(1, 2 * size, rng)
-    L = _integers(0, 9 if _number(0, 2, rng) else 2, (rows, columns), rng)  # the second has many ties
+    rows, columns = whole(rng, 1, size), whole(rng, 1, 2 * size)
+    L = _integers(0, 9 if whole(rng, 0, 2) else 2, (rows, columns), rng)  # the second has many ties
     L = L * (1 + 9 * _integers(0, 1, (rows, 1), rng))  # rows of different size
-    return L, (0.5, 0.25, 0.75, 0.0)[_number(0, 3, rng)]
+    return L, (0.5, 0.25, 0.75, 0.0)[whole(rng, 0, 3)]
 
 
 def _verify_per_row_mask(args: tuple, out: object) -> str | None:
@@ -187,10 +183,10 @@ def average(batches: Tensor, decay: float) -> Tensor:
 
 
 def _batches(size: int, rng: Generator) -> tuple[Tensor, float]:
-    count, columns = _number(1, size, rng), _number(1, size, rng)
-    decay = (0.5, 0.9, 0.0, 0.75)[_number(0, 3, rng)]
+    count, columns = whole(rng, 1, size), whole(rng, 1, size)
+    decay = (0.5, 0.9, 0.0, 0.75)[whole(rng, 0, 3)]
     x = _integers(0, 8, (count, columns), rng)
-    if size >= 4 and _number(0, 1, rng):
+    if size >= 4 and whole(rng, 0, 1):
         x = x[:1].expand(count, columns).clone()  # equal batches: the average is the batch
     return x, decay
 

@@ -6,15 +6,10 @@ from statistics import median
 
 import torch
 
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 
 MEDIAN = "the number should be the median of base[i] / other[i] (of an even count: the mean of the middle two)"
 VERDICTS = ("faster", "slower", "cannot tell")
-
-
-def _whole(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from `low` to `high`."""
-    return int(torch.randint(low, high + 1, (), generator=rng))
 
 
 def _number(value) -> float | None:
@@ -61,12 +56,12 @@ def judge(base: Sequence[float], other: Sequence[float]) -> tuple[float, str]:
 
 def _rounds(size: int, rng: torch.Generator) -> tuple[list[float], list[float]]:
     """Timings in turn: one of them faster, slower or equal, a slow spell of the machine, single bad rounds, ties."""
-    drift = [_whole(rng, 1, 4) for _ in range(size)]
-    gain = (10, 10, 11, 15, 7, 20)[_whole(rng, 0, 5)]
+    drift = [whole(rng, 1, 4) for _ in range(size)]
+    gain = (10, 10, 11, 15, 7, 20)[whole(rng, 0, 5)]
     base = [float(d * gain) for d in drift]
-    other = [float(10 * d + _whole(rng, -1, 1) * _whole(rng, 0, 3)) for d in drift]
-    if size > 2 and _whole(rng, 0, 1):  # one round in which somebody else used the machine
-        (base if _whole(rng, 0, 1) else other)[_whole(rng, 0, size - 1)] *= 8
+    other = [float(10 * d + whole(rng, -1, 1) * whole(rng, 0, 3)) for d in drift]
+    if size > 2 and whole(rng, 0, 1):  # one round in which somebody else used the machine
+        (base if whole(rng, 0, 1) else other)[whole(rng, 0, size - 1)] *= 8
     return base, other
 
 
@@ -112,11 +107,11 @@ def intensity(M: int, N: int, K: int, bytes_in: int, bytes_out: int, sparse24: b
 
 def _layer(size: int, rng: torch.Generator) -> tuple[int, int, int, int, int, bool]:
     """Different sizes, so that a swapped axis shows; K divides by 4."""
-    M, N, K = _whole(rng, 1, 2 * size), _whole(rng, 1, 3 * size), 4 * _whole(rng, 1, size + 1)
+    M, N, K = whole(rng, 1, 2 * size), whole(rng, 1, 3 * size), 4 * whole(rng, 1, size + 1)
     if size > 4:
-        M, N, K = M ** _whole(rng, 1, 3), 64 * N, 64 * K
-    bytes_in = (1, 2, 4)[_whole(rng, 0, 2)]
-    return M, N, K, bytes_in, (2, 4)[_whole(rng, 0, 1)], bool(_whole(rng, 0, 1))
+        M, N, K = M ** whole(rng, 1, 3), 64 * N, 64 * K
+    bytes_in = (1, 2, 4)[whole(rng, 0, 2)]
+    return M, N, K, bytes_in, (2, 4)[whole(rng, 0, 1)], bool(whole(rng, 0, 1))
 
 
 def _verify_intensity(args: tuple, out) -> str | None:
@@ -161,11 +156,11 @@ def waves(M: int, N: int, rows: int, columns: int, sms: int) -> tuple[int, float
 
 def _grid(size: int, rng: torch.Generator) -> tuple[int, int, int, int, int]:
     """Outputs that fit whole tiles and whole waves, or miss them by one; tiles that are not square."""
-    rows, columns, sms = _whole(rng, 1, size + 1), _whole(rng, 1, size + 2), _whole(rng, 1, size)
+    rows, columns, sms = whole(rng, 1, size + 1), whole(rng, 1, size + 2), whole(rng, 1, size)
     if size > 4:
         rows, columns, sms = 16 * rows, 16 * columns, 8 * sms
-    M = max(1, rows * _whole(rng, 1, size + 1) + _whole(rng, -1, 1))
-    N = max(1, columns * _whole(rng, 1, 2 * size) + _whole(rng, -1, 1))
+    M = max(1, rows * whole(rng, 1, size + 1) + whole(rng, -1, 1))
+    N = max(1, columns * whole(rng, 1, 2 * size) + whole(rng, -1, 1))
     return M, N, rows, columns, sms
 
 

@@ -5,13 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise
+from ..exercises import Exercise, whole
 from ..printing import numbers
-
-
-def _whole(rng: torch.Generator, low: int, high: int) -> int:
-    """A whole number from `low` to `high`."""
-    return int(torch.randint(low, high + 1, (), generator=rng))
 
 
 def _one(out) -> float | None:
@@ -40,13 +35,13 @@ def row_sparsity(W: Tensor) -> Tensor:
 
 def _matrix(size: int, rng: torch.Generator) -> tuple[Tensor]:
     """Small whole numbers with zeros among them, negative ones, sometimes a tiny one or an empty row."""
-    rows, columns = _whole(rng, 1, size), _whole(rng, 1, size + 1)
+    rows, columns = whole(rng, 1, size), whole(rng, 1, size + 1)
     W = torch.randint(-2, 3, (rows, columns), generator=rng).float()
-    kind = _whole(rng, 0, 3)
+    kind = whole(rng, 0, 3)
     if kind == 1:
-        W[_whole(rng, 0, rows - 1)] = 0
+        W[whole(rng, 0, rows - 1)] = 0
     if kind == 2:
-        W[0, _whole(rng, 0, columns - 1)] = 1e-9
+        W[0, whole(rng, 0, columns - 1)] = 1e-9
     if kind == 3:
         W[:, 0] *= -1  # which makes some zeros -0.0: they are zeros as well
     return (W,)
@@ -81,7 +76,7 @@ def perplexity(log_probs: Tensor) -> float:
 
 def _log_probs(size: int, rng: torch.Generator) -> tuple[Tensor]:
     """Log-probabilities of simple fractions, all different or all equal, and sometimes of nearly impossible tokens."""
-    kind = _whole(rng, 0, 3)
+    kind = whole(rng, 0, 3)
     halvings = torch.randint(0, 5, (size,), generator=rng)
     if kind == 0:
         halvings[:] = halvings[0]
@@ -122,12 +117,12 @@ def retention(target: Tensor, dense: Tensor, model: Tensor) -> float:
 def _guesses(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Few different tokens, so that models agree on right and on wrong ones; the dense one is right at least once."""
     target, dense, model = (torch.randint(1, 4, (size + 1,), generator=rng) for _ in range(3))
-    dense[_whole(rng, 0, size)] = 0
-    sure = _whole(rng, 0, size)
+    dense[whole(rng, 0, size)] = 0
+    sure = whole(rng, 0, size)
     dense[sure] = target[sure]
-    if _whole(rng, 0, 2) == 0:
+    if whole(rng, 0, 2) == 0:
         model = target.clone()  # better than the dense one: a retention above 1
-        model[_whole(rng, 0, size)] = 9
+        model[whole(rng, 0, size)] = 9
     return target, dense, model
 
 

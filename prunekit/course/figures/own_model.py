@@ -10,6 +10,7 @@ from ..memo import WIDTH, Criterion
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
@@ -71,6 +72,26 @@ def layer_table(values: Mapping[str, float]) -> tuple[list[str], list[list[float
     return list(rows), [[row.get(i, float("nan")) for i in range(width)] for row in rows.values()]
 
 
+def field(values: Mapping[str, float], title: str, low: float | None = None) -> "tuple[Figure, Axes]":
+    """Values by layer name as a field, kinds of layer by blocks; darker is larger.
+
+    Args:
+        values: by layer name.
+        title: what they are.
+        low: the value of the lightest colour; default: the least of them.
+    """
+    if not values:
+        raise PrunekitError("there is no layer to draw.")
+    kinds, table = layer_table(values)
+    figure, axes = subplots(size=(9.0, 0.32 * len(kinds) + 1.2))
+    image = axes.imshow(table, cmap="cividis_r", aspect="auto", vmin=low)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xlabel("block")
+    axes.set_title(title)
+    figure.colorbar(image, ax=axes, pad=0.01)
+    return figure, axes
+
+
 def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> "Figure":
     """Each layer's damage as a field, darker is worse; a cross marks the layers that are spared.
 
@@ -81,20 +102,15 @@ def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> "Figure":
     spared
         Names of the layers that stay dense.
     """
-    if not lost:
-        raise PrunekitError("there is no layer to draw.")
-    kinds, table = layer_table(lost)
-    figure, axes = subplots(size=(9.0, 0.32 * len(kinds) + 1.2))
-    image = axes.imshow(table, cmap="cividis_r", aspect="auto", vmin=0)
+    title = "share of each layer's output energy that is lost (measured, inputs taken as uncorrelated)"
+    figure, axes = field(lost, title, low=0)
     _, marks = layer_table({name: float(name in spared) for name in lost})
     for i, row in enumerate(marks):
         for j, mark in enumerate(row):
             if mark == 1:
                 axes.plot(j, i, marker="x", color="white", mew=2.2, ms=7)
-    axes.set_yticks(range(len(kinds)), kinds)
-    axes.set_xlabel("block" + ("; a cross: left dense" if spared else ""))
-    axes.set_title("share of each layer's output energy that is lost (measured, inputs taken as uncorrelated)")
-    figure.colorbar(image, ax=axes, pad=0.01)
+    if spared:
+        axes.set_xlabel("block; a cross: left dense")
     return figure
 
 

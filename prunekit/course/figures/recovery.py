@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..style import COLORS, subplots
-from .own_model import layer_table
+from .own_model import LOOKS, field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
 
 
 def divergences(rows: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -39,13 +37,7 @@ def divergences(rows: Mapping[str, Mapping[str, float]]) -> Figure:
 
 def budget(sparsity: Mapping[str, float]) -> Figure:
     """Each layer's sparsity as a field, kinds of layer by blocks; darker is pruned more."""
-    kinds, table = layer_table(sparsity)
-    figure, axes = subplots(size=(9.0, 0.32 * len(kinds) + 1.2))
-    image = axes.imshow(table, cmap="cividis_r", aspect="auto")
-    axes.set_yticks(range(len(kinds)), kinds)
-    axes.set_xlabel("block")
-    axes.set_title("share of each layer that is pruned")
-    figure.colorbar(image, ax=axes, pad=0.01)
+    figure, _ = field(sparsity, "share of each layer that is pruned")
     return figure
 
 
@@ -57,19 +49,18 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
         before: the same, measured earlier; drawn hollow.
     """
     figure, axes = subplots(size=(8.0, 3.6))
-    for rows, color, filled in ((here, COLORS["keep"], True), (before, COLORS["prune"], False)):
-        if not rows:
-            continue
+    filled = {"color": COLORS["keep"], "marker": "o", "ls": "-"}
+    hollow = {"color": COLORS["prune"], "marker": "s", "ls": "--", "mfc": "white"}
+    for rows, label, above, look in (
+        (here, "measured in this run", 8, filled),
+        (before, "measured beforehand, on other tokens", -14, hollow),
+    ):
         rows = sorted(rows, key=lambda row: row[1])
-        x, y = [row[1] for row in rows], [100 * row[2] for row in rows]
-        label = "measured in this run" if filled else "measured beforehand, on other tokens"
-        face = color if filled else "white"
-        marker, line = ("o", "-") if filled else ("s", "--")
-        axes.plot(x, y, line, marker=marker, color=color, mfc=face, label=label)
-        for (name, seconds, kept), up in zip(rows, [filled] * len(rows)):
-            axes.annotate(
-                name, (seconds, 100 * kept), (0, 8 if up else -14), textcoords="offset points", fontsize=8, ha="center"
-            )
+        if rows:
+            axes.plot([row[1] for row in rows], [100 * row[2] for row in rows], label=label, **look)
+        for name, seconds, kept in rows:
+            place = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(name, (seconds, 100 * kept), fontsize=8, **place)
     axes.set_xscale("log")
     axes.margins(0.14)
     axes.set_xlabel("seconds, log scale")
