@@ -61,9 +61,10 @@ def quality(path: Path, methods: Sequence[str] = (), seeds: Sequence[int] = (0,)
         if name not in METHODS:
             raise PrunekitError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}.")
     protocol = {"model": model_name, "texts": TEXTS, "context": CONTEXT}
-    rows = read(path)["rows"] if path.exists() else []
-    if path.exists() and read(path)["protocol"] != protocol:
+    earlier = read(path) if path.exists() else {"protocol": protocol, "rows": []}
+    if earlier["protocol"] != protocol:
         raise PrunekitError(f"{path} holds figures of another protocol: give another file.")
+    rows = earlier["rows"]
     model, tokenizer = load(model_name, device="cpu")
     texts = {name: corpus(tokenizer, name, split, tokens, CONTEXT) for name, (split, tokens) in TEXTS.items()}
     sizes = " and ".join(f"{ids.numel()} tokens of {name}" for name, ids in texts.items())
