@@ -358,7 +358,7 @@ course.check("2.4", remove_neuron)
 # %% [markdown]
 # `pk.remove_neurons` does this in every block of a model, for the gated MLP of [LLaMA](BIBLIOGRAPHY.md#llama): a neuron
 # is a row of `gate_proj` and one of `up_proj`, and a column of `down_proj`. Coupled structures are removed together in
-# [LLM-Pruner](https://arxiv.org/abs/2305.11627), which scores them by gradients; our score, `E_j` times the squared
+# [LLM-Pruner](BIBLIOGRAPHY.md#llm-pruner), which scores them by gradients; our score, `E_j` times the squared
 # norm of the column, is our own choice, and so is removing the same number in each block, which lets the config of the
 # model state one width. What stays is rounded down to a multiple of 32, because odd widths are slow.
 #

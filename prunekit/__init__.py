@@ -53,6 +53,8 @@ _HOME = {
     "uncast": "fp8",
     "E4M3": "fp8",
     "E5M2": "fp8",
+    "response": "compensate",
+    "compensate": "compensate",
     "admm": "admm",
     "magnitude_mask": "baselines",
     "wanda_mask": "baselines",

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .compensate import Samples
 from .errors import PrunekitError
 from .ewma import BatchEWMA, quantile_mask
 from .linear import linear_layers, weight_of
@@ -31,23 +33,26 @@ class Calibration:
         tokens: how many tokens it took.
         seconds: wall-clock time.
         changes: share of the sampled decisions that changed, after the second batch and each one that followed.
+        samples: inputs for a few tokens spread over all batches, float32 ``[samples, in]`` by layer name; the
+            layers that read the same input share one tensor.
     """
 
     energy: dict[str, Tensor]
     tokens: int
     seconds: float
     changes: list[float] = field(default_factory=list)
+    samples: dict[str, Tensor] = field(default_factory=dict)
 
 
 @contextmanager
 def observing(
-    layers: dict[str, nn.Module], observe: Callable[[Tensor], Tensor], take: Callable[[str, Tensor], None]
+    layers: dict[str, nn.Module], observe: Callable[[Tensor], Any], take: Callable[[str, Any], None]
 ) -> Iterator[None]:
     """Call ``take(name, statistic)`` with ``observe(x)`` of each layer's input ``[tokens, in]``.
 
     Layers that are given the very same tensor (queries, keys and values) share one statistic.
     """
-    last: list[Tensor] = []  # the input seen last and its statistic
+    last: list = []  # the input seen last and its statistic
 
     def look(name: str, x: Tensor) -> None:
         if not (last and last[0] is x):
@@ -74,6 +79,7 @@ def calibrate(
     decay: float = 0.99,
     batch_tokens: int = BATCH_TOKENS,
     prior: float = PRIOR_TOKENS,
+    samples: int = 0,
     bfloat16: bool | None = None,
 ) -> Calibration:
     """Average the squared inputs of every layer over batches, until the masks that they imply hold still.
@@ -97,6 +103,7 @@ def calibrate(
         decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
         batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
         prior: imagined tokens.
+        samples: tokens whose inputs are kept for `compensate.compensate`.
         bfloat16: run the model's products in bfloat16; default: for a float32 model
             on a CPU that has instructions for them. Not for float16 models.
 
@@ -119,10 +126,19 @@ def calibrate(
     body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
 
     tokens, changes, before = 0, [], None
-    with low_precision, observing(layers, mean_square, lambda name, E: averages[name].update_(E)):
-        for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
+    batches = ids.split(max(1, batch_tokens // ids.shape[1]))
+    kept = Samples(samples)
+
+    def take(name: str, seen: tuple[Tensor, Tensor]) -> None:
+        averages[name].update_(seen[0])
+        if samples:
+            kept.take(name, seen[1])
+
+    with low_precision, observing(layers, lambda x: (mean_square(x), kept.pick(x)), take):
+        for window in progress(batches, "calibrate"):
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
+            kept.batches += 1
             if not stop:
                 continue
             now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
@@ -135,7 +151,7 @@ def calibrate(
     for name, E in energy.items():
         if not torch.isfinite(E).all():
             raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
-    return Calibration(energy, tokens, perf_counter() - begin, changes)
+    return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
 
 
 def bfloat16_pays(model: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from .errors import PrunekitError
@@ -31,6 +32,8 @@ def run_compress(a: argparse.Namespace) -> None:
         fp8=None if a.fp8 == "none" else a.fp8,
         granularity=a.granularity,
     )
+    compensates = preset.compensates and method == "ewma" and recipe.needs_inputs and not a.no_compensate
+    recipe = replace(recipe, compensate=compensates)
     budget = _budget(a, recovery_minutes(recipe.share) if a.recover or preset.recovers else None)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:

@@ -18,6 +18,7 @@ from .stages import Stages
 
 TARGETS = {"half": {"sparsity": 0.5}, "2-4": {"pattern": "2:4"}}
 LABELS = {"dense": "dense", "half": "50 % + FP8", "2-4": "2:4 + FP8"}
+OPTIONS = {"fp8": "e4m3", "compensate": True}
 TOKENS = 4096
 PROMPT = "The history of the city begins"
 
@@ -43,8 +44,8 @@ def demo(out: Path) -> dict:
         test = corpus(tokenizer, tokens=TOKENS)
     print("2/5 calibrate, score, select and cast, twice (the first run ever compiles the CPU kernel: half a minute)")
     for target in TARGETS.values():
-        warm_up(Recipe(**target, fp8="e4m3"))
-    results = {name: compress(model, calibration, **target, fp8="e4m3") for name, target in TARGETS.items()}
+        warm_up(Recipe(**target, **OPTIONS))
+    results = {name: compress(model, calibration, **target, **OPTIONS) for name, target in TARGETS.items()}
     models = {"dense": model} | {name: result.model for name, result in results.items()}
     print(f"3/5 evaluate on {TOKENS} tokens of test articles, about a minute")
     with stages("evaluate"):

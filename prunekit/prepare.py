@@ -58,4 +58,5 @@ def warm_up(recipe: Recipe) -> None:
     if recipe.method == "ewma":
         layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False)
         with torch.no_grad():
-            compress_layer(layer, torch.ones(layer.in_features), recipe)
+            E = torch.ones(layer.in_features)
+            compress_layer(layer, E, recipe, (E[None], 0 * E[None]) if recipe.compensate else None)

@@ -15,14 +15,20 @@ class Preset:
 
     Attributes:
         method: as in `compress.compress`.
+        compensates: whether the weights that stay make up for the others (`compensate.response`).
         recovers: whether recovery follows (`recover.recover`).
     """
 
     method: str
+    compensates: bool = False
     recovers: bool = False
 
 
-PRESETS = {"fast": Preset("ewma"), "balanced": Preset("admm"), "best": Preset("admm", True)}
+PRESETS = {
+    "fast": Preset("ewma", compensates=True),
+    "balanced": Preset("admm"),
+    "best": Preset("admm", recovers=True),
+}
 
 
 def recovery_minutes(share: float) -> float:
@@ -58,7 +64,8 @@ def describe_presets() -> str:
         return ", ".join("not measured" if value is None else f"{100 * value:.1f}" for value in values)
 
     return (
-        f"fast (default): the EWMA pass, seconds; balanced: ADMM, no training, a minute; best: ADMM and recovery, "
-        f"up to 17 minutes. Percent of the embedded model's top-1 kept at 20 %%, 50 %% and 2:4 with FP8, measured: "
+        "fast (default): the EWMA pass with compensation, seconds; balanced: ADMM, no training, a minute; "
+        "best: ADMM and recovery, up to 17 minutes. "
+        "Percent of the embedded model's top-1 kept at 20 %%, 50 %% and 2:4 with FP8, measured: "
         f"fast {figures('fast')}; balanced {figures('balanced')}; best {figures('best')}"
     )

@@ -31,9 +31,10 @@ METHODS = {  # by name: options of `compress`, and whether recovery follows
     "magnitude": ({"method": "magnitude"}, False),
     "EWMA, magnitude": ({"metric": "magnitude"}, False),
     "EWMA, rank-one": ({"metric": "rank-one"}, False),
+    "EWMA": ({}, False),
     "wanda": ({"method": "wanda"}, False),
     "sparsegpt": ({"method": "sparsegpt"}, False),
-} | {name: ({"method": preset.method}, preset.recovers) for name, preset in PRESETS.items()}
+} | {name: ({"method": p.method, "compensate": p.compensates}, p.recovers) for name, p in PRESETS.items()}
 TEXTS = {  # split and tokens; no method sees news, so the larger of its splits serves
     "wikipedia": ["test", 32_768],
     "news": ["train", 16_384],

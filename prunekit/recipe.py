@@ -28,6 +28,7 @@ class Recipe:
     method: str = "ewma"
     fp8: str | None = None
     granularity: str = "row"
+    compensate: bool = False
 
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (self.pattern is None):
@@ -50,6 +51,11 @@ class Recipe:
             object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
         if self.method != "ewma" and (self.metric, self.select) != ("contribution", "ewma"):
             raise PrunekitError(f"metric and select belong to method ewma: leave them out with {self.method}.")
+
+        if self.compensate and not (self.method == "ewma" and self.needs_inputs):
+            raise PrunekitError(
+                "compensate belongs to method ewma, to a metric that looks at inputs, and to pruning: leave it out."
+            )
 
     @property
     def format(self) -> fp8.Format | None:

@@ -163,3 +163,51 @@ def select_cast(
         scale.numpy(),
     )
     return out
+
+
+def select_compensate_cast(
+    W: Tensor,
+    f: Tensor,
+    X: Tensor,
+    Z: Tensor,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    fmt: Format = E4M3,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`select_cast` with `compensate.compensate` between selection and cast.
+
+    What is pruned and the change of the other weights are held in bfloat16, fine enough beside an FP8 cast.
+
+    Args:
+        W: weight ``[out, in]``; this and the next four as in `select_cast`.
+        f: column factors ``[in]``.
+        X: sampled inputs ``[samples, in]``.
+        Z: `compensate.response` to them, ``[samples, in]``.
+        sparsity: share to prune per row; or else
+        pattern: ``"N:M"``.
+        fmt: `fp8.E4M3` or `fp8.E5M2`.
+
+    Returns:
+        (keep, codes, scale): as `select_cast`.
+
+    Raises:
+        PrunekitError: as `select`.
+    """
+    keep, codes, scale = results(W, fmt, None)
+    pruned = torch.empty(W.shape, dtype=torch.bfloat16)
+    weights, *steering = _arguments(W, f, sparsity, pattern)
+    bits = pruned.view(torch.uint16).numpy()
+    _spread(loops.select_pruned_pass, _groups(W), weights, *steering, _constants(fmt), keep.numpy(), bits)
+    change = (pruned @ X.bfloat16().T) @ Z.bfloat16()
+    _spread(
+        loops.cast_changed_pass,
+        len(W),
+        weights,
+        change.view(torch.uint16).numpy(),
+        keep.numpy(),
+        _constants(fmt),
+        codes.view(torch.uint8).numpy(),
+        scale.numpy(),
+    )
+    return keep, codes, scale

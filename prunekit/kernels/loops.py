@@ -2,7 +2,7 @@
 
 Each row is read from memory once; what follows happens in a buffer of a few rows that stays in the cache.
 Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
-`cpu.py` calls the four passes with arguments that it has checked (nothing here looks at sizes), each thread for
+`cpu.py` calls the passes with arguments that it has checked (nothing here looks at sizes), each thread for
 its own range of rows, or of groups of rows.
 """
 
@@ -235,16 +235,47 @@ def uncast_pass(begin, end, codes, scale, height, width, shift, power, out):
                 ob[j] = (bits.view(np.float32) * power) * s
 
 
+@_jit
+def _select_joint(first, last, W, f, n, m, share, warmup, decision, fp8, keep):
+    """Score with a provisional scale from each whole row, and select, for a few rows."""
+    bounds = (-_INFINITY, _INFINITY) if m > 0 else (_LOW, _HIGH)
+    L, flat = _buffer(last - first, W.shape[1])
+    scale = np.empty(1, np.float32)
+    for r in range(first, last):
+        scale[0] = _scale(_top(W[r]), fp8[0])
+        _keep_scores(W[r], f, flat[r - first], scale, W.shape[1], fp8[0], fp8[1], fp8[2], *bounds)
+    _select(L, flat, n, m, share, warmup, decision, keep[first:last])
+
+
+@_pass
+def select_pruned_pass(begin, end, W, f, n, m, share, warmup, decision, fp8, keep, pruned):
+    for group in range(begin, end):
+        first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
+        _select_joint(first, last, W, f, n, m, share, warmup, decision, fp8, keep)
+        for r in range(first, last):
+            w, k, p = W[r].view(np.int32), keep[r], pruned[r]
+            for j in range(w.size):
+                # Rounded, the upper half of a float32 is a bfloat16 number.
+                upper = np.int32(np.int32(w[j] + 0x8000) >> 16)
+                p[j] = np.uint16(np.int32(0) if k[j] else upper)
+
+
+@_pass
+def cast_changed_pass(begin, end, W, change, keep, fp8, codes, scale):
+    w = np.empty(W.shape[1], np.float32)
+    for r in range(begin, end):
+        a, c = W[r], change[r]
+        for j in range(w.size):
+            w[j] = a[j] + np.int32(np.int32(c[j]) << 16).view(np.float32)
+        scale[r, 0] = _scale(_top_survivor(w, keep[r]), fp8[0])
+        _cast(w, keep[r], scale[r], w.size, fp8[0], fp8[1], fp8[2], codes[r])
+
+
 @_pass
 def joint_pass(begin, end, W, f, n, m, share, warmup, decision, fp8, keep, codes, scale):
     for group in range(begin, end):
         first, last = group * GROUP, min((group + 1) * GROUP, W.shape[0])
-        bounds = (-_INFINITY, _INFINITY) if m > 0 else (_LOW, _HIGH)
-        L, flat = _buffer(last - first, W.shape[1])
-        for r in range(first, last):
-            scale[r, 0] = _scale(_top(W[r]), fp8[0])
-            _keep_scores(W[r], f, flat[r - first], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2], *bounds)
-        _select(L, flat, n, m, share, warmup, decision, keep[first:last])
+        _select_joint(first, last, W, f, n, m, share, warmup, decision, fp8, keep)
         for r in range(first, last):
             scale[r, 0] = _scale(_top_survivor(W[r], keep[r]), fp8[0])
             _cast(W[r], keep[r], scale[r], W.shape[1], fp8[0], fp8[1], fp8[2], codes[r])
