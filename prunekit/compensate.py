@@ -33,7 +33,7 @@ def response(X: Tensor, E: Tensor, pruned: float, ridge: float = RIDGE) -> Tenso
     scaled = X / E.float().clamp_min(torch.finfo(torch.float32).tiny)
     product = (1 - pruned) * (X @ scaled.T)
     product.diagonal().add_(ridge * product.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny))
-    return torch.cholesky_solve(scaled, torch.linalg.cholesky(product))
+    return torch.cholesky_inverse(torch.linalg.cholesky(product)) @ scaled
 
 
 def compensate(W: Tensor, keep: Tensor, X: Tensor, Z: Tensor) -> Tensor:
