@@ -115,9 +115,9 @@ course.check("7.1", refit)
 # sparse, and a force that draws them together. Sixteen products with an inverse do for all rows at once, and the mask
 # is chosen anew each time, by the moving average of notebook [01](01_ewma_scoring.ipynb). No training is involved.
 #
-# There is a shortcut, too, which needs no `H`: [compensation](GLOSSARY.md#compensation). The inputs of 64 tokens, beside
-# the energies, say what was lost, and one system of 64 unknowns answers for all rows of a layer, as if each had lost
-# the same share of every direction. That is rough, and takes a tenth of a second for the whole model.
+# There is a shortcut, too, which needs no `H`: [compensation](GLOSSARY.md#compensation). The inputs of 64 tokens,
+# beside the energies, say what was lost, and one system of 64 unknowns answers for all rows of a layer, as if each had
+# lost the same share of every direction. That is rough, and costs far less than a second for the whole model.
 
 # %% tags=["nbval-ignore-output"]
 shares = ["less than a tenth", "a tenth to a half", "more than a half"]
@@ -132,14 +132,15 @@ compress("ADMM", short, sparsity=0.5, method="admm")
 rows = {text: judge(ids, *models) for text, ids in {"Wikipedia": wikipedia, "news": news}.items()}
 for text, row in rows.items():
     for name in models:
-        print(f"{text:>9}, {name:<11} retention {row[name]['retention']:.3f}, perplexity {row[name]['perplexity']:6.1f}")
+        v = row[name]
+        print(f"{text:>9}, {name:<11} retention {v['retention']:.3f}, perplexity {v['perplexity']:6.1f}")
 
 # %% tags=["nbval-ignore-output"]
 kept |= {name: rows["Wikipedia"][name]["retention"] for name in models}
 one, two = kept["one pass"], kept["ADMM"]
 back = (two - one) / (1 - one)
 course.reveal("admm", shares[(back > 0.1) + (back > 0.5)], f"Measured on Wikipedia: {back:.0%}.")
-apart = {name: row["kl"] for name, row in rows["Wikipedia"].items()}
+apart = {name: rows["Wikipedia"][name]["kl"] for name in models}
 assert two > one and rows["news"]["ADMM"]["kl"] < rows["news"]["one pass"]["kl"]
 assert apart["ADMM"] < apart["compensated"] < apart["one pass"]
 
@@ -296,8 +297,8 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 # above, distils alone.
 #
 # ## What you can do now
-# 1. *Win quality back*: `compensate=True`, `method="admm"`, then `pk.recover`; on the command line `--preset balanced` and
-#    `--preset best`, which can be interrupted and goes on where it was.
+# 1. *Win quality back*: `compensate=True`, `method="admm"`, then `pk.recover`; on the command line `--preset fast`,
+#    `balanced` and `best`, which can be interrupted and goes on where it was.
 # 2. *See overfitting*: three texts, and a divergence on each.
 # 3. *Spread a budget*: `pk.allocate`, with its reason, and a price for each minute.
 #
