@@ -6,9 +6,9 @@
 # 2. see overfitting to the calibration text, and say what figures on held-out text do not show;
 # 3. spread a sparsity over the layers, and say what each step buys per minute.
 #
-# Needs: the embedded model; the ideas of [04](04_joint_pipeline.ipynb). About 3 minutes on two CPU cores, peak memory
+# Needs: the embedded model; the ideas of [04](04_joint_pipeline.ipynb). About 2 and a half minutes on two CPU cores, peak memory
 # about 6 GB; 50 minutes with reading and exercises. It runs a **short schedule**: an eighth of the text for ADMM, and
-# 20 steps of training in place of some 700. Section 5 sets what the full schedule reached beside it.
+# 12 steps of training in place of some 700. Section 5 sets what the full schedule reached beside it.
 
 # %% tags=["setup"]
 # Set-up, the same in every notebook: installs what is missing, and never another torch.
@@ -52,7 +52,7 @@ figures = course.figures.recovery
 
 # %% tags=["nbval-ignore-output"]
 model, tokenizer = pk.load("embedded")
-train = pk.corpus(tokenizer, split="train", tokens=40 * 256, context=256)
+train = pk.corpus(tokenizer, split="train", tokens=24 * 256, context=256)
 wikipedia = pk.corpus(tokenizer, split="validation", tokens=2048, context=256)
 news = pk.corpus(tokenizer, "news", tokens=1024, context=256)
 models, seconds, kept = {}, {}, {}
@@ -123,7 +123,7 @@ course.check("7.1", refit)
 shares = ["less than a tenth", "a tenth to a half", "more than a half"]
 course.predict("admm", "Of the top-1 hits that pruning lost, how many will ADMM bring back?", shares)
 far = ["nearer than the other", "about as near", "further away"]
-question = "Train on 4 windows again and again, or once on 40? On news, the model that saw 4 is to the dense one ..."
+question = "Train on 4 windows again and again, or once on 24? On news, the model that saw 4 is to the dense one ..."
 course.predict("few", question, far)
 
 # %% tags=["nbval-ignore-output"]
@@ -182,29 +182,29 @@ course.check("7.2", divergence)
 # </details>
 
 # %% [markdown]
-# The mask holds still meanwhile: a pruned weight gets no gradient and stays exactly zero. Below, the same 20 steps of
-# two windows twice: once over 40 different windows, each seen once; once over 4 windows, again and again.
+# The mask holds still meanwhile: a pruned weight gets no gradient and stays exactly zero. Below, the same 12 steps of
+# two windows twice: once over 24 different windows, each seen once; once over 4 windows, again and again.
 
 # %% tags=["nbval-ignore-output"]
 admm = models["ADMM"]
-models["40 windows"] = pk.recover(admm, model, train, steps=20, text_share=0)
-models["4 windows"] = pk.recover(admm, model, train[:4], steps=20, text_share=0)
-seconds["40 windows"] = seconds["ADMM"] + models["40 windows"].seconds["recover"]
-zeros = {name: [layer["sparsity"] for layer in models[name].layers] for name in ("ADMM", "40 windows")}
-assert zeros["ADMM"] == zeros["40 windows"]
-print(f"{seconds['40 windows'] - seconds['ADMM']:.0f} seconds of training, the same zeros in every layer")
+models["24 windows"] = pk.recover(admm, model, train, steps=12, text_share=0)
+models["4 windows"] = pk.recover(admm, model, train[:4], steps=12, text_share=0)
+seconds["24 windows"] = seconds["ADMM"] + models["24 windows"].seconds["recover"]
+zeros = {name: [layer["sparsity"] for layer in models[name].layers] for name in ("ADMM", "24 windows")}
+assert zeros["ADMM"] == zeros["24 windows"]
+print(f"{seconds['24 windows'] - seconds['ADMM']:.0f} seconds of training, the same zeros in every layer")
 
 # %% tags=["nbval-ignore-output"]
 texts = {"4 windows\nof training text": train[:4], "other\nWikipedia articles": wikipedia, "news": news}
-trained = ("ADMM", "40 windows", "4 windows")
+trained = ("ADMM", "24 windows", "4 windows")
 rows = {text: judge(ids, *trained) for text, ids in texts.items()}
 bars = {name: {text: row[name]["kl"] for text, row in rows.items()} for name in trained}
-alt = "Bars of divergence: trained on 4 windows, lowest on these but higher than 40 windows on other articles and news."
+alt = "Bars of divergence: trained on 4 windows, lowest on these but higher than 24 windows on other articles and news."
 course.show(figures.divergences(bars), alt)
-own, articles, on_news = ([rows[text][f"{n} windows"]["kl"] for n in (40, 4)] for text in texts)
+own, articles, on_news = ([rows[text][f"{n} windows"]["kl"] for n in (24, 4)] for text in texts)
 answer = far[0] if on_news[1] < 0.98 * on_news[0] else far[1] if on_news[1] < 1.02 * on_news[0] else far[2]
-course.reveal("few", answer, f"Measured on news: {on_news[1]:.2f} nats, {on_news[0]:.2f} after 40 windows.")
-kept["40 windows"] = rows["other\nWikipedia articles"]["40 windows"]["retention"]
+course.reveal("few", answer, f"Measured on news: {on_news[1]:.2f} nats, {on_news[0]:.2f} after 24 windows.")
+kept["24 windows"] = rows["other\nWikipedia articles"]["24 windows"]["retention"]
 assert own[1] < own[0] and articles[1] > articles[0]
 
 # %% [markdown]
