@@ -58,9 +58,8 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
         rows = sorted(rows, key=lambda row: row[1])
         if rows:
             axes.plot([row[1] for row in rows], [100 * row[2] for row in rows], label=label, **look)
-        for k, (name, seconds, kept) in enumerate(rows):
-            crowded = k + 1 < len(rows) and rows[k + 1][1] < 2 * seconds
-            place = {"xytext": (0, -14 if crowded else above), "textcoords": "offset points", "ha": "center"}
+        for name, seconds, kept in rows:
+            place = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
             axes.annotate(name, (seconds, 100 * kept), fontsize=8, **place)
     axes.set_xscale("log")
     axes.margins(0.14)
