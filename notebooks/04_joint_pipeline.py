@@ -302,10 +302,10 @@ pts.table(points)
 # | method | calibration tokens | seconds | perplexity |
 # |---|---|---|---|
 # | EWMA with FP8 | 512, stopped by itself | 0.39 | 61.7 |
-# | EWMA with [compensation](GLOSSARY.md#compensation) and FP8 | 512, stopped by itself | 0.59 | 59.3 |
-# | EWMA with FP8 | 8,192 | 5.2 | 58.1 |
-# | Wanda | 8,192 | 27.1 | 56.6 |
-# | SparseGPT | 8,192 | 50.7 | 53.1 |
+# | EWMA with [compensation](GLOSSARY.md#compensation) and FP8 | 512, stopped by itself | 0.53 | 59.3 |
+# | EWMA with FP8 | 8,192 | 4.7 | 58.1 |
+# | Wanda | 8,192 | 25.5 | 56.6 |
+# | SparseGPT | 8,192 | 46.6 | 53.1 |
 
 # %% tags=["nbval-ignore-output"]
 half = {p["method"]: p for p in points if p["pattern"] == "50 %" and p["fp8"]}
