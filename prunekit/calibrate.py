@@ -129,12 +129,15 @@ def calibrate(
     batches = ids.split(max(1, batch_tokens // ids.shape[1]))
     kept = Samples(samples)
 
-    def take(name: str, seen: tuple[Tensor, Tensor]) -> None:
+    def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return mean_square(x), kept.pick(x) if samples else None
+
+    def take(name: str, seen: tuple[Tensor, Tensor | None]) -> None:
         averages[name].update_(seen[0])
-        if samples:
+        if seen[1] is not None:
             kept.take(name, seen[1])
 
-    with low_precision, observing(layers, lambda x: (mean_square(x), kept.pick(x)), take):
+    with low_precision, observing(layers, observe, take):
         for window in progress(batches, "calibrate"):
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()

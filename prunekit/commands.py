@@ -17,7 +17,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .files import check_free, check_writable, write_json
     from .linear import linear_layers
     from .models import load, peak_rss
-    from .prepare import ALLOCATION_TOKENS, calibration_text, describe, warm_up
+    from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
     from .presets import preset_named, recovery_minutes
     from .stages import Stages
 
@@ -51,7 +51,7 @@ def run_compress(a: argparse.Namespace) -> None:
     check_layers(layers, recipe)
     print(describe(layers))
     ids = None
-    limit = getattr(model.config, "max_position_embeddings", None) or 512
+    limit = longest_window(model)
     if recipe.needs_inputs:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)

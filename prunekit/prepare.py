@@ -44,9 +44,14 @@ def calibration_text(
     return corpus(tokenizer, text, "train", tokens, min(context, limit), seed)
 
 
+def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
+    """How many tokens a model takes in a window, but no more than `most`."""
+    return min(most, getattr(model.config, "max_position_embeddings", None) or most)
+
+
 def recovery_text(model: nn.Module, tokenizer, text: str = "wikipedia", seed: int = 0) -> tuple[Tensor, Tensor]:
     """What `recover` trains on and what it watches: all training windows, and a few validation windows."""
-    context = min(RECOVERY_CONTEXT, getattr(model.config, "max_position_embeddings", None) or RECOVERY_CONTEXT)
+    context = longest_window(model, RECOVERY_CONTEXT)
     return (
         corpus(tokenizer, text, "train", None, context, seed),
         corpus(tokenizer, text, "validation", None, context, seed)[:8],

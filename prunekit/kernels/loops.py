@@ -1,6 +1,6 @@
 """The loops of the fused CPU pass, compiled by numba: the pseudocode is the code.
 
-Each row is read from memory once; what follows happens in a buffer of a few rows that stays in the cache.
+A pass reads each row from memory once; what follows happens in a buffer of a few rows that stays in the cache.
 Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
 `cpu.py` calls the passes with arguments that it has checked (nothing here looks at sizes), each thread for
 its own range of rows, or of groups of rows.

@@ -14,6 +14,7 @@ from ..info import machine, versions
 from ..linear import weight_of
 from ..models import load
 from ..neurons import find_mlps, remove_neurons
+from ..prepare import longest_window
 from .timing import speedup, time_in_turn
 
 CONTEXT = 256
@@ -44,7 +45,7 @@ def neurons(share: float = 0.3, model_name: str = "embedded", rounds: int = 15) 
         PrunekitError: the model has no removable neurons, or a bad share.
     """
     model, tokenizer = load(model_name, device="cpu")
-    context = min(512, getattr(model.config, "max_position_embeddings", None) or 512)
+    context = longest_window(model)
     ids = corpus(tokenizer, split="train", tokens=4096, context=context)
     smaller = remove_neurons(model, share, calibrate(model, ids, stop=False))
     models = {"dense": model, "smaller": smaller}
