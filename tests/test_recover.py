@@ -95,6 +95,25 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
     assert better.seconds["recover"] > 0
 
 
+def test_weights_are_cast_in_the_last_fifth_of_the_steps_only(llama, ids, monkeypatch):
+    result, casts, original = compress(llama, ids, pattern="2:4", fp8="e4m3"), [0], module.fp8.scales
+
+    def counted(*arguments):
+        casts[-1] += 1
+        return original(*arguments)
+
+    def step(*arguments):
+        casts.append(0)
+        return loss(*arguments)
+
+    loss = module.loss
+    monkeypatch.setattr(module.fp8, "scales", counted)
+    monkeypatch.setattr(module, "loss", step)
+    recover(result, llama, ids, steps=10)
+    casts[-1] -= len(result.layers)  # the cast of what is returned
+    assert casts == [0] * 9 + [len(result.layers)] * 2
+
+
 def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     one, two, other = (state_of(recover(result, llama, ids, steps=5, seed=s).model) for s in (0, 0, 1))
