@@ -56,6 +56,8 @@ _HOME = {
     "response": "compensate",
     "compensate": "compensate",
     "admm": "admm",
+    "permute_channels": "permute",
+    "channel_order": "permute",
     "magnitude_mask": "baselines",
     "wanda_mask": "baselines",
     "sparsegpt": "baselines",

@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--preset", default="fast", help=describe_presets())
     c.add_argument("--method", help="ewma, admm, wanda, sparsegpt or magnitude; default: what the preset says")
     c.add_argument("--no-compensate", action="store_true", help="leave the weights that stay as they are (ewma)")
+    c.add_argument("--no-permute", action="store_true", help="N:M: leave the channels in their order")
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
     c.add_argument("--calibration-tokens", default="auto", metavar="N", help="auto (default: until masks hold still)")

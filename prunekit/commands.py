@@ -33,7 +33,8 @@ def run_compress(a: argparse.Namespace) -> None:
         granularity=a.granularity,
     )
     compensates = preset.compensates and method == "ewma" and recipe.needs_inputs and not a.no_compensate
-    recipe = replace(recipe, compensate=compensates)
+    permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
+    recipe = replace(recipe, compensate=compensates, permute=permutes)
     budget = _budget(a, recovery_minutes(recipe.share) if a.recover or preset.recovers else None)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:

@@ -18,6 +18,7 @@ from .errors import PrunekitError
 from .kernels import fused_for
 from .linear import Fp8Linear, is_conv1d, is_transposed, linear_layers, replace_layers, weight_of, with_weight
 from .patterns import check_width, exact_mask, nm_mask, parse_pattern
+from .permute import permute_channels
 from .progress import progress
 from .recipe import Recipe
 from .scores import column_factors, keep_score, score
@@ -36,8 +37,8 @@ class Compressed:
         sparsity: share of the weights in the chosen layers that are zero.
         layers: for each layer its name, shape ``[out, in]`` and sparsity.
         tokens: calibration tokens used.
-        seconds: by stage: ``calibrate`` and ``select`` (with the cast), or ``prune`` for a method that does
-            both block by block.
+        seconds: by stage: ``permute`` if it was asked for; ``calibrate`` and ``select`` (with the cast), or
+            ``prune`` for a method that does both block by block.
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ def compress(
     fp8: str | None = None,
     granularity: str = "row",
     compensate: bool = False,
+    permute: bool = False,
     calibration: Calibration | None = None,
     stop: bool = True,
     budget: Mapping[str, float] | None = None,
@@ -81,6 +83,8 @@ def compress(
         granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
         compensate: let the weights that stay make up for the others (`compensate.response`): better at 50 % and
             above and at 2:4, for half as much time again.
+        permute: with a pattern, first put the model's channels into an order that suits it
+            (`permute.permute_channels`), for seconds.
         calibration: what `calibrate` found earlier, instead of `ids`; with samples, if `compensate`.
         stop: whether calibration may stop before it has used all of `ids`.
         budget: a sparsity for each layer by name instead of the same for all, see `allocate.allocate`; `sparsity`
@@ -95,14 +99,21 @@ def compress(
         PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite, or there
             is no calibration where one is needed.
     """
-    recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate)
+    recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)
     check_layers(layers, recipe)
+    tokens, seconds = 0, {}
+    if permute:
+        if ids is None:
+            raise PrunekitError("permute looks at inputs before any layer changes: pass ids, not a calibration alone.")
+        begin = perf_counter()
+        model = permute_channels(model, ids, pattern)
+        layers = linear_layers(model, include, exclude)
+        seconds["permute"] = perf_counter() - begin
     recipes = _recipes(layers, recipe, budget)
     if recipe.needs_inputs and ids is None and calibration is None:
         raise PrunekitError("this needs calibration tokens: pass ids (see pk.corpus), or a calibration.")
 
-    tokens, seconds = 0, {}
     begin = perf_counter()
     if method in BLOCKWISE and recipe.prunes:
         if ids is None:

@@ -93,6 +93,26 @@ def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     return copy
 
 
+def with_rows(module: nn.Module, index: Tensor) -> nn.Module:
+    """A copy of a linear layer with the rows ``index``, int64 ``[new out]``, and their biases, in that order."""
+    copy = with_weight(module, weight_of(module)[index])
+    if module.bias is not None:
+        copy._parameters["bias"] = nn.Parameter(module.bias.detach()[index], requires_grad=False)
+    return _with_size(copy, ("out_features", "nf"), len(index))
+
+
+def with_columns(module: nn.Module, index: Tensor) -> nn.Module:
+    """A copy of a linear layer with the columns ``index``, int64 ``[new in]``, in that order."""
+    return _with_size(with_weight(module, weight_of(module)[:, index]), ("in_features", "nx"), len(index))
+
+
+def _with_size(copy: nn.Module, attributes: tuple[str, ...], size: int) -> nn.Module:
+    for attribute in attributes:
+        if attribute in copy.__dict__:
+            setattr(copy, attribute, size)
+    return copy
+
+
 def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The layers to compress, by name: every linear layer except the output embedding (`lm_head`).
 

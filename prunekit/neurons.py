@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .errors import PrunekitError
-from .linear import Fp8Linear, is_conv1d, replace_layers, weight_of, with_weight
+from .linear import Fp8Linear, is_conv1d, replace_layers, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
 
 MULTIPLE = 32
@@ -96,8 +96,8 @@ def remove_neurons(
         scores = neuron_scores(weight_of(after), E)
         # Stable: among equal scores the neuron further left stays. Sorted: those that stay keep their order.
         keep = scores.sort(descending=True, stable=True).indices[:new].sort().values
-        layers |= {name: _cut(model.get_submodule(name), keep, rows=True) for name in mlp.before}
-        layers[mlp.after] = _cut(after, keep, rows=False)
+        layers |= {name: with_rows(model.get_submodule(name), keep) for name in mlp.before}
+        layers[mlp.after] = with_columns(after, keep)
     smaller = replace_layers(model, layers)
     _tell_config(smaller, mlps, old, new)
     return smaller
@@ -151,17 +151,6 @@ def _width(model: nn.Module, mlps: list[Mlp]) -> int:
             "removed where one width describes all."
         )
     return widths.pop()
-
-
-def _cut(module: nn.Module, keep: Tensor, rows: bool) -> nn.Module:
-    """A copy of a linear layer with only some of its rows (and their biases), or only some of its columns."""
-    copy = with_weight(module, weight_of(module).index_select(int(not rows), keep))
-    if rows and module.bias is not None:
-        copy._parameters["bias"] = nn.Parameter(module.bias.detach()[keep], requires_grad=False)
-    for attribute, counts_rows in (("out_features", True), ("nf", True), ("in_features", False), ("nx", False)):
-        if attribute in copy.__dict__ and counts_rows == rows:
-            setattr(copy, attribute, len(keep))
-    return copy
 
 
 def _text_config(config: object) -> object:

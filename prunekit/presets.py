@@ -16,18 +16,20 @@ class Preset:
     Attributes:
         method: as in `compress.compress`.
         compensates: whether the weights that stay make up for the others (`compensate.response`).
+        permutes: whether an N:M pattern gets a better order of the channels first (`permute.permute_channels`).
         recovers: whether recovery follows (`recover.recover`).
     """
 
     method: str
     compensates: bool = False
+    permutes: bool = False
     recovers: bool = False
 
 
 PRESETS = {
     "fast": Preset("ewma", compensates=True),
-    "balanced": Preset("admm"),
-    "best": Preset("admm", recovers=True),
+    "balanced": Preset("admm", permutes=True),
+    "best": Preset("admm", permutes=True, recovers=True),
 }
 
 

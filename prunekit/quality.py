@@ -34,7 +34,10 @@ METHODS = {  # by name: options of `compress`, and whether recovery follows
     "EWMA": ({}, False),
     "wanda": ({"method": "wanda"}, False),
     "sparsegpt": ({"method": "sparsegpt"}, False),
-} | {name: ({"method": p.method, "compensate": p.compensates}, p.recovers) for name, p in PRESETS.items()}
+} | {
+    name: ({"method": p.method, "compensate": p.compensates, "permute": p.permutes}, p.recovers)
+    for name, p in PRESETS.items()
+}
 TEXTS = {  # split and tokens; no method sees news, so the larger of its splits serves
     "wikipedia": ["test", 32_768],
     "news": ["train", 16_384],
@@ -120,6 +123,7 @@ def _row(
     """Compress once, and judge."""
     options, recovers = METHODS[method]
     options = options | PATTERNS[pattern]
+    options["permute"] = options.get("permute", False) and "pattern" in options
     recipe = Recipe(**options)
     warm_up(recipe)
     begin = perf_counter()

@@ -29,6 +29,7 @@ class Recipe:
     fp8: str | None = None
     granularity: str = "row"
     compensate: bool = False
+    permute: bool = False
 
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (self.pattern is None):
@@ -55,6 +56,10 @@ class Recipe:
         if self.compensate and not (self.method == "ewma" and self.needs_inputs):
             raise PrunekitError(
                 "compensate belongs to method ewma, to a metric that looks at inputs, and to pruning: leave it out."
+            )
+        if self.permute and self.pattern is None:
+            raise PrunekitError(
+                "permute belongs to a pattern N:M: with a sparsity, the order of channels does not matter."
             )
 
     @property

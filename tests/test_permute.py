@@ -1,0 +1,142 @@
+"""Channel permutation: the model stays the same function, and an N:M pattern keeps more."""
+
+from itertools import pairwise, permutations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunekit.compress import compress
+from prunekit.errors import PrunekitError
+from prunekit.evaluate import evaluate
+from prunekit.linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from prunekit.patterns import nm_mask
+from prunekit.permute import channel_order, permute_channels
+
+
+def kept(L, n, m):
+    return (L * nm_mask(L, n, m)).sum().item()
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(2, 4), (1, 4), (3, 4), (4, 8), (1, 2)]), st.integers(1, 6))
+def test_an_order_is_a_permutation_that_never_keeps_less(seed, pattern, groups):
+    n, m = pattern
+    L = torch.randn(5, groups * m, generator=torch.Generator().manual_seed(seed)).square()
+    before = L.clone()
+    order = channel_order(L, n, m)
+    assert torch.equal(order.sort().values, torch.arange(groups * m)) and torch.equal(L, before)
+    values = [kept(L[:, channel_order(L, n, m, rounds)], n, m) for rounds in range(4)]
+    assert values[0] == kept(L, n, m)
+    assert all(b >= a * (1 - 1e-5) for a, b in pairwise(values))
+
+
+def test_it_finds_the_best_order_of_two_small_groups():
+    g = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        L = torch.rand(3, 6, generator=g)
+        best = max(kept(L[:, list(order)], 1, 3) for order in permutations(range(6)))
+        assert kept(L[:, channel_order(L, 1, 3, rounds=40)], 1, 3) == pytest.approx(best)
+
+
+def test_two_loud_channels_of_three_do_not_share_a_group():
+    L = torch.tensor([[9.0, 8.0, 7.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
+    assert kept(L, 2, 4) == 17
+    assert kept(L[:, channel_order(L, 2, 4)], 2, 4) == 25
+
+
+def family(kind):
+    """A tiny model of another family, with random weights, biases and norms."""
+    import transformers
+
+    torch.manual_seed(0)
+    name, options = {
+        "qwen2": ("Qwen2", {"tie_word_embeddings": False}),
+        "qwen3": ("Qwen3", {"head_dim": 24}),
+        "gemma2": ("Gemma2", {"head_dim": 16}),
+        "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
+        "phi": ("Phi", {}),
+        "gpt_neox": ("GPTNeoX", {}),
+    }[kind]
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=99,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        initializer_range=0.2,
+        **({} if kind == "opt" else {"intermediate_size": 160}),
+        **({"num_key_value_heads": 2} if kind in ("qwen2", "qwen3", "gemma2") else {}),
+        **options,
+    )
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "gpt_neox"])
+def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
+    model = make_model(kind) if kind in ("llama", "gpt2") else family(kind)
+    ids = torch.randint(1, 99, (8, 32), generator=torch.Generator().manual_seed(1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    permuted = permute_channels(model, ids, "2:4")
+    assert type(permuted) is type(model)
+    torch.testing.assert_close(permuted(ids).logits, model(ids).logits, rtol=1e-3, atol=1e-3)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    old, new = linear_layers(model), linear_layers(permuted)
+    changed = {name.split(".")[-1] for name in old if not torch.equal(weight_of(old[name]), weight_of(new[name]))}
+    if kind in ("llama", "qwen2", "qwen3", "gemma2"):
+        assert changed == {f"{x}_proj" for x in ("q", "k", "v", "o", "gate", "up", "down")}
+        tied = model.lm_head.weight is model.model.embed_tokens.weight
+        assert (permuted.lm_head.weight is permuted.model.embed_tokens.weight) == tied
+    else:
+        expected = {
+            "gpt2": {"c_fc", "c_proj"},
+            "opt": {"fc1", "fc2", "v_proj", "out_proj"},
+            "phi": {"fc1", "fc2"},
+            "gpt_neox": {"dense_h_to_4h", "dense_4h_to_h"},
+        }
+        assert changed >= expected[kind]
+
+
+@pytest.mark.parametrize("method", ["ewma", "admm", "wanda"])
+def test_compress_permutes_before_it_prunes(llama, ids, method):
+    options = {"pattern": "2:4", "method": method}
+    permuted = compress(permute_channels(llama, ids, "2:4"), ids, **options)
+    result = compress(llama, ids, **options, permute=True)
+    for name, layer in linear_layers(result.model).items():
+        assert torch.equal(layer.weight, permuted.model.get_submodule(name).weight)
+    assert result.sparsity == 0.5 and result.recipe.permute and "permute" in result.seconds
+    plain = compress(llama, ids, **options)
+    assert evaluate(result.model, ids, llama)["kl"] < evaluate(plain.model, ids, llama)["kl"]
+
+
+def test_what_cannot_be_permuted_says_so(llama, ids, monkeypatch):
+    with pytest.raises(PrunekitError, match="permute belongs to a pattern"):
+        compress(llama, ids, sparsity=0.5, permute=True)
+    with pytest.raises(PrunekitError, match="pass ids"):
+        compress(llama, pattern="2:4", method="magnitude", permute=True)
+    codes = compress(llama, ids, sparsity=0.5, fp8="e4m3").model
+    assert isinstance(codes.model.layers[0].mlp.down_proj, Fp8Linear)
+    with pytest.raises(PrunekitError, match="FP8 already"):
+        permute_channels(codes, ids, "2:4")
+
+    class Gated(torch.nn.Module):
+        """Weighs each channel by its place, as no layer shows."""
+
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, hidden_states, **options):
+            output, *rest = self.inner(hidden_states, **options)
+            return (output * torch.linspace(0, 3, output.shape[-1]), *rest)
+
+    odd = replace_layers(llama, {"model.layers.0.self_attn": Gated(llama.model.layers[0].self_attn)})
+    with pytest.raises(PrunekitError, match="cannot be reordered"):
+        permute_channels(odd, ids, "2:4")
