@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     arguments = _parser().parse_args(argv)
+    _keep_freed_memory()
     try:
         if getattr(arguments, "json", None) and isinstance(arguments.json, str):
             from .files import check_writable_file
@@ -34,6 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc use freed memory again rather than get it anew, zeroed page by page: a tenth of a training step.
+
+    Elsewhere than on glibc nothing happens.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option:
+        set_option(M_MMAP_MAX, 0)
+        set_option(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
-    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 17, less below half")
+    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 18, less below half")
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one machine")
     c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
     c.add_argument(
@@ -105,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "this CPU, or a GPU's pass and layers"
     )
     b.add_argument("what", choices=("select", "pipeline", "quality", "neurons", "gpu"), help=about)
-    b.add_argument("--only", action="append", default=[], metavar="METHOD", help="quality: one of the table's methods")
+    b.add_argument("--only", action="append", default=[], metavar="NAME", help="quality: a method or a pattern")
     b.add_argument("--seed", action="append", type=int, default=[], help="quality: default 0; repeat it for more")
     b.add_argument("--share", default="0.3", metavar="S", help="neurons: share of them to remove; default 0.3")
     b.add_argument("--model", default="embedded", metavar="MODEL", help=f"{_MODEL}; gpu takes none")

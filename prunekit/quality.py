@@ -46,12 +46,13 @@ CONTEXT = 512
 BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
 
 
-def quality(path: Path, methods: Sequence[str] = (), seeds: Sequence[int] = (0,), model_name: str = "embedded") -> dict:
+def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), model_name: str = "embedded") -> dict:
     """Compress by each method and pattern, and judge on articles and news that no method has seen.
 
     Args:
         path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew.
-        methods: names from `METHODS`; none for all, an hour and a half in all on two cores.
+        only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take an hour and a half on
+            two cores.
         seeds: of the calibration text and its order; one row for each.
         model_name: as in `models.load`.
 
@@ -59,11 +60,12 @@ def quality(path: Path, methods: Sequence[str] = (), seeds: Sequence[int] = (0,)
         What the file holds: ``protocol``, ``dense`` by text, and ``rows``.
 
     Raises:
-        PrunekitError: an unknown method, or the file is not a table of this protocol.
+        PrunekitError: an unknown method or pattern, or the file is not a table of this protocol.
     """
-    for name in methods:
-        if name not in METHODS:
-            raise PrunekitError(f"unknown method {name!r}: expected one of {', '.join(METHODS)}.")
+    for name in only:
+        if name not in METHODS | PATTERNS:
+            raise PrunekitError(f"unknown method or pattern {name!r}: expected one of {', '.join(METHODS | PATTERNS)}.")
+    methods, patterns = ([name for name in only if name in known] or list(known) for known in (METHODS, PATTERNS))
     protocol = {"model": model_name, "texts": TEXTS, "context": CONTEXT}
     earlier = read(path) if path.exists() else {"protocol": protocol, "rows": []}
     if earlier["protocol"] != protocol:
@@ -74,8 +76,8 @@ def quality(path: Path, methods: Sequence[str] = (), seeds: Sequence[int] = (0,)
     sizes = " and ".join(f"{ids.numel()} tokens of {name}" for name, ids in texts.items())
     print_protocol(model_name, f"judged on {sizes} that no method has seen, windows of {CONTEXT}")
     dense = {name: evaluate_all({"dense": model}, ids)["dense"] for name, ids in texts.items()}
-    for method in methods or METHODS:
-        for pattern in PATTERNS:
+    for method in methods:
+        for pattern in patterns:
             for seed in seeds:
                 row = {"method": method, "pattern": pattern, "seed": seed} | _row(
                     model, tokenizer, method, pattern, seed, texts, dense

@@ -31,7 +31,7 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
     assert table == json.loads(path.read_text()) == read(path)
     keys = [(row["method"], row["pattern"], row["seed"]) for row in table["rows"]]
     assert keys == [(m, p, s) for m, s in (("magnitude", 0), ("fast", 1), ("best", 0)) for p in PATTERNS]
-    again = quality(path, ["fast"], seeds=[1])
+    again = quality(path, ["fast", "20 %"], seeds=[1])
     assert len(again["rows"]) == len(table["rows"])
     for row in again["rows"]:
         wikipedia = row["texts"]["wikipedia"]
@@ -40,7 +40,7 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
 
 
 def test_what_cannot_be_measured_is_refused(small, tmp_path):
-    with pytest.raises(PrunekitError, match="unknown method 'fastest'"):
+    with pytest.raises(PrunekitError, match="unknown method or pattern 'fastest'"):
         quality(tmp_path / "table.json", ["fastest"])
     other = tmp_path / "other.json"
     for text in ("no table", "[]", "{}"):
