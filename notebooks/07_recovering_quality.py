@@ -289,8 +289,9 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
 # On this scale the points lie near a line: tenfold time buys a few percentage points, first by solving, then by
-# training, and each further point costs more minutes than the one before. The two lines do not meet: other articles,
-# other windows, and the few tokens of this run make its points uncertain by about two percentage points.
+# training, and each further point costs more minutes than the one before. Where the two lines do not meet it is because
+# of other articles, other windows, and the few tokens of this run, which make its points uncertain by about two
+# percentage points.
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
 # share in the loss. That teaches the manner of Wikipedia, which the dense model would profit from, too: at 20 % pruned
