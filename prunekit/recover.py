@@ -26,7 +26,7 @@ from .recovery_state import load_state, save_state
 RATE = 5e-4
 BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
-CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step: earlier it gains nothing
+CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
 SAVE_EVERY = 120.0  # seconds
 
@@ -56,7 +56,7 @@ def recover(
 
     With FP8 the last fifth of the steps uses the cast weights, and gradients pass the rounding as if it were not
     there (straight-through; Bengio et al. 2013, arXiv 1308.3432). Before that the weights are trained as they are:
-    casting them in each step takes a fifth of the time, and the end is the same. Embeddings stay.
+    casting them in each step takes a fifth of the time, in which uncast steps gain about as much. Embeddings stay.
 
     Args:
         result: what `compress` made.
@@ -70,7 +70,7 @@ def recover(
         seed: order of the windows.
         state: a file for what is needed to go on after an interruption. It is written every two minutes and when
             the run is interrupted (`KeyboardInterrupt` then passes on), read if it is there, and removed at the end.
-        watch: windows on which the perplexity is measured from time to time.
+        watch: windows on which the perplexity is measured from time to time, of the weights as that step uses them.
         report: gets a line about the progress, ten times.
 
     Returns:

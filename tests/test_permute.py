@@ -117,7 +117,7 @@ def test_compress_permutes_before_it_prunes(llama, ids, method):
         assert evaluate(result.model, ids, llama)["kl"] < evaluate(plain.model, ids, llama)["kl"]
 
 
-def test_what_cannot_be_permuted_says_so(llama, ids, monkeypatch):
+def test_what_cannot_be_permuted_says_so(llama, ids):
     with pytest.raises(PrunekitError, match="permute belongs to a pattern"):
         compress(llama, ids, sparsity=0.5, permute=True)
     with pytest.raises(PrunekitError, match="pass ids"):
