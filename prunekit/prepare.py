@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from .compress import compress_layer
+from .compress_layer import compress_layer
 from .corpus import corpus
 from .recipe import Recipe
 

@@ -14,7 +14,8 @@ from torch.nn.functional import linear
 
 from . import fp8
 from .calibrate import fast_bfloat16
-from .compress import Compressed, as_precise_as, assemble, finish
+from .compress import Compressed, assemble
+from .compress_layer import as_precise_as, finish
 from .distillation import TEXT_SHARE, loss
 from .errors import PrunekitError
 from .evaluate import evaluate

@@ -14,7 +14,8 @@ import prunekit as pk
 from prunekit import fp8
 from prunekit.baselines import wanda_mask
 from prunekit.calibrate import calibrate
-from prunekit.compress import compress, finish, plain_mask
+from prunekit.compress import compress
+from prunekit.compress_layer import finish, plain_mask
 from prunekit.errors import PrunekitError
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
 from prunekit.recipe import Recipe

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from ..bench import gram_matrices, in_turn
 from ..calibrate import fast_bfloat16
-from ..compress import plain_mask
+from ..compress_layer import plain_mask
 from ..errors import PrunekitError
 from ..fp8 import cast, scales, uncast
 from ..linear import Fp8Linear, linear_layers, replace_layers, weight_of

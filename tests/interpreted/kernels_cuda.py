@@ -150,16 +150,16 @@ def test_bad_arguments_are_refused():
 @pytest.mark.parametrize("options", [{"fp8": "e4m3"}, {"fp8": "e4m3", "granularity": "tensor"}, {}], ids=str)
 def test_compress_uses_it(options, monkeypatch):
     module, E = torch.nn.Linear(64, 8).requires_grad_(False), torch.rand(64)
-    compress = import_module("prunekit.compress")
-    recipe = compress.Recipe(sparsity=0.5, **options)
-    expected = compress.compress_layer(module, E, recipe)
+    compress_layer = import_module("prunekit.compress_layer")
+    recipe = compress_layer.Recipe(sparsity=0.5, **options)
+    expected = compress_layer.compress_layer(module, E, recipe)
     calls = []
     spied = type(cuda)("spied")
     spied.select = lambda *a, **k: calls.append(1) or cuda.select(*a, **k)
     spied.select_cast = lambda *a, **k: calls.append(1) or cuda.select_cast(*a, **k)
     spied.cast = cuda.cast
-    monkeypatch.setattr(compress, "fused_for", lambda device: spied)
-    got = compress.compress_layer(module, E, recipe)
+    monkeypatch.setattr(compress_layer, "fused_for", lambda device: spied)
+    got = compress_layer.compress_layer(module, E, recipe)
     assert calls and type(got) is type(expected) and isinstance(got, Fp8Linear) == ("fp8" in options)
     bits = (lambda w: w.view(torch.uint8)) if "fp8" in options else (lambda w: w)
     assert torch.equal(bits(got.weight), bits(expected.weight))

@@ -1,0 +1,91 @@
+"""Compress one linear layer, given the statistics of its inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from . import baselines, ewma, fp8
+from .compensate import compensate
+from .kernels import fused_for
+from .linear import Fp8Linear, is_conv1d, is_transposed, weight_of, with_weight
+from .patterns import exact_mask, nm_mask, parse_pattern
+from .recipe import Recipe
+from .scores import column_factors, keep_score, score
+
+
+@torch.inference_mode()
+def compress_layer(
+    module: nn.Module, E: Tensor | None, recipe: Recipe, answer: tuple[Tensor, Tensor] | None = None
+) -> nn.Module:
+    """Compress one linear layer.
+
+    Args:
+        module: nn.Linear or Conv1D.
+        E: mean square of its inputs, ``[in]``; None where the recipe does not look at inputs.
+        recipe: what to do; its method is ``ewma`` or ``magnitude``.
+        answer: sampled inputs and the response to them (`compensate.response`), for weights that make up for others.
+
+    Returns:
+        A new layer: of the same class, or `linear.Fp8Linear`.
+    """
+    W, fmt = weight_of(module), recipe.format
+    f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)
+    if recipe.method == "magnitude":
+        keep = baselines.magnitude_mask(W, recipe.sparsity, recipe.pattern)
+        return finish(module, W, keep, recipe)
+    fused = fused_for(W.device) if recipe.select == "ewma" else None
+    if fused is not None:
+        target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+        by_row = fmt is not None and recipe.granularity == "row"
+        if by_row and answer is None:
+            _, codes, scale = fused.select_cast(W, f, **target, fmt=fmt)
+            return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
+        if by_row and W.device.type == "cpu":
+            _, codes, scale = fused.select_compensate_cast(W, f, *answer, **target, fmt=fmt)
+            return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
+        keep = fused.select(W, f, **target, joint=fmt and (fmt, fp8.scales(W, fmt, recipe.granularity)))
+    else:
+        keep = plain_mask(W, f, recipe)
+    if answer is not None:
+        changed = compensate(W, keep, *answer)
+        W = as_precise_as(W, changed.to(W.dtype)) if fmt is None else changed
+    return finish(module, W, keep, recipe)
+
+
+def plain_mask(W: Tensor, f: Tensor, recipe: Recipe) -> Tensor:
+    """The mask of method ``ewma`` by the plain functions: the reference for `kernels`, on any device.
+
+    Args:
+        W: weight ``[out, in]``.
+        f: column factors ``[in]``.
+        recipe: with an FP8 format, casting errors are weighed in (`scores.keep_score`).
+
+    Returns:
+        bool ``[out, in]``.
+    """
+    fmt = recipe.format
+    if fmt is None:
+        L = score(W, f)
+    else:
+        scale = fp8.scales(W, fmt, recipe.granularity)
+        L = keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
+    if recipe.pattern is not None:
+        return nm_mask(L, *parse_pattern(recipe.pattern))
+    choose = {"ewma": ewma.quantile_mask, "ewma-mean": ewma.mean_mask, "exact": exact_mask}
+    return choose[recipe.select](L, recipe.sparsity)
+
+
+def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Module:
+    """Apply a mask to a weight ``[out, in]``, cast it if the recipe says so, and give the new layer."""
+    if recipe.format is None:
+        return with_weight(module, torch.where(keep, W, 0))
+    scale = fp8.scales(W, recipe.format, recipe.granularity, keep)
+    fused = fused_for(W.device)
+    codes = fused.cast(W, keep, scale, recipe.format) if fused else fp8.cast(W, scale, recipe.format, keep)
+    return Fp8Linear(codes, scale, module.bias, is_transposed(module))
+
+
+def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
+    """Round updated weights to bfloat16 if all of the old ones fit it: they are stored no wider than before."""
+    return new.bfloat16().to(new.dtype) if torch.equal(old.bfloat16().to(old.dtype), old) else new
