@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from math import cos, pi
 from pathlib import Path
 from time import perf_counter
 
@@ -52,8 +51,9 @@ def recover(
     In each step some windows go through both models, and the weights that are left, and the norms, move so
     that the compressed model's distribution of the next token comes nearer to a blend of the dense one's and of
     what the text says (distillation; Hinton et al. 2015, arXiv 1503.02531), by AdamW at a rate that rises, then falls
-    as a cosine. The text's part also teaches what the dense model does not know, the text's own manner: retention
-    can pass 1, and says less about what was lost. `text_share` 0 is distillation alone.
+    in a straight line to zero (Bergsma et al. 2025, arXiv 2502.15938). The text's part also teaches what the dense
+    model does not know, the text's own manner: retention can pass 1, and says less about what was lost. `text_share`
+    0 is distillation alone.
 
     With FP8 the last fifth of the steps uses the cast weights, and gradients pass the rounding as if it were not
     there (straight-through; Bengio et al. 2013, arXiv 1308.3432). Before that the weights are trained as they are:
@@ -117,7 +117,7 @@ def recover(
         with frozen(result.model), torch.enable_grad():
             while (part := _part(step, spent, steps, minutes)) < 1:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 + cos(pi * part)) / 2
+                    group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 - part)
                 for layer in trained.values():
                     layer.casts = part >= CAST_FROM
                 window = ids[_order(step, batch, len(ids), seed)].to(device)
