@@ -47,10 +47,10 @@ figures = course.figures.start
 # %% [markdown]
 # ## 1. What this is
 # A language model is mostly [linear layers](GLOSSARY.md#linear-layer): matrices of [weights](GLOSSARY.md#weight). This
-# course makes them smaller in two ways at once. [Pruning](GLOSSARY.md#pruning) sets the weights that matter least to
-# zero; [quantization](GLOSSARY.md#quantization) stores the others in eight bits ([FP8](GLOSSARY.md#fp8)). The method
-# comes from [one paper](BIBLIOGRAPHY.md#hwpq): it chooses the weights by a moving average
-# ([EWMA](GLOSSARY.md#ewma)) in place of sorting them.
+# course compresses them in two ways at once. [Pruning](GLOSSARY.md#pruning) sets the weights that matter least to zero
+# (which by itself makes nothing smaller, as you will see); [quantization](GLOSSARY.md#quantization) stores the others
+# in eight bits ([FP8](GLOSSARY.md#fp8)). The method comes from [one paper](BIBLIOGRAPHY.md#hwpq): it chooses the
+# weights by a moving average ([EWMA](GLOSSARY.md#ewma)) in place of sorting them.
 #
 # Only the paper's abstracts and some summaries were at hand. The course rebuilds the idea, says which choices are ours,
 # and measures what comes out. Where that is less than the paper claims, you will see it. The map:
@@ -65,7 +65,7 @@ course.show(
 
 # %% [markdown]
 # The minutes are estimates of reading, thinking and exercises; running a notebook takes one or two minutes. Each opens
-# with what it needs and starts on its own. If you have one hour: this notebook, then 06. If you want the idea: 01.
+# with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the idea: 01.
 #
 # Words are linked to the [glossary](GLOSSARY.md), claims to the [bibliography](BIBLIOGRAPHY.md).
 #
@@ -150,11 +150,12 @@ course.show(
 
 # %% [markdown]
 # The last line of the report is the verdict; the frame in the table is around your column. Everything in notebooks 00
-# to 04 and 06 runs live on any machine, a laptop without GPU included. Only *speed on a GPU* needs one: for
-# [2:4 sparsity](GLOSSARY.md#n-m-sparsity) of compute capability 8.0, for FP8 of 8.9. Where you have none, notebook 05
-# shows [published measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as
-# such. Every speed in the course says which it is: measured, published or predicted. The stored outputs come from a
-# machine without GPU, so cells that use one have not been seen to run by us.
+# to 04, 06 and 07 runs live on any machine, a laptop without GPU included. Only *speed on a GPU* needs one: compute
+# capability is NVIDIA's number for what a GPU can do, and [2:4 sparsity](GLOSSARY.md#n-m-sparsity) is fast from 8.0 on,
+# FP8 from 8.9 on. Where you have none, notebook 05 shows [published measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX
+# 4090 and an H100, and predictions, labelled as such. Every speed in the course says which it is: measured, published
+# or predicted. The stored outputs come from a machine without GPU, so cells that use one have not been seen to run by
+# us.
 #
 # ## 4. The model
 # [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2), a small model of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, comes as a
@@ -224,7 +225,8 @@ course.check("0.2", perplexity)
 #     return torch.exp(-log_probs.mean()).item()
 # ```
 #
-# Multiplying the probabilities and taking the root is the same on paper, but the product underflows after some tokens.
+# One over the root of the product of all probabilities is the same on paper, but the product underflows after some
+# tokens.
 # </details>
 
 # %% [markdown]

@@ -226,7 +226,7 @@ course.reveal("orders", answer, f"The largest difference from the joint order is
 
 # %% tags=["nbval-ignore-output"]
 seconds = pipeline.stage_seconds(model, calibration.energy)
-assert seconds["fused pass"] < min(seconds["the same, step by step"], seconds["Wanda's sort alone"])
+assert seconds["fused pass"] < min(seconds["the same, step by step"], seconds["Wanda's scores and sort"])
 alt = "Bars of seconds: copying is shortest, the fused pass some times that, separate steps and a sort much longer."
 course.show(course.figures.pipeline.stages(seconds, "Three blocks, measured on this CPU, float32"), alt=alt)
 whole = pk.compress(model, text, sparsity=0.5, fp8="e4m3", stop=False).seconds
@@ -236,10 +236,10 @@ course.predict("kept", "The paper claims 91.57 % kept at 50 %. What will this mo
 
 # %% [markdown]
 # The two middle bars do the same selection and cast; the fused one saves the traffic (and torch's overhead for many
-# small steps). It costs a few copies of the weights, the cheapest thing one can do with them. Wanda's sort alone, with
-# no scores, mask or cast, takes longer than the fused pass. For the whole model most time now goes to calibration,
-# which runs the model on text. All of it is measured, on one machine that may be busy: trust the order of the bars, not
-# the digits.
+# small steps). It takes about as long as ten copies of the same weights, the cheapest thing one can do with them.
+# Wanda's scores and sort, with no mask or cast, take longer than the fused pass. For the whole model most time now goes
+# to calibration, which runs the model on text. All of it is measured, on one machine that may be busy: trust the order
+# of the bars, not the digits.
 #
 # ### Exercise 4.2: retention (easy, 5 minutes)
 # Three arrays of the same length: what the dense model predicts, what the compressed model predicts, and the right
@@ -297,7 +297,7 @@ pts.table(points)
 # slow, so they run at 50 % only. Seconds are from text to weights, measured once.
 #
 # The second comparison, each with its own default, takes minutes. `prunekit bench pipeline` makes it; on two cores of
-# an AMD EPYC it measured (README; windows of 512 tokens, so perplexities are lower than above; no FP8 for the rivals):
+# an AMD EPYC it measured (windows of 512 tokens, so perplexities are lower than above; no FP8 for the rivals):
 #
 # | method | calibration tokens | seconds | perplexity |
 # |---|---|---|---|
@@ -322,7 +322,8 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 # %% [markdown]
 # - Up to 20 % little is lost; between 50 % and 70 % the model falls apart, and perplexity shows it earlier and more
 #   clearly than retention.
-# - Magnitude, blind to the inputs, is as good as any at 20 %, and far behind at 50 %.
+# - Magnitude, blind to the inputs, is within the others' margins at 20 % (on more text it is behind, see the README),
+#   and far behind at 50 %.
 # - EWMA and Wanda use the same score. Their difference at 50 % lies within the margins: this text cannot show a loss
 #   from not sorting.
 # - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
@@ -369,8 +370,8 @@ course.check("4.3", wanda)
 
 # %% [markdown]
 # ## 5. The paper's claims beside our measurements
-# Published: the abstract of [arXiv 2501.16376](BIBLIOGRAPHY.md#hwpq); the abstract of its first version has other
-# figures for speed. Measured: the table above.
+# Published: abstracts and summaries of [arXiv 2501.16376](BIBLIOGRAPHY.md#hwpq), which differ on speed. Measured: the
+# table above.
 
 # %% tags=["nbval-ignore-output"]
 pts.claims(points)
@@ -379,13 +380,13 @@ assert ewma["retention"] + ewma["margin"] < pts.CLAIMS[0.5]
 # %% [markdown]
 # At 20 % the claim lies within our margin or close to it; at 50 % we keep clearly less than claimed. Reasons to expect
 # that: the claims are for [LLaMA-2](BIBLIOGRAPHY.md#llama) class models of 7 billion parameters and more, fifty times
-# this one, and larger models have more to spare; here pruning is one shot, without recovery; "performance" in the
-# abstract may be another measure than next-token retention, and how it was measured is not known to us. So this is no
+# this one, and larger models have more to spare; here pruning is one shot, without recovery; "performance" may be
+# another measure than next-token retention, and how it was measured is not known to us. So this is no
 # refutation. It says what you get at this size, with the rules that prunekit had to choose itself.
 #
 # The speed depends on what is counted. Our selection has less to do than a sort, but calibration is in both sums and
-# dilutes the ratio; with fewer tokens it is diluted less. That two abstracts of one paper differ by a factor of 3.6
-# should make you ask for the protocol, of theirs and of ours.
+# dilutes the ratio; with fewer tokens it is diluted less. That a summary and the abstracts of one paper differ by a
+# factor of 3.6 should make you ask for the protocol, of theirs and of ours.
 #
 # ## 6. The front
 # A configuration is on the front if no other is as cheap and as good, and better in one of the two.
@@ -426,7 +427,8 @@ course.widgets.trade_off(points)
 # Filled marks are FP8, hollow ones bfloat16; ringed ones are on the front, pale ones beyond a limit. Choose what
 # counts as cheap and how much you want to keep; the title says which point is then the cheapest. Three things to see:
 # - **On disk, pruning saves nothing here**: choose "MB on disk". A zero takes a byte in FP8 as any other code does, so
-#   all FP8 models have one size and casting alone is the whole front.
+#   all FP8 models have one size, and zeros make none of them cheaper: of them only the best is on the front, casting
+#   alone or one within its margin, beside the dense model.
 # - The starting axis *predicts* the size if zeros were packed (one bit per weight for where they are, and the
 #   survivors). prunekit does not write such files. Even so, 2:4 is not on the front: the same share, chosen freely,
 #   keeps more. What 2:4 can buy is speed on a GPU that has it, which no axis here shows.

@@ -327,7 +327,8 @@ course.check("5.3", waves)
 # The picture below shows whole waves of one tile shape; libraries try several and take the best, and use thinner
 # tiles for few tokens. Now all the terms in one function, for BF16. `course.checks.speed.waves` solves exercise 5.3.
 # The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
-# product there (`desktop_issue_us`); the rest is the data sheet.
+# product there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
+# read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -405,23 +406,26 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # shapes, at worst little more than half as fast. The prediction misses that: whatever those kernels spend their time on
 # there is not in the model.
 #
-# Four more things that the medians hide; all are asserted above:
-# - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch.
+# Four more things that the medians hide; the figures are asserted above:
+# - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch,
+#   and that of FP8 takes a little longer.
 # - **Where memory rules, the bytes decide.** 64 tokens with a 27648 x 5120 weight gain about what section 3 allows,
 #   1.78 times in BF16 and 1.6 in FP8.
 # - **A gain of 4 times that a model will not see.** 64 x 16384 x 3072 gains 3.98 times in BF16 as published: at half
 #   the size the weight fits in the cache. With a weight that comes from memory, as in a model, less than half of that
-#   is predicted. All that stands far above the medians at 64 tokens is of this kind.
+#   is predicted. Most of what stands far above the medians at 64 tokens is of this kind.
 # - **Libraries have gaps.** The lower edge of the BF16 band on the right is one shape, 37888 x 3584, that gains less
 #   than 1.3 times from 256 tokens on. No term of the model explains it; only measuring finds such a thing.
 #
-# The table is the whole model's median error against all published rows. The H100's were held out from the fit, so
-# theirs are the honest ones: expect a prediction to be off by 5 to 10 %, and by far more for 2:4 with few tokens. That
-# is enough to decide whether a weekend of work is worth it. It does not replace a measurement.
+# The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
+# are the more honest ones, but not blind: see section 4. Expect a prediction to be off by 5 to 10 %, and by far more
+# for 2:4 with few tokens. That is enough to decide whether a weekend of work is worth it. It does not replace a
+# measurement.
 #
 # ## 6. Other cards, and one token (skippable)
 # FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither: there
-# a compressed model gets smaller, not faster by these. Ampere has 2:4; Ada and what came after have both. What follows
+# a compressed model gets smaller, not faster by these. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after
+# have both. What follows
 # is *predicted*, with weights that come from memory: one layer on four cards, then where the time of one token goes in
 # the linear layers of the 7B model on the RTX 4090, then the embedded model.
 
@@ -442,15 +446,16 @@ assert all(p.bound == "launch" and p.speedup < 1.05 for p in tiny)
 # wasted effort, unless many tokens run at once. On the RTX 5090 dense FP8 gains less than on the 4090; that term was
 # inferred from others' reports and never checked against a card, so trust it least.
 #
-# Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see
-# [02 Structured masks](02_structured_masks.ipynb). And mainstream servers dropped 2:4 checkpoints in 2026, so 2:4 runs
-# through PyTorch (`to_sparse_semi_structured`). The paper claims inference that is 1.50 times as fast
-# ([HWPQ](BIBLIOGRAPHY.md#hwpq)); only abstracts and summaries of it were at hand, so we cannot say where in these
-# pictures that belongs.
+# Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see [02 Structured
+# masks](02_structured_masks.ipynb). And servers drop 2:4 checkpoints ([vLLM did in
+# 2026](BIBLIOGRAPHY.md#vllm-sparse24)), so 2:4 runs through PyTorch (`to_sparse_semi_structured`). The paper claims
+# inference that is 1.50 times as fast ([HWPQ](BIBLIOGRAPHY.md#hwpq)); only abstracts and summaries of it were at hand,
+# so we cannot say where in these pictures that belongs.
 #
 # ## 7. Your machine
 # `prunekit doctor` does not trust a table: it runs a tiny product in each format. If it finds a GPU, the last line
-# times dense, 2:4 and FP8 products there, as far as they work, with a weight of 134 MB; without one it says so. That
+# times dense, 2:4 and FP8 products there, as far as they work, with weights larger than the cache
+# (134 MB in FP8); without one it says so. That
 # line has not been run on a GPU by us.
 
 # %% tags=["nbval-ignore-output"]

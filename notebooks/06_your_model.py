@@ -187,7 +187,7 @@ print(f"{len(spared)} of {len(layers)} layers stay dense")
 # %% tags=["nbval-ignore-output"]
 choices = ["nothing", "less than half", "more than half"]
 course.predict("spared", "15 % of the weights stay dense. How much of the retention that was lost is back?", choices)
-memos = ["go with the plan (50 %)", "go with the fallback (20 %)", "no-go for both"]
+memos = ["go with the plan (50 %)", "go with the fallback (20 %)", "no go for either"]
 course.predict("decision", "Which memo will the limits of section 1 give?", memos)
 
 # %% [markdown]
@@ -217,16 +217,18 @@ print(f"standard error of the dense top-1: {error:.4f} by windows, {independent:
 assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallback"]
 
 # %% [markdown]
-# Each number stands with two standard errors. Read them before the numbers: two candidates whose intervals overlap are
-# not told apart by this run. For the embedded model the plan loses about a fifth to a quarter of the right next tokens;
-# sparing the worst layers wins some of that back; the fallback loses a few percent at most.
+# Each number stands with two standard errors. Read them before the numbers. Where the intervals of two candidates
+# overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is smaller, see
+# exercise 6.3. For the embedded model the plan loses about a fifth of the right next tokens on Wikipedia and more on
+# news; sparing the worst layers wins some of that back; the fallback loses a few percent at most.
 # [KL divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
 # perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
 #
-# How far to trust it: drawing windows gives a larger error than counting every token as independent would, as the last
-# line shows, so that one is used. Still, 12 and 8 windows make for rough errors: put 2048 in place of 1536, and watch
-# the plan's retention move by more than its interval. The seconds are for calibration, three compressions and judging;
-# those for larger models are *predicted*, for the same machine, as if time grew with the number of parameters.
+# How far to trust it: on Wikipedia drawing windows gives a larger error than counting every token as independent would,
+# as the last line shows, so that one is used (with eight windows of news the two are about alike). Still, 12 and 8
+# windows make for rough errors: put 2048 in place of 1536, and watch the plan's retention move by more than its
+# interval. The seconds are for calibration, three compressions and judging; those for larger models are *predicted*,
+# for the same machine, as if time grew with the number of parameters.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # If tokens were independent, no bootstrap would be needed. Let `r = sum(hits) / sum(dense)`. The residuals
@@ -318,9 +320,9 @@ assert not FIRST_RUN or (decision, chosen) == ("go", "fallback")
 # alone) is the candidate to try next.
 #
 # ## 6. Save, reload, compare
-# What was judged must be what is served. Save the chosen candidate (the plan if none passed), open it again as anybody
-# would, and compare: the same logits, bit by bit, and the same zeros. `activations="none"` says that servers should
-# leave the inputs of layers as they are, which is what was judged.
+# What was judged must be what is served. Save the chosen candidate (the plan if there is none), open it again as
+# anybody would, and compare: the same logits, bit by bit, and the same zeros. `activations="none"` says that servers
+# should leave the inputs of layers as they are, which is what was judged.
 
 # %% tags=["nbval-ignore-output"]
 folder = Path(KEEP or tempfile.mkdtemp(prefix="prunekit-"))

@@ -40,7 +40,7 @@ import time
 import torch
 from prunekit import course
 from prunekit.models import peak_rss
-from prunekit.presets import measured
+from prunekit.presets import measured_presets
 
 figures = course.figures.recovery
 
@@ -111,11 +111,12 @@ course.check("7.1", refit)
 # %% [markdown]
 # Each row of each layer has a mask of its own, so this is a system of hundreds of unknowns for each of 155,520 rows.
 # [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) goes column by column instead, with one inverse for all rows.
-# [ADMM](BIBLIOGRAPHY.md#alps-admm) alternates: weights that may be dense but are near the outputs, weights that are
-# sparse, and a force that draws them together. Sixteen products with an inverse do for all rows at once, and the mask
-# is chosen anew each time, by the moving average of notebook [01](01_ewma_scoring.ipynb). No training is involved.
+# [ADMM](BIBLIOGRAPHY.md#alps-admm), the alternating direction method of multipliers, goes to and fro between weights
+# that may be dense, with outputs near the dense layer's, and weights that are sparse, while a force draws the two
+# together. Sixteen steps, each one product with an inverse, serve all rows at once, and the mask is chosen anew in each
+# step, by the rule of notebook [01](01_ewma_scoring.ipynb). No training is involved.
 #
-# There is a shortcut, too, which needs no `H`: [compensation](GLOSSARY.md#compensation). The inputs of 64 tokens,
+# There is a shortcut, too, which never builds `H`: [compensation](GLOSSARY.md#compensation). The inputs of 64 tokens,
 # beside the energies, say what was lost, and one system of 64 unknowns answers for all rows of a layer, as if each had
 # lost the same share of every direction. That is rough, and costs far less than a second for the whole model.
 
@@ -145,10 +146,10 @@ assert two > one and rows["news"]["ADMM"]["kl"] < rows["news"]["one pass"]["kl"]
 assert apart["ADMM"] < apart["compensated"] < apart["one pass"]
 
 # %% [markdown]
-# The same number of zeros, in seconds in place of one: the weights that are left were in the wrong place for a model
-# without the others. The shortcut goes a small part of the way at almost no cost. With ADMM both texts gain, although
-# `H` was measured on Wikipedia only. (For a 2:4 pattern the presets reorder channels first, section 3 of notebook
-# [02](02_structured_masks.ipynb): for seconds, and without moving a weight's value.)
+# The same number of zeros, for half a minute in place of seconds: the weights that are left were in the wrong place for
+# a model without the others. The shortcut goes a small part of the way at almost no cost. With ADMM both texts gain,
+# although `H` was measured on Wikipedia only. (For a 2:4 pattern the presets reorder channels first, section 3 of
+# notebook [02](02_structured_masks.ipynb): for seconds, and without moving a weight's value.)
 #
 # ## 3. Train what is left
 # Layer by layer is short-sighted: an error that a later layer would swallow counts as much as one that ruins the
@@ -175,8 +176,8 @@ course.check("7.2", divergence)
 #
 # ```python
 # def divergence(teacher, student):
-#     p, q = teacher.log_softmax(-1), student.log_softmax(-1)
-#     return (p.exp() * (p - q)).sum(-1).mean().item()
+#     log_p, log_q = teacher.log_softmax(-1), student.log_softmax(-1)
+#     return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 # ```
 #
 # Its derivative by the student's logits is `q - p`, divided by the number of tokens: no more than a subtraction.
@@ -225,8 +226,9 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # so the best budget is easy to find.
 #
 # ### Exercise 7.3: spend a budget (medium, 10 minutes)
-# `costs[i][k]` is what layer `i` costs after `k` steps of pruning; each step costs at least as much as the one before.
-# Return how many steps each layer takes if there are `steps` in all and their sum is to cost least.
+# `costs[i][k]` is what layer `i` costs after `k` steps of pruning, `k` from 0 to the most that it can take; each step
+# costs at least as much as the one before. Return how many steps each layer takes if there are `steps` in all and their
+# sum is to cost least.
 
 
 # %% tags=["exercise"]
@@ -273,7 +275,8 @@ print(f"retention {kept['one pass']:.3f}, with the budget {kept['one pass, budge
 # Values (`v_proj`) and keys are spared nearly everywhere: they are narrow, and several queries share each of them.
 # Queries pay for it, and the middle of the model more than its ends. The cheapest layers, in the first block, cost
 # next to nothing. The estimate itself is rough, since it adds up single weights, and half of a layer is no small
-# change; that the order of layers is useful shows in the retention, which rises for one backward pass.
+# change; that the order of layers is useful shows in the retention, which rises for some
+# seconds more.
 #
 # ## 5. What minutes buy
 # Here they are over their seconds, and beside them what the presets reached with their full text
@@ -281,8 +284,8 @@ print(f"retention {kept['one pass']:.3f}, with the budget {kept['one pass, budge
 
 # %% tags=["nbval-ignore-output"]
 here = [(name, seconds[name], kept[name]) for name in seconds if name != "compensated"]  # it would hide "one pass"
-table = [r for r in measured()["rows"] if r["pattern"] == "50 %" and r["method"] in ("fast", "balanced", "best")]
-before = [(r["method"], r["seconds"], r["texts"]["wikipedia"]["retention"]) for r in table if r["seed"] == 0]
+rows = measured_presets("50 %").items()
+before = [(name, row["seconds"], row["texts"]["wikipedia"]["retention"]) for name, row in rows]
 alt = "Retention rises with seconds on a log scale: one pass lowest, ADMM higher, training highest."
 course.show(figures.minutes(here, before), alt)
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")

@@ -85,6 +85,7 @@ def run_compress(a: argparse.Namespace) -> None:
             "recipe": dict(recipe.__dict__),
             "sparsity": result.sparsity,
             "calibration_tokens": result.tokens,
+            "recovery_steps": result.steps,
             "layers": result.layers,
             "bytes_dense": bytes_dense,
             "bytes": size,

@@ -38,6 +38,7 @@ class Compressed:
         tokens: calibration tokens used.
         seconds: by stage: ``permute`` if it was asked for; ``calibrate`` and ``select`` (with the cast), or
             ``prune`` for a method that does both block by block.
+        steps: steps of recovery (`recover.recover`), 0 without.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class Compressed:
     layers: list[dict]
     tokens: int
     seconds: dict[str, float]
+    steps: int = 0
 
 
 def compress(

@@ -37,9 +37,12 @@ def machine() -> dict[str, str]:
     """Processor, threads and versions on a line each."""
     import torch
 
+    from .calibrate import fast_bfloat16
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": f"{cpu_name()}, {os.cpu_count()} cores ({torch.backends.cpu.get_cpu_capability()})",
+        "bfloat16": "fast" if fast_bfloat16() else "slow, products stay in float32",
         "threads": str(torch.get_num_threads()),
         "gpu": gpu,
         "python": platform.python_version(),

@@ -10,6 +10,7 @@ from time import perf_counter
 from torch import Tensor, nn
 
 from .bench import print_protocol
+from .calibrate import fast_bfloat16
 from .compress import compress
 from .corpus import corpus
 from .errors import PrunekitError
@@ -50,7 +51,8 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
     """Compress by each method and pattern, and judge on articles and news that no method has seen.
 
     Args:
-        path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew.
+        path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
+            CPU of the same kind: one with instructions for bfloat16 products (`calibrate.fast_bfloat16`), or without.
         only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take an hour and a half on
             two cores.
         seeds: of the calibration text and its order; one row for each.
@@ -79,13 +81,12 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
     for method in methods:
         for pattern in patterns:
             for seed in seeds:
-                row = {"method": method, "pattern": pattern, "seed": seed} | _row(
-                    model, tokenizer, method, pattern, seed, texts, dense
-                )
+                row = {"method": method, "pattern": pattern, "seed": seed}
+                row |= {"processor": machine()["processor"], "bfloat16": fast_bfloat16()}
+                row |= _row(model, tokenizer, method, pattern, seed, texts, dense)
                 rows = [r for r in rows if _key(r) != _key(row)] + [row]
                 table = {
                     "protocol": protocol,
-                    "machine": machine(),
                     "versions": versions(),
                     "dense": dense,
                     "rows": sorted(rows, key=_key),
@@ -115,8 +116,8 @@ def read(path: Path) -> dict:
     return table
 
 
-def _key(row: dict) -> tuple[int, int, int]:
-    return list(METHODS).index(row["method"]), list(PATTERNS).index(row["pattern"]), row["seed"]
+def _key(row: dict) -> tuple[int, int, bool, int]:
+    return list(METHODS).index(row["method"]), row["seed"], not row["bfloat16"], list(PATTERNS).index(row["pattern"])
 
 
 def _row(
@@ -140,29 +141,28 @@ def _row(
     for name, ids in texts.items():
         figures[name] = evaluate_all({"it": result.model}, ids)["it"]
         figures[name]["retention"] = figures[name]["top1"] / dense[name]["top1"]
-    return {"seconds": seconds, "sparsity": result.sparsity, "tokens": result.tokens, "texts": figures}
+    about = {"seconds": seconds, "tokens": result.tokens, "steps": result.steps, "sparsity": result.sparsity}
+    return about | {"texts": figures}
 
 
 def markdown(table: dict) -> str:
     """The table for the README: a line for each method, of each pattern perplexity and retention on both texts."""
-    by_key = {(r["method"], r["pattern"], r["seed"]): r for r in table["rows"]}
-    seeds = sorted({r["seed"] for r in table["rows"]})
+    runs: dict[tuple, dict[str, dict]] = {}  # rows by pattern, of each line
+    for row in sorted(table["rows"], key=_key):
+        runs.setdefault((row["method"], row["seed"], row["bfloat16"]), {})[row["pattern"]] = row
     head = "| method | seconds | " + " | ".join(PATTERNS) + " |"
     lines = [head, "|---" * (2 + len(PATTERNS)) + "|"]
-    for method in METHODS:
-        for seed in seeds:
-            rows = [by_key.get((method, pattern, seed)) for pattern in PATTERNS]
-            if not any(rows):
+    for (method, seed, bfloat16), rows in runs.items():
+        label = method + (f", seed {seed}" if seed else "") + ("" if bfloat16 else ", no bfloat16")
+        times = [row["seconds"] for row in rows.values()]
+        cells = [label, f"{min(times):.0f} to {max(times):.0f}"]
+        for pattern in PATTERNS:
+            if pattern not in rows:
+                cells.append("-")
                 continue
-            times = [row["seconds"] for row in rows if row]
-            cells = [f"{min(times):.0f} to {max(times):.0f}"]
-            for row in rows:
-                wiki, news = (row["texts"][text] for text in TEXTS) if row else ({}, {})
-                cells.append(
-                    f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}" if row else "-"
-                )
-            label = method if seed == 0 else f"{method}, seed {seed}"
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+            wiki, news = (rows[pattern]["texts"][text] for text in TEXTS)
+            cells.append(f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -148,7 +149,8 @@ def recover(
     if state:
         Path(state).unlink(missing_ok=True)
     seconds = result.seconds | {"recover": spent}
-    return assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
+    recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
+    return replace(recovered, steps=step)
 
 
 class _Cast(torch.autograd.Function):

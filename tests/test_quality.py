@@ -55,11 +55,13 @@ def test_what_cannot_be_measured_is_refused(small, tmp_path):
 def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
     texts = {text: {"perplexity": 20.0, "retention": 0.5} for text in TEXTS}
     fast = {"method": "fast", "seconds": 3.0, "texts": texts}
-    rows = [fast | {"pattern": p, "seed": s} for p in PATTERNS for s in (0, 1)]
-    lines = markdown({"rows": rows[:-1]}).splitlines()
-    assert [line.split("|")[1].strip() for line in lines] == ["method", "---", "fast", "fast, seed 1"]
+    kinds = [(0, False), (1, True), (0, True)]
+    rows = [fast | {"pattern": p, "seed": seed, "bfloat16": bfloat16} for seed, bfloat16 in kinds for p in PATTERNS]
+    lines = markdown({"rows": rows[:2] + rows[3:]}).splitlines()
+    labels = ["method", "---", "fast", "fast, no bfloat16", "fast, seed 1"]
+    assert [line.split("|")[1].strip() for line in lines] == labels
     assert {line.count("|") for line in lines} == {len(PATTERNS) + 3}
-    assert lines[-1].endswith("| - |") and "50.0%" in lines[2]
+    assert lines[3].endswith("| - |") and "50.0%" in lines[2]
 
 
 def test_the_readme_shows_the_table_that_comes_with_prunekit():

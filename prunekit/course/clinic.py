@@ -52,7 +52,7 @@ class Clinic:
         return clinic(self.found)
 
 
-def measure_gpu(gpu: dict | None, N: int = 8192, K: int = 8192) -> None:
+def measure_gpu(gpu: dict | None, N: int = 16384, K: int = 8192) -> None:
     """Time one layer on the GPU, dense in FP16, 2:4 in FP16 and dense in FP8, and print it; say so if there is none.
 
     Parameters
@@ -60,7 +60,7 @@ def measure_gpu(gpu: dict | None, N: int = 8192, K: int = 8192) -> None:
     gpu
         The `gpu` of `prunekit.speed.doctor.examine`, None without a usable one. What does not work on it is left out.
     N, K
-        Outputs and inputs; the weight should be larger than the card's L2 cache.
+        Outputs and inputs; the weight should be larger than the card's L2 cache in each form, FP8 included.
     """
     if not gpu:
         print("No GPU: with one, this would time dense, 2:4 and FP8 products of 16, 256 and 4096 tokens on it.")

@@ -187,7 +187,7 @@ def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float =
     """Seconds of the steps over the weights of some blocks, timed in turn, and the median taken.
 
     Returns:
-        By step: copying the weights, the fused pass, the same in separate steps, and Wanda's sort alone.
+        By step: copying the weights, the fused pass, the same in separate steps, and Wanda's scores and sort.
     """
     from ..kernels import cpu
 
@@ -204,7 +204,7 @@ def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float =
         "copy the weights": lambda name, W: buffers[name].copy_(W),
         "fused pass": lambda name, W: cpu.select_cast(W, energy[name], sparsity=sparsity),
         "the same, step by step": lambda name, W: steps(W, energy[name]),
-        "Wanda's sort alone": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
+        "Wanda's scores and sort": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
     }
     seconds = in_turn({n: (lambda f=f: [f(name, W) for name, W in weights.items()], 3) for n, f in each.items()})
     return {name: median(times) for name, times in seconds.items()}

@@ -82,7 +82,7 @@ def _points(size: int, rng: torch.Generator) -> tuple:
     eighths = torch.tensor([_pick((0, 1, 3, 4, 4, 4, 5, 7), rng) for _ in range(size)])
     x = values[at] + (values[at + 1] - values[at]) * eighths / 8
     far = torch.rand(size, generator=rng) < 0.15
-    return torch.where(far, values[-1] * _pick((1.0, 1.03, 1.125, 2.0, 100.0), rng), x), values
+    return torch.where(far, values[-1] * _pick((1.0, 1.03, 1.125, 2.0, 100.0, 1e8), rng), x), values
 
 
 def _verify_points(args: tuple, out: object) -> str | None:
