@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..bench import gram_matrices, in_turn
+from ..bench import gram_matrices
 from ..calibrate import fast_bfloat16
 from ..compress_layer import plain_mask
 from ..errors import PrunekitError
@@ -19,6 +19,7 @@ from ..fp8 import cast, scales, uncast
 from ..linear import Fp8Linear, linear_layers, replace_layers, weight_of
 from ..prepare import warm_up
 from ..recipe import Recipe
+from ..speed.timing import time_in_turn
 
 PRUNE_FIRST, CAST_FIRST, JOINT = ORDERS = ("prune, then cast", "cast, then prune", "jointly")
 
@@ -206,8 +207,8 @@ def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float =
         "the same, step by step": lambda name, W: steps(W, energy[name]),
         "Wanda's scores and sort": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
     }
-    seconds = in_turn({n: (lambda f=f: [f(name, W) for name, W in weights.items()], 3) for n, f in each.items()})
-    return {name: median(times) for name, times in seconds.items()}
+    calls = {step: (lambda f=f: [f(name, W) for name, W in weights.items()]) for step, f in each.items()}
+    return {step: timing.median for step, timing in time_in_turn(calls, rounds=3, warmup=1).items()}
 
 
 def prepare() -> None:
