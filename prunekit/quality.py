@@ -154,8 +154,8 @@ def markdown(table: dict) -> str:
     lines = [head, "|---" * (2 + len(PATTERNS)) + "|"]
     for (method, seed, bfloat16), rows in runs.items():
         label = method + (f", seed {seed}" if seed else "") + ("" if bfloat16 else ", no bfloat16")
-        times = [row["seconds"] for row in rows.values()]
-        cells = [label, f"{min(times):.0f} to {max(times):.0f}"]
+        low, high = (f"{choose(row['seconds'] for row in rows.values()):.0f}" for choose in (min, max))
+        cells = [label, low if low == high else f"{low} to {high}"]
         for pattern in PATTERNS:
             if pattern not in rows:
                 cells.append("-")
