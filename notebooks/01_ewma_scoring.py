@@ -109,6 +109,7 @@ for j, k in [(0, 5), (0, 7)]:
     both = (W[0, j] * X[:, j] + W[0, k] * X[:, k]).square().mean()
     print(f"columns {j} and {k} of row 0: sum of contributions {L[0, j] + L[0, k]:g}, true change {both:g}")
 assert both == L[0, 0] + L[0, 7] + 16
+course.predict("sort", "How long does sorting rows of 1,024 take, against copying them?", ["2 x", "5 x", "over 10 x"])
 
 # %% [markdown]
 # Hatched cells are pruned; where scores are equal, the one further left stays. In row 0 magnitude throws away the 0.5
@@ -149,9 +150,6 @@ course.check("1.1", contribution)
 # passes: the row is read and written again and again, with positions beside the values, in an order that depends on
 # the data. (A selection such as `torch.kthvalue` finds the one number without a full sort, but it moves data about as
 # well.) Everything else in this method (score, mask, cast) reads each weight from memory once, from left to right.
-
-# %% tags=["nbval-ignore-output"]
-course.predict("sort", "How long does sorting rows of 1,024 take, against copying them?", ["2 x", "5 x", "over 10 x"])
 
 # %% tags=["nbval-ignore-output"]
 ns = rules.sorting_cost([64, 1024, 16384])
@@ -384,6 +382,8 @@ alt = "Sparsity of each layer: mean and deviation scatters widely, quantile trac
 course.show(figures.layers({rule: it.layers for rule, it in judged.items()}, 0.5), alt)
 misses = {rule: max(abs(share - 0.5) for share in it.layers) for rule, it in judged.items()}
 assert misses["sorting"] < 0.001 and misses["quantile tracking"] < 0.01 < 0.05 < misses["mean and deviation"]
+choices = ["near contribution's", "near magnitude's", "near the dense model's"]
+course.predict("rank-one", "Where does perplexity lie by W_ij^2 / (1 - x_j^2 / S), S = sum_j x_j^2, below?", choices)
 
 # %% [markdown]
 # Each mark is a layer. Sorting gives exactly one half. Quantile tracking lies within a fraction of a percent of it,
@@ -395,10 +395,6 @@ assert misses["sorting"] < 0.001 and misses["quantile tracking"] < 0.01 < 0.05 <
 # [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with a rank-one Hessian. We offer this reading as `pk.rank_one`, with
 # `x_j^2` the energy. Look at the factor: each feature's share of the energy is tiny, unless it dominates its layer. So
 # it is close to 1 for nearly all columns, where contribution multiplies by the energy itself.
-
-# %% tags=["nbval-ignore-output"]
-choices = ["near contribution's", "near magnitude's", "near the dense model's"]
-course.predict("rank-one", "Where does the rank-one reading's perplexity lie at 50 %?", choices)
 
 # %% tags=["nbval-ignore-output"]
 for metric in ("rank-one", "magnitude"):

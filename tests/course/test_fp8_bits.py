@@ -2,7 +2,6 @@
 
 import base64
 import math
-import time
 
 import pytest
 import torch
@@ -117,17 +116,6 @@ def test_a_place_without_kernel_gets_a_picture():
     assert base64.b64decode(content["image/png"]).startswith(b"\x89PNG")
     assert "0x43" in metadata["image/png"]["alt"]
     assert "application/vnd.jupyter.widget-view+json" in content
-
-
-def test_redrawing_is_quick():
-    live = widgets.fp8_bits(torch.randn(1536, 576))
-    live.draw_now()
-    times = []
-    for power in (1.0, 2.0, 3.0, 4.0, 5.0):
-        begin = time.process_time()
-        live.controls["power"].value = power
-        times.append(time.process_time() - begin)
-    assert min(times) < 0.4  # 60 ms or so on an idle core; machines that run tests are busy
 
 
 @both
