@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from .errors import PrunekitError
@@ -49,6 +50,7 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
+@cache
 def measured() -> dict:
     """The table of qualities that comes with prunekit, as `quality.quality` wrote it."""
     return json.loads(Path(__file__).with_name("quality.json").read_text("utf-8"))

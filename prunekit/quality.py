@@ -111,7 +111,8 @@ def read(path: Path) -> dict:
         table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         table = None
-    if not isinstance(table, dict) or not {"protocol", "dense", "rows"} <= table.keys():
+    known = isinstance(table, dict) and {"protocol", "dense", "rows"} <= table.keys()
+    if not known or not all("bfloat16" in row for row in table["rows"]):
         raise PrunekitError(f"{path} is no table of quality: give a new file, or one that this command wrote.")
     return table
 

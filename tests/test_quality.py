@@ -43,7 +43,7 @@ def test_what_cannot_be_measured_is_refused(small, tmp_path):
     with pytest.raises(PrunekitError, match="unknown method or pattern 'fastest'"):
         quality(tmp_path / "table.json", ["fastest"])
     other = tmp_path / "other.json"
-    for text in ("no table", "[]", "{}"):
+    for text in ("no table", "[]", "{}", '{"protocol": {}, "dense": {}, "rows": [{"method": "fast"}]}'):
         other.write_text(text)
         with pytest.raises(PrunekitError, match="no table of quality"):
             quality(other, ["fast"])
