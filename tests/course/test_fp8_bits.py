@@ -118,6 +118,14 @@ def test_a_place_without_kernel_gets_a_picture():
     assert "application/vnd.jupyter.widget-view+json" in content
 
 
+def test_a_change_draws_once():
+    live = widgets.fp8_bits(weight())
+    draw, drawn = live.draw, []
+    live.draw = lambda **values: drawn.append(values) or draw(**values)
+    live.controls["power"].value = 2.0
+    assert [values["power"] for values in drawn] == [2.0]
+
+
 @both
 def test_formulas_are_right(fmt):
     for code in ALL:

@@ -1,4 +1,4 @@
-"""The trade-off explorer says the right configuration, redraws fast, and shows where no kernel runs."""
+"""The trade-off explorer says the right configuration, redraws once for a change, and shows where no kernel runs."""
 
 import pytest
 
@@ -78,6 +78,14 @@ def test_every_pair_of_axes_draws(cost, quality):
 def test_it_shows_without_a_kernel():
     content, metadata = course.widgets.trade_off(POINTS)._repr_mimebundle_()
     assert content["image/png"] and metadata["image/png"]["alt"]
+
+
+def test_a_change_draws_once():
+    live = course.widgets.trade_off(POINTS)
+    draw, drawn = live.draw, []
+    live.draw = lambda **values: drawn.append(values) or draw(**values)
+    live.controls["least"].value = 96
+    assert [values["least"] for values in drawn] == [96]
 
 
 def test_one_point_is_enough_and_none_is_refused():
