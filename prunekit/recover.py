@@ -16,7 +16,7 @@ from . import fp8
 from .calibrate import fast_bfloat16
 from .compress import Compressed, assemble
 from .compress_layer import as_precise_as, finish
-from .distillation import TEXT_SHARE, loss
+from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
 from .kernels import fused_for
@@ -54,7 +54,7 @@ def recover(
     what the text says (distillation; Hinton et al. 2015, arXiv 1503.02531), by AdamW at a rate that rises, then falls
     in a straight line to zero (Bergsma et al. 2025, arXiv 2502.15938). The text's part also teaches what the dense
     model does not know, the text's own manner: retention can pass 1, and says less about what was lost. `text_share`
-    0 is distillation alone.
+    0 is distillation alone. Of a large vocabulary each step looks at a random part (`distillation.loss`).
 
     With FP8 the last fifth of the steps uses the cast weights, and gradients pass the rounding as if it were not
     there (straight-through; Bengio et al. 2013, arXiv 1308.3432). Before that the weights are trained as they are:
@@ -100,6 +100,8 @@ def recover(
     optimizer = torch.optim.AdamW(moving.values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     low_precision = device.type == "cuda" or fast_bfloat16()
     teacher = deepcopy(dense).bfloat16() if low_precision else dense
+    vocabulary = len(dense.get_output_embeddings().weight)
+    chance = chances(ids, vocabulary, VOCABULARY) if vocabulary > VOCABULARY else None
     plan = {
         "steps": steps,
         "minutes": minutes,
@@ -123,7 +125,7 @@ def recover(
                     layer.casts = part >= CAST_FROM
                 window = ids[_order(step, batch, len(ids), seed)].to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
-                    value = loss(student, teacher, window, text_share)
+                    value = loss(student, teacher, window, text_share, chance, seed * 1_000_003 + step)
                 value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
                 optimizer.step()
@@ -158,7 +160,7 @@ class _Cast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
-        scale = fp8.scales(W, fmt, granularity, keep)
+        scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
         fused = fused_for(W.device)
         codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
         return widen(codes, scale)
@@ -181,7 +183,7 @@ class _Trained(nn.Module):
         self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
 
     def _spare_zeros(self, weight: nn.Parameter) -> None:
-        weight.grad.mul_(self.keep)
+        weight.grad.mul_(self.keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
 
     def forward(self, x: Tensor) -> Tensor:
         W = self.weight

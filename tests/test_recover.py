@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import VOCABULARY
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import kl_div
 
 from prunekit import fp8
 from prunekit import recover as recover_function
 from prunekit.compress import compress
+from prunekit.distillation import chances
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
@@ -51,7 +55,7 @@ def test_loss_and_gradient_are_those_of_the_plain_formula(share):
     ids = torch.randint(0, 50, (3, 19), generator=g)
     outputs = [torch.randn(3, 19, 50, generator=g) * 4 for _ in range(2)]
     teacher, student = outputs[0], outputs[1].requires_grad_()
-    models = [lambda *_, x=x, **__: SimpleNamespace(logits=x) for x in (student, teacher)]
+    models = [lambda *_, x=x, **__: SimpleNamespace(logits=x.clone()) for x in (student, teacher)]
     value = module.loss(*models, ids, share)
     (gradient,) = torch.autograd.grad(2 * value, student)
     p, q = teacher.log_softmax(-1), student.log_softmax(-1)
@@ -62,6 +66,34 @@ def test_loss_and_gradient_are_those_of_the_plain_formula(share):
     plain = ((1 - weight) * kl + weight * ce).mean()
     torch.testing.assert_close(value, plain)
     torch.testing.assert_close(gradient, torch.autograd.grad(2 * plain, student)[0])
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=1, max_size=40), data=st.data())
+def test_chances_follow_the_counts_and_add_up(counts, data):
+    wanted = data.draw(st.integers(1, len(counts)))
+    ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    chance = chances(ids, len(counts), wanted)
+    assert (chance > 0).all() and (chance <= 1).all()
+    assert chance.sum().item() == pytest.approx(wanted, rel=1e-5)
+    more = torch.tensor(counts) + 1
+    ratio = chance / more
+    torch.testing.assert_close(ratio[chance < 1], ratio.max().expand_as(ratio[chance < 1]))  # of those below 1 the same
+
+
+def test_a_certain_vocabulary_has_the_loss_of_the_whole_one(llama, ids):
+    student = compress(llama, ids, sparsity=0.5).model
+    whole = module.loss(student, llama, ids, 0.3)
+    torch.testing.assert_close(module.loss(student, llama, ids, 0.3, torch.ones(VOCABULARY)), whole)
+
+
+def test_parts_of_the_vocabulary_have_the_loss_of_the_whole_one_on_average(llama, ids):
+    student, chance = compress(llama, ids, pattern="2:4").model, chances(ids, VOCABULARY, 200)
+    window = ids[:1, :6]  # few tokens, so that most of the vocabulary hangs on the draw
+    for share in (0.0, 1.0):
+        drawn = torch.stack([module.loss(student, llama, window, share, chance, seed) for seed in range(300)])
+        whole = module.loss(student, llama, window, share)
+        assert drawn.std() > 0
+        assert drawn.mean().item() == pytest.approx(whole.item(), rel=0.02)
 
 
 def test_the_text_itself_is_learnt_only_if_it_has_a_share(llama, ids):
@@ -124,6 +156,7 @@ def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids)
 @pytest.mark.parametrize("at", [0, 1, 4, 7])
 @pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[2]], ids=str)
 def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_path, monkeypatch, recipe, at):
+    monkeypatch.setattr(module, "VOCABULARY", 100)
     result = compress(llama, ids, **recipe)
     whole = recover(result, llama, ids, steps=8)
     state, original, calls = tmp_path / "state.safetensors", module.loss, []
