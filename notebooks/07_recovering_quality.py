@@ -184,8 +184,10 @@ course.check("7.2", divergence)
 # </details>
 
 # %% [markdown]
-# The mask holds still meanwhile: a pruned weight gets no gradient and stays exactly zero. Below, the same 12 steps of
-# two windows twice: once over 24 different windows, each seen once; once over 4 windows, again and again.
+# The mask holds still meanwhile: a pruned weight gets no gradient and stays exactly zero. To save time, `recover` looks
+# at a random part of the vocabulary in each step ([sampled softmax](GLOSSARY.md#sampled-softmax);
+# [Jean et al.](BIBLIOGRAPHY.md#sampled-softmax)). Below, the same 12 steps of two windows twice: once over 24 different
+# windows, each seen once; once over 4 windows, again and again.
 
 # %% tags=["nbval-ignore-output"]
 admm = models["ADMM"]

@@ -111,7 +111,7 @@ def calibrate(
         `Calibration`.
 
     Raises:
-        PrunekitError: an input is not finite.
+        PrunekitError: an input is not finite, or the first batch does not reach a layer.
     """
     begin = perf_counter()
     layers = linear_layers(model) if layers is None else layers
@@ -142,6 +142,11 @@ def calibrate(
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
             kept.batches += 1
+            for name, average in averages.items():
+                if not average.batches:
+                    raise PrunekitError(
+                        f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute)."
+                    )
             if not stop:
                 continue
             now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
 from .errors import PrunekitError
 from .presets import describe_presets
+
+_LESS_MEMORY = "expected room for two copies of the model, or 25 bytes a weight to recover: try --dtype bfloat16"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"prunekit: interrupted; {str(stop) or 'nothing was written'}.", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        print(f"prunekit: out of memory; {_LESS_MEMORY}.", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -74,6 +74,7 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         with stages("save"):
             save(result, tokenizer, a.out, a.activations)
+        _state(a).unlink(missing_ok=True)
     print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
     print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
     print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))
@@ -113,11 +114,16 @@ def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict):
     from .recover import recover
 
     ids, watch = recovery_text(model, tokenizer, a.calibration_text, a.seed)
-    state = Path(f"{a.out}.recovery") if a.out else None
+    state = _state(a) if a.out else None
     try:
         return recover(result, model, ids, **budget, seed=a.seed, state=state, watch=watch, report=print)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {state}" if state else "") from None
+
+
+def _state(a: argparse.Namespace) -> Path:
+    """Where an interrupted recovery is kept: beside the folder to be written."""
+    return Path(f"{Path(a.out)}.recovery")
 
 
 def run_evaluate(a: argparse.Namespace) -> None:

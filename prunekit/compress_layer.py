@@ -87,5 +87,8 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
 
 
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
-    """Round updated weights to bfloat16 if all of the old ones fit it: they are stored no wider than before."""
-    return new.bfloat16().to(new.dtype) if torch.equal(old.bfloat16().to(old.dtype), old) else new
+    """Round updated weights to bfloat16 or float16 if all old ones fit it: they are stored no wider than before."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(old.to(dtype).to(old.dtype), old):
+            return new.to(dtype).to(new.dtype)
+    return new

@@ -61,6 +61,9 @@ def corpus(
 ) -> Tensor:
     """Windows of tokens, spread evenly over all documents of a text.
 
+    Where the tokenizer puts a token of its own before every text (BOS; LLaMA and Gemma expect it), each window begins
+    with it.
+
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
@@ -80,16 +83,18 @@ def corpus(
             f"{tokens} tokens in windows of {context}: expected windows of 2 or more tokens, and enough for one."
         )
     ids = torch.tensor(sum((_encode(tokenizer, d) for d in _batches(documents(text, split))), []))
-    windows = max(1, (len(ids) if tokens is None else tokens) // context)
-    if len(ids) < windows * context:
+    bos = [token for token in tokenizer("")["input_ids"][:1] if token == tokenizer.bos_token_id]
+    length = context - len(bos)  # of text
+    windows = max(1, len(ids) // length if tokens is None else tokens // context)
+    if len(ids) < windows * length:
         raise PrunekitError(
-            f"the text {text} has {len(ids)} tokens, fewer than the {windows * context} asked for: "
-            "give a longer text, or fewer --tokens."
+            f"the text {text} has {len(ids)} tokens, fewer than the {windows * length} asked for: "
+            "give a longer text, or ask for fewer."
         )
     shift = (0.5 + seed * 0.6180339887498949) % 1  # seeds land as far apart as they can
-    room = len(ids) - windows * context
-    starts = [k * context + int((k + shift) * room / windows) for k in range(windows)]
-    return torch.stack([ids[s : s + context] for s in starts])
+    room = len(ids) - windows * length
+    starts = [k * length + int((k + shift) * room / windows) for k in range(windows)]
+    return torch.stack([torch.cat([ids.new_tensor(bos), ids[s : s + length]]) for s in starts])
 
 
 def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:

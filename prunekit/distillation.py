@@ -60,7 +60,7 @@ def loss(
         part = drawn.nonzero().squeeze(1).to(ids.device)
         following = torch.searchsorted(part, following)
         raised = -chance[drawn].log().to(ids.device)
-        student, teacher = _speaking(student, part), _speaking(teacher, part)
+        student, teacher = speaking(student, part), speaking(teacher, part)
     with torch.no_grad():
         wanted = teacher(ids, use_cache=False).logits
     logits = student(ids, use_cache=False).logits
@@ -70,8 +70,8 @@ def loss(
     return _Loss.apply(*flat, raised)
 
 
-def _speaking(model: nn.Module, part: Tensor) -> nn.Module:
-    """A copy of the model whose logits are of the tokens `part` alone, int64 ``[tokens]``."""
+def speaking(model: nn.Module, part: Tensor) -> nn.Module:
+    """A copy of the model whose logits are those of the tokens `part` alone, int64 ``[tokens]``."""
     head = model.get_output_embeddings()
     name = next(name for name, module in model.named_modules() if module is head)
     return replace_layers(model, {name: with_rows(head, part)})

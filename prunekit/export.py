@@ -25,15 +25,15 @@ from .models import explained, quiet
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
 
-def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = "dynamic") -> Path:
+def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = "none") -> Path:
     """Write a compressed model as a new folder, complete or not at all.
 
     Args:
         compressed: what `compress.compress` returned.
         tokenizer: the model's tokenizer, saved with it.
         out: a folder that does not exist yet, or is empty.
-        activations: what servers do with the inputs of FP8 layers: ``dynamic`` casts each token to FP8, for FP8
-            tensor cores; ``none`` leaves them. `models.load` never casts inputs.
+        activations: what servers do with the inputs of FP8 layers: ``none`` leaves them; ``dynamic`` casts each token
+            to FP8, for FP8 tensor cores. `models.load` never casts inputs.
 
     Returns:
         The folder.
@@ -78,6 +78,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
     Raises:
         PrunekitError: the folder is damaged.
     """
+    from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet(), explained(str(folder), "model"):
@@ -89,7 +90,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         tensors: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
             tensors |= load_file(file)
-        with torch.device("meta"):
+        with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
             model = AutoModelForCausalLM.from_config(config, dtype=target)
         names = set(about["fp8_layers"])
         layers = {name: module for name, module in model.named_modules() if name in names}
@@ -114,7 +115,7 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
 
 
 def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put tensors into a model on the meta device; compute what no checkpoint holds (rotary frequencies)."""
+    """Put tensors into a model whose parameters are on the meta device."""
     result = model.load_state_dict(tensors, strict=False, assign=True)
     model.tie_weights()
     if result.unexpected_keys:
@@ -122,18 +123,14 @@ def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, tensor in list(model.named_parameters()):
         if tensor.is_meta:
             raise ValueError(f"the tensor {name} is missing")
-    for module in model.modules():
-        if any(b.is_meta for b in module.buffers(recurse=False)):
-            fresh = type(module)(model.config)
-            module._buffers.update(fresh._buffers)
 
 
 def narrow(tensor: Tensor) -> Tensor:
-    """The same values in bfloat16 if all of them fit it, so that widening for a CPU costs no disk space."""
+    """The same values in bfloat16 or float16 if all of them fit it, so that widening for a CPU costs no disk space."""
     if tensor.dtype == torch.float32:
-        half = tensor.bfloat16()
-        if torch.equal(half.float(), tensor):
-            return half
+        for dtype in (torch.bfloat16, torch.float16):
+            if torch.equal(tensor.to(dtype).float(), tensor):
+                return tensor.to(dtype)
     return tensor
 
 
@@ -150,7 +147,7 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
         module = model.get_submodule(owner)
         if isinstance(module, Fp8Linear) and leaf != "bias":
             if leaf == "weight" and not _holds(module):
-                W = module.dense_weight()
+                W = module.dense_weight().cpu()
                 tensor = W.T if module.transposed else W
             tensors[name] = tensor.contiguous()
         else:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from .errors import PrunekitError
 
 _MARK = ".prunekit-tmp-"
@@ -55,6 +57,8 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as error:
         raise PrunekitError(f"cannot write {target}: {error.strerror}; free some space or choose another.") from None
+    except SafetensorError as error:  # a full disk, for one
+        raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -102,6 +106,8 @@ def temporary_file(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         raise PrunekitError(f"cannot write {target}: {error.strerror}; choose another file.") from None
+    except SafetensorError as error:  # a full disk, for one
+        raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another file.") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -44,6 +44,11 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     if dtype is not None and dtype not in DTYPES:
         raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise PrunekitError(f"the device {device!r} cannot be used ({cause}): expected cpu or cuda.") from None
     if dtype is None:
         dtype = "float32" if device == "cpu" else "auto"
     source = locate(name)
@@ -97,7 +102,12 @@ def open_model(source: str, **options) -> nn.Module:
             f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
             "them: it is damaged or not a causal language model; download or save it again."
         )
-    model.generation_config.max_length = None
+    generation = model.generation_config
+    generation.max_length = None
+    try:
+        generation.validate(strict=True)
+    except ValueError:  # a temperature without do_sample, mostly, with which transformers refuses to save
+        generation.do_sample = True
     return model.eval().requires_grad_(False)
 
 
@@ -139,8 +149,8 @@ def explained(source: str, what: str) -> Iterator[None]:
                 "download or save it again."
             ) from error
         raise PrunekitError(
-            f"cannot get the {what} {source!r} from the Hugging Face hub (no network, no such name, or no access): "
-            "check the name and the network, or give 'embedded' or a local folder."
+            f"cannot get the {what} {source!r} from the Hugging Face hub (no network, no such name, no access, or what "
+            f"it says: {text[:150]}): check the name and the network, or give 'embedded' or a local folder."
         ) from error
 
 

@@ -82,6 +82,11 @@ def remove_neurons(
         raise PrunekitError(f"multiple is {multiple!r}: expected a whole number of 1 or more.")
     energy = calibration.energy if isinstance(calibration, Calibration) else calibration
     mlps = find_mlps(model)
+    if not mlps:
+        raise PrunekitError(
+            "the model has no MLP whose neurons could be removed: expected modules with gate_proj, up_proj and "
+            "down_proj, or with dense_h_to_4h, fc1 or c_fc and the layer after it."
+        )
     old = _width(model, mlps)
     new = kept_neurons(old, share, multiple)
     layers: dict[str, nn.Module] = {}
@@ -112,11 +117,7 @@ def kept_neurons(width: int, share: float, multiple: int = MULTIPLE) -> int:
 
 
 def find_mlps(model: nn.Module) -> list[Mlp]:
-    """The MLPs of a model, by the names of their layers, in the model's order.
-
-    Raises:
-        PrunekitError: there is none.
-    """
+    """The MLPs of a model whose neurons have rows of their own, by the names of their layers, in the model's order."""
     found = []
     for prefix, module in model.named_modules():
         children = {name: child for name, child in module.named_children() if _is_linear(child)}
@@ -124,11 +125,6 @@ def find_mlps(model: nn.Module) -> list[Mlp]:
             if after in children and all(name in children for name in before):
                 dot = f"{prefix}." if prefix else ""
                 found.append(Mlp(tuple(dot + name for name in before), dot + after))
-    if not found:
-        raise PrunekitError(
-            "the model has no MLP whose neurons could be removed: expected modules with gate_proj, up_proj and "
-            "down_proj, or with dense_h_to_4h, fc1 or c_fc and the layer after it."
-        )
     return found
 
 

@@ -79,7 +79,7 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
         A new model of the same class. Its logits are the same up to rounding.
 
     Raises:
-        PrunekitError: a bad pattern, no MLP that is known, or the logits are not the same after all.
+        PrunekitError: a bad pattern, nothing that can be reordered, or the logits are not the same after all.
     """
     n, m = parse_pattern(pattern)
     layers = linear_layers(model)
@@ -110,6 +110,8 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
         rows |= {name: order for name in layers if name.endswith(_WRITE)}
         columns |= dict.fromkeys(readers, order)
         others = _reordered(others, order)
+    if not columns:
+        raise PrunekitError("this model has no channels that are known to be free: leave permute out (--no-permute).")
     new = {name: layers[name] for name in rows.keys() | columns.keys()}
     for name, order in rows.items():
         new[name] = with_rows(new[name], order)

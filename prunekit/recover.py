@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from warnings import warn
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +73,9 @@ def recover(
         batch: windows in a step.
         text_share: weight of the text's own next token in what is aimed at, 0 to 1; the rest is the dense model's.
         seed: order of the windows.
-        state: a file for what is needed to go on after an interruption. It is written every two minutes and when
-            the run is interrupted (`KeyboardInterrupt` then passes on), read if it is there, and removed at the end.
+        state: a file for what is needed to go on after an interruption: 12 bytes for each weight. It is written every
+            two minutes, when the run is interrupted (`KeyboardInterrupt` then passes on) and at the end, and read if
+            it is there. Remove it when the result is safe.
         watch: windows on which the perplexity is measured from time to time, of the weights as that step uses them.
         report: gets a line about the progress, ten times.
 
@@ -98,10 +102,13 @@ def recover(
     moving = {f"{n}.weight": m.weight for n, m in trained.items()}
     moving |= {f"{n}.{k}": p.requires_grad_() for n, m in norms.items() for k, p in m.named_parameters()}
     optimizer = torch.optim.AdamW(moving.values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    low_precision = device.type == "cuda" or fast_bfloat16()
-    teacher = deepcopy(dense).bfloat16() if low_precision else dense
-    vocabulary = len(dense.get_output_embeddings().weight)
-    chance = chances(ids, vocabulary, VOCABULARY) if vocabulary > VOCABULARY else None
+    dtype = next(dense.parameters()).dtype
+    low_precision = device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=low_precision)
+    teacher = _bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
+    head = dense.get_output_embeddings()
+    large = isinstance(head, nn.Linear) and head.out_features > VOCABULARY
+    chance = chances(ids, head.out_features, VOCABULARY) if large else None
     plan = {
         "steps": steps,
         "minutes": minutes,
@@ -110,6 +117,8 @@ def recover(
         "text_share": text_share,
         "seed": seed,
         "text": [*ids.shape, int(ids.sum())],
+        "recipe": asdict(result.recipe),
+        "mask": [crc32(layer.keep.contiguous().cpu().numpy()) for layer in trained.values()],
     }
 
     step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
@@ -124,7 +133,7 @@ def recover(
                 for layer in trained.values():
                     layer.casts = part >= CAST_FROM
                 window = ids[_order(step, batch, len(ids), seed)].to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+                with autocast():
                     value = loss(student, teacher, window, text_share, chance, seed * 1_000_003 + step)
                 value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
@@ -132,24 +141,28 @@ def recover(
                 optimizer.zero_grad()
                 step, spent = step + 1, before + perf_counter() - begin
                 if state and perf_counter() - saved > SAVE_EVERY:
-                    save_state(state, plan, moving, optimizer, step, spent)
+                    try:
+                        save_state(state, plan, moving, optimizer, step, spent)
+                    except PrunekitError as error:  # a full disk, perhaps: no reason to stop
+                        (report or warn)(str(error))
                     saved = perf_counter()
                 if report and int(10 * _part(step, spent, steps, minutes)) > told:
                     told = int(10 * _part(step, spent, steps, minutes))
                     line = f"recover: {10 * told} %, step {step}, {spent / 60:.1f} minutes, loss {value.item():.3f}"
-                    now = "" if watch is None else f", perplexity {evaluate(student, watch)['perplexity']:.2f}"
+                    with autocast():
+                        now = "" if watch is None else f", perplexity {evaluate(student, watch)['perplexity']:.2f}"
                     report(line + now)
     except KeyboardInterrupt:
         if state:
             optimizer.zero_grad()
             save_state(state, plan, moving, optimizer, step, spent)
         raise
+    if state:
+        save_state(state, plan, moving, optimizer, step, spent)
     new = {name: trained[name].finished(layer, result) for name, layer in layers.items()}
     for name, module in norms.items():
         old = result.model.get_submodule(name)
         norms[name] = module.to(next(old.parameters()).dtype).requires_grad_(False)
-    if state:
-        Path(state).unlink(missing_ok=True)
     seconds = result.seconds | {"recover": spent}
     recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
     return replace(recovered, steps=step)
@@ -196,6 +209,14 @@ class _Trained(nn.Module):
         """The layer as `compress` would give it, with the trained weight."""
         W = self.weight.detach()
         return finish(layer, as_precise_as(weight_of(layer), W) if self.fmt is None else W, self.keep, result.recipe)
+
+
+def _bfloat16(model: nn.Module) -> nn.Module:
+    """A copy with parameters in bfloat16; buffers, such as the frequencies of positions, stay as they are."""
+    copy = deepcopy(model)
+    for p in copy.parameters():
+        p.data = p.data.bfloat16()
+    return copy
 
 
 def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

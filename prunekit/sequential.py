@@ -61,7 +61,7 @@ def prune_blocks(
         PrunekitError: the model has no list of decoder blocks.
     """
     prefix, blocks = decoder_blocks(model, layers)
-    hidden, options = _first_inputs(model, blocks[0], ids)
+    hidden, options = _first_inputs(model, blocks, ids)
     if bfloat16:
         hidden, options = _to_bfloat16(hidden), _to_bfloat16(options)
     new: dict[str, nn.Module] = {}
@@ -75,14 +75,16 @@ def prune_blocks(
             sums[name] = sums[name] + value if name in sums else value
 
         with observing({name: running.get_submodule(name[len(inside) :]) for name in mine}, observe, take):
-            outputs = [_tensor(running(x, **kwargs)) for x, kwargs in zip(hidden, options)]
+            outputs = [_tensor(running(x, **kwargs)) for x, kwargs in zip(hidden, options[index])]
         for name in mine:
+            if name not in sums:
+                raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude).")
             if not torch.isfinite(sums[name]).all():
                 raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
             new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
         if not dense_inputs:
             pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
-            outputs = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options)]
+            outputs = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options[index])]
         hidden = outputs
     return new
 
@@ -100,17 +102,30 @@ def _tensor(output: Tensor | tuple) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor) -> tuple[list[Tensor], list[dict]]:
-    """What the first block is called with: hidden states, and the rest (masks, positions) as keywords."""
-    hidden, options = [], []
+def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[list[Tensor], list[list[dict]]]:
+    """What the first block is called with, by batch; what else blocks get (masks, positions), by block and batch.
 
-    def catch(_, args, kwargs):
+    Where blocks are of several kinds (Gemma 3's local and global attention) each may get something else, and the whole
+    model runs; elsewhere the first block speaks for all.
+    """
+    config = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    several = len(set(getattr(config, "layer_types", None) or ())) > 1
+    watched = blocks if several else blocks[:1]
+    hidden: list[Tensor] = []
+    options: list[list[dict]] = [[] for _ in watched]
+
+    def catch(block: nn.Module, args: tuple, kwargs: dict) -> None:
         kwargs = dict(kwargs)
-        hidden.append(args[0] if args else kwargs.pop("hidden_states"))
-        options.append(kwargs)
-        raise _Stop
+        x = args[0] if args else kwargs.pop("hidden_states")
+        index = next(i for i, b in enumerate(watched) if b is block)
+        options[index].append(kwargs)
+        if index == 0:
+            hidden.append(x)
+        if index == len(watched) - 1:
+            raise _Stop
 
-    hook = block.register_forward_pre_hook(catch, with_kwargs=True)
+    hooks = [block.register_forward_pre_hook(catch, with_kwargs=True) for block in watched]
     try:
         for window in ids.split(max(1, BATCH_TOKENS // ids.shape[1])):
             try:
@@ -118,5 +133,6 @@ def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor) -> tuple[list
             except _Stop:
                 continue
     finally:
-        hook.remove()
-    return hidden, options
+        for hook in hooks:
+            hook.remove()
+    return hidden, options if several else options * len(blocks)

@@ -1,5 +1,6 @@
 """The command line: good paths on a tiny model, and one sentence for everything that is wrong."""
 
+import importlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from prunekit.cli import main
+from prunekit.errors import PrunekitError
 from prunekit.linear import linear_layers
 
 ROOT = Path(__file__).parents[1]
@@ -452,8 +454,6 @@ def test_presets_choose_the_method_and_recovery_follows(run, model, text_file, t
 
 
 def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
-    import importlib
-
     module = importlib.import_module("prunekit.recover")
     original, calls = module.loss, []
 
@@ -471,6 +471,31 @@ def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
     assert run("compress", model, *options, "--out", "out")[0] == 0
     assert len(calls) == 4 + 3
     assert Path("out").is_dir() and not Path("out.recovery").exists()
+
+
+def test_a_state_lies_beside_the_folder_and_stays_until_the_model_is_saved(run, model, text_file, monkeypatch):
+    def full(*_):
+        raise PrunekitError("cannot write out: No space left on device; free some space or choose another.")
+
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--steps", "2", "--out", "out/")
+    with monkeypatch.context() as patch:
+        patch.setattr("prunekit.export.save", full)
+        assert run("compress", model, *options)[0] == 2
+    assert Path("out.recovery").exists() and not Path("out").exists()
+    code, out, error = run("compress", model, *options)
+    assert code == 0, error
+    assert "recover: " not in out  # all steps were there
+    assert Path("out").is_dir() and not Path("out.recovery").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory: 2 GiB")], ids=repr)
+def test_too_little_memory_is_said_in_a_sentence(run, model, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", fail)
+    code, _, message = run("compress", model, "--sparsity", "0.5")
+    assert code == 2 and message.startswith("prunekit: out of memory; expected room for two copies")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,26 @@ def test_all_of_a_short_text_can_be_used(tokenizer, tmp_path):
         corpus(tokenizer, str(path), tokens=len(whole) + 1, context=len(whole) + 1)
 
 
+def test_each_window_begins_as_the_tokenizer_begins_a_text(tokenizer, tmp_path):
+    from copy import deepcopy
+
+    from tokenizers import processors
+
+    bos = tokenizer.bos_token_id
+    begins = deepcopy(tokenizer)
+    template = processors.TemplateProcessing(single="<end> $A", special_tokens=[("<end>", bos)])
+    begins.backend_tokenizer.post_processor = template
+    path = tmp_path / "text.txt"
+    path.write_text("The weights of a model are many. " * 20, "utf-8")
+    whole = tokenizer(path.read_text(), add_special_tokens=False)["input_ids"]
+    ids = corpus(begins, str(path), tokens=None, context=17)
+    assert len(ids) == len(whole) // 16 and (ids[:, 0] == bos).all()
+    pieces = torch.tensor(whole).unfold(0, 16, 1)
+    assert all((pieces == window).all(1).any() for window in ids[:, 1:])
+    assert corpus(begins, str(path), tokens=34, context=17).shape == (2, 17)
+    assert (corpus(tokenizer, str(path), tokens=None, context=16)[:, 0] != bos).all()
+
+
 def test_a_file_is_one_document_for_every_split(text_file):
     assert documents(str(text_file)) == documents(str(text_file), "train") == [text_file.read_text("utf-8")]
 

@@ -159,6 +159,29 @@ def test_codes_take_one_byte_and_values_that_fit_bfloat16_two(make_model, tokeni
         assert torch.equal(load(str(tmp_path / name), device="cpu")[0](ids).logits, result.model(ids).logits)
 
 
+def test_values_that_fit_float16_take_two_bytes(make_model, tokenizer, ids, tmp_path):
+    model = cast_parameters(make_model(dtype=torch.float16), torch.float32)
+    for method in ("ewma", "admm"):
+        result = compress(model, ids, sparsity=0.5, method=method)
+        tensors = stored(save(result, tokenizer, tmp_path / method))
+        assert {tensor.element_size() for tensor in tensors.values()} == {2}
+        assert json.loads((tmp_path / method / "config.json").read_text())["dtype"] == "float16"
+        assert torch.equal(load(str(tmp_path / method), device="cpu")[0](ids).logits, result.model(ids).logits)
+
+
+@pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
+def test_buffers_that_no_checkpoint_holds_come_back(tokenizer, ids, tmp_path, cast):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=300, **sizes, **heads)).eval().requires_grad_(False)
+    assert any("embed_scale" in name for name, _ in model.named_buffers())
+    result = compress(model, ids, sparsity=0.5, **cast)
+    save(result, tokenizer, tmp_path / "out")
+    assert torch.equal(load(str(tmp_path / "out"), device="cpu")[0](ids).logits, result.model(ids).logits)
+
+
 def test_weights_are_never_narrowed_at_a_loss(llama, tokenizer, ids, tmp_path):
     result = compress(llama, ids, sparsity=0.5, include=["q_proj"])
     tensors = stored(save(result, tokenizer, tmp_path))

@@ -142,6 +142,19 @@ def test_a_name_on_the_hub_without_network(monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+def test_a_device_that_is_not_there(folders):
+    for device in ("gpu", "cuda:63"):
+        with pytest.raises(PrunekitError, match=f"the device '{device}' cannot be used .+: expected cpu or cuda"):
+            load(str(folders.llama), device=device)
+
+
+def test_a_model_with_a_temperature_and_no_sampling_can_be_saved(copy, ids, tmp_path):
+    (copy / "generation_config.json").write_text('{"temperature": 0.9, "top_p": 0.6}')
+    model, tokenizer = load(str(copy), device="cpu")
+    save(compress(model, ids, sparsity=0.5), tokenizer, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["temperature"] == 0.9
+
+
 def test_the_embedded_model_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "_PACKAGE", "no_such_package")

@@ -56,6 +56,7 @@ def family(kind):
         "gemma2": ("Gemma2", {"head_dim": 16}),
         "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
         "phi": ("Phi", {}),
+        "phi3": ("Phi3", {}),
         "gpt_neox": ("GPTNeoX", {}),
     }[kind]
     config = getattr(transformers, f"{name}Config")(
@@ -78,7 +79,7 @@ def family(kind):
     return model
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "phi3", "gpt_neox"])
 def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
     model = make_model(kind) if kind in ("llama", "gpt2") else family(kind)
     ids = torch.randint(1, 99, (8, 32), generator=torch.Generator().manual_seed(1))
@@ -99,6 +100,7 @@ def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
             "gpt2": {"c_fc", "c_proj"},
             "opt": {"fc1", "fc2", "v_proj", "out_proj"},
             "phi": {"fc1", "fc2"},
+            "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
             "gpt_neox": {"dense_h_to_4h", "dense_4h_to_h"},
         }
         assert changed >= expected[kind]

@@ -14,7 +14,7 @@ from torch.nn.functional import kl_div
 from prunekit import fp8
 from prunekit import recover as recover_function
 from prunekit.compress import compress
-from prunekit.distillation import chances
+from prunekit.distillation import chances, speaking
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
@@ -78,6 +78,26 @@ def test_chances_follow_the_counts_and_add_up(counts, data):
     more = torch.tensor(counts) + 1
     ratio = chance / more
     torch.testing.assert_close(ratio[chance < 1], ratio.max().expand_as(ratio[chance < 1]))  # of those below 1 the same
+
+
+def tiny_gemma2():
+    """A model that bends its logits after the output embedding."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Gemma2Config(vocab_size=VOCABULARY, **sizes, **heads, final_logit_softcapping=0.5, initializer_range=0.3)
+    return Gemma2ForCausalLM(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+def test_a_part_of_the_vocabulary_has_the_logits_that_it_has_in_the_whole(make_model, ids, kind):
+    model = tiny_gemma2() if kind == "gemma2" else make_model(kind)
+    part = torch.tensor([0, 3, 4, 77, 299])
+    whole = model(ids).logits
+    torch.testing.assert_close(speaking(model, part)(ids).logits, whole[..., part])
+    assert torch.equal(model(ids).logits, whole)
 
 
 def test_a_certain_vocabulary_has_the_loss_of_the_whole_one(llama, ids):
@@ -174,7 +194,9 @@ def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_p
     resumed = recover(result, llama, ids, steps=8, state=state)
     assert len(calls) == 1 + 8
     assert_same(state_of(resumed.model), state_of(whole.model))
-    assert not state.exists()
+    again = recover(result, llama, ids, steps=8, state=state)  # it is done, and nothing is trained
+    assert len(calls) == 1 + 8
+    assert_same(state_of(again.model), state_of(whole.model))
 
 
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch):
@@ -240,5 +262,41 @@ def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, monkeypa
         patch.setattr(module, "loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             recover(result, llama, ids, steps=3, state=state)
-    with pytest.raises(PrunekitError, match="another recovery"):
-        recover(result, llama, ids, steps=4, state=state)
+    other = compress(llama, ids, sparsity=0.5, metric="magnitude")
+    for changed, steps in ((result, 4), (other, 3), (compress(llama, ids, pattern="2:4"), 3)):
+        with pytest.raises(PrunekitError, match="another recovery"):
+            recover(changed, llama, ids, steps=steps, state=state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_models_in_half_precision_recover(make_model, ids, kind, dtype):
+    dense, lines = make_model(kind, dtype=dtype), []
+    result = compress(dense, ids, pattern="2:4")
+    better = recover(result, dense, ids, steps=30, rate=3e-3, text_share=0.0, watch=ids[:2], report=lines.append)
+    assert len(lines) == 10
+    before, after = state_of(dense), state_of(better.model)
+    assert {name: value.dtype for name, value in after.items()} == {n: value.dtype for n, value in before.items()}
+    assert mean_divergence(better.model, dense, ids) < 0.9 * mean_divergence(result.model, dense, ids)
+
+
+def test_a_teacher_in_bfloat16_keeps_its_frequencies(llama):
+    teacher = module._bfloat16(llama)
+    assert {p.dtype for p in teacher.parameters()} == {torch.bfloat16}
+    assert_same(dict(teacher.named_buffers()), dict(llama.named_buffers()))
+
+
+def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
+    result, lines = compress(llama, ids, sparsity=0.5), []
+    original, failures = module.save_state, [1, 1]
+
+    def full(*arguments):
+        if failures:
+            failures.pop()
+            raise PrunekitError("cannot write the state: no space left; free some space.")
+        original(*arguments)
+
+    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "save_state", full)
+    recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
+    assert sum("no space left" in line for line in lines) == 2
