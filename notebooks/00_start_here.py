@@ -64,7 +64,7 @@ course.show(
 )
 
 # %% [markdown]
-# The minutes are estimates of reading, thinking and exercises; running a notebook takes one or two minutes. Each opens
+# The minutes are estimates of reading, thinking and exercises; running a notebook takes one to four minutes. Each opens
 # with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the idea: 01.
 #
 # Words are linked to the [glossary](GLOSSARY.md), claims to the [bibliography](BIBLIOGRAPHY.md).

@@ -177,7 +177,7 @@ course.reveal("sort", "over 10 x", f"Measured here: {ratio:.0f} times, in the me
 # tail: squared ratios of two Gaussians, where a few scores are enormous.
 
 # %% tags=["nbval-ignore-output"]
-model, tokenizer = pk.load("embedded")
+model, tokenizer = pk.load("embedded", device="cpu")
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 calibration = pk.calibrate(model, text)
 name = "model.layers.10.mlp.down_proj"

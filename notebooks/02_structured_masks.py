@@ -227,7 +227,7 @@ course.check("2.3", nm_bytes)
 # safetensors file, in bfloat16, its header included.
 
 # %% tags=["nbval-ignore-output"]
-model, tokenizer = pk.load("embedded")
+model, tokenizer = pk.load("embedded", device="cpu")
 train = pk.corpus(tokenizer, split="train", tokens=4096, context=512)
 test = pk.corpus(tokenizer, split="test", tokens=2048)
 calibration = pk.calibrate(model, train, stop=False)

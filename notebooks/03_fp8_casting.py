@@ -224,7 +224,7 @@ for fmt in FORMATS:
 # zero.
 
 # %% tags=["nbval-ignore-output"]
-model, tokenizer = pk.load("embedded")
+model, tokenizer = pk.load("embedded", device="cpu")
 weights = {name: layer.weight.detach() for name, layer in pk.linear_layers(model).items()}
 example = weights["model.layers.14.mlp.down_proj"]
 course.widgets.fp8_bits(example, name="down_proj of layer 14")

@@ -85,7 +85,7 @@ course.predict("mask", "Half of a real layer becomes zeros. Against the dense pr
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-weight = pk.load("embedded")[0].model.layers[0].mlp.up_proj.weight.detach().float().clone()
+weight = pk.load("embedded", device="cpu")[0].model.layers[0].mlp.up_proj.weight.detach().float().clone()
 mask, x = pk.magnitude_mask(weight, sparsity=0.5), torch.randn(64, 576)
 zeros, half = weight * mask, weight[::2].clone()
 ways = {

@@ -59,6 +59,11 @@ figures = course.figures.own_model
 #   that is right as often, but much less sure.
 # - Stored bytes at most 0.65 of the dense model's. Without this limit the best compressed model is the dense one.
 #
+# The rule for a candidate: take two standard errors to each side of a number. It *passes* if all of that interval is on
+# the good side of its limit (ending at the limit is fine), *fails* if all of it is on the bad side, and is *open*
+# otherwise. One failure: no-go. No failure but something open: open, judge on more tokens. Else: go. The memo takes the
+# first that may go, in the order plan, plan with some layers spared, fallback; if none may, the first open one.
+#
 # The plan is half of each row; if it fails, a fifth. Nothing stays on your disk unless you name a folder in `KEEP`.
 
 # %%
@@ -117,7 +122,8 @@ course.show(figures.forecast(parameters, copies=3, memory=figures.memory_of_mach
 # %% [markdown]
 # *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once. To
 # it come Python, text and the model's output scores, about 1 GB here. In float32 a 1B model needs 7 GB and fits a
-# laptop with 16 GB; a 7B model needs 49 GB and does not: set `DTYPE = "bfloat16"`, take out a candidate, or use a GPU.
+# laptop with 16 GB; a 7B model needs 49 GB and does not, and 35 GB with `DTYPE = "bfloat16"`: that takes a server or
+# a large GPU. A free Colab, with some 12 GB, holds about 2B in bfloat16.
 # Section 4 predicts the time.
 #
 # ## 3. Compress, and see which layers suffer
@@ -218,10 +224,11 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 
 # %% [markdown]
 # Each number stands with two standard errors. Read them before the numbers. Where the intervals of two candidates
-# overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is smaller, see
-# exercise 6.3. For the embedded model the plan loses about a fifth of the right next tokens on Wikipedia and more on
-# news; sparing the worst layers wins some of that back; the fallback loses a few percent at most.
-# [KL divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
+# overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is
+# smaller, see exercise 6.3. For the embedded model the plan loses about a fifth of the right next tokens on Wikipedia
+# and more on news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is
+# above 1, that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
+# divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
 # perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
 #
 # How far to trust it: on Wikipedia drawing windows gives a larger error than counting every token as independent would,
@@ -269,9 +276,7 @@ for prompt in ("The capital of France is", "Photosynthesis is the process by whi
 
 # %% [markdown]
 # ## 5. Decide
-# The rule, stated before the numbers were in: take two standard errors to each side of a number. It *passes* if all of
-# that interval is on the good side of its limit (ending at the limit is fine), *fails* if all of it is on the bad side,
-# and is *open* otherwise. One failure: no-go. No failure but something open: open, judge on more tokens. Else: go.
+# The rule is that of section 1, where it was set before any number was in.
 #
 # ### Exercise 6.4: the decision (medium, 10 minutes)
 # Write that rule. `at_least[i]` says whether number `i` must be at least or at most its limit.
@@ -382,6 +387,6 @@ if not KEEP:
 # 3. *Write the memo*: `memo.write_memo`, with a decision that follows from the numbers by a rule, and a list of what
 #    was not tested.
 #
-# Where to go next: put in a model of yours. For large models in production, see
-# [LLM Compressor](BIBLIOGRAPHY.md#llm-compressor); to go back to why the method works,
-# [01 EWMA scoring](01_ewma_scoring.ipynb).
+# Where to go next: [07 Recovering quality](07_recovering_quality.ipynb) wins back what a no-go lacks. For large models
+# in production, see [LLM Compressor](BIBLIOGRAPHY.md#llm-compressor); to go back to why the method works, [01 EWMA
+# scoring](01_ewma_scoring.ipynb).

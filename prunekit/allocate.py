@@ -154,6 +154,9 @@ def sensitivities(
     finally:
         for hook in hooks:
             hook.remove()
+    for name in layers:
+        if not (isinstance(E[name], Tensor) and isinstance(G[name], Tensor)):
+            raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude).")
     return E, G
 
 

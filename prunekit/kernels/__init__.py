@@ -32,10 +32,12 @@ def _triton_for(device) -> ModuleType | None:
         if major < 8:
             raise RuntimeError(f"compute capability is {major}.{minor}, and it takes 8.0")
         cuda = import_module(".cuda", __name__)
-        W = torch.arange(1.0, 9.0, device=device).reshape(2, 4)
-        keep, codes, _ = cuda.select_cast(W, torch.ones(4, device=device), pattern="2:4")
-        if keep.tolist() != [[False, False, True, True]] * 2 or not torch.equal(codes.float() != 0, keep):
-            raise RuntimeError("it computes wrongly")
+        W, f = torch.arange(1.0, 257.0).reshape(2, 128), torch.ones(128)
+        for target in ({"pattern": "2:4"}, {"sparsity": 0.5}):
+            ours = cuda.select_cast(W.to(device), f.to(device), **target)
+            theirs = import_module(".cpu", __name__).select_cast(W, f, **target)
+            if not all(torch.equal(a.cpu().view(torch.uint8), b.view(torch.uint8)) for a, b in zip(ours, theirs)):
+                raise RuntimeError("it computes wrongly")
     except Exception as problem:  # no triton, no compiler, a driver that is too old: the plain functions do
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         warnings.warn(f"the fused Triton pass cannot run here, so the plain functions do: {reason}.", stacklevel=2)

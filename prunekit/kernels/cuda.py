@@ -7,6 +7,8 @@ untested on a GPU, tested in Triton's interpreter.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 from torch import Tensor
@@ -110,43 +112,51 @@ def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
     keep, codes, scale = out
     share, sweeps, warmup, decision = 0.0, 0, f, f
     if not m:
-        warmup, decision = (t.to(W.device) for t in step_tables(columns, float(sparsity), rate, block))
+        warmup, decision = _tables(columns, float(sparsity), rate, block, W.device)
         share, sweeps = gaussian_share(float(sparsity)) / min(block, columns), len(warmup) // len(decision)
     given, height, width = (joint[1].contiguous(), *scale_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
 
     places = triton.next_power_of_2(m or block)
     tile = max(NM_TILE, places) if m else places
     height_of_tile = max(1, PLACES // tile)
-    fused_pass[(_programs(W, height_of_tile),)](
-        W,
-        f,
-        given,
-        keep.view(torch.uint8),
-        keep.view(torch.uint8) if codes is None else codes.view(torch.uint8),
-        f if scale is None else scale,
-        warmup,
-        decision,
-        rows,
-        columns,
-        sweeps,
-        share,
-        height,
-        width,
-        given.shape[-1],
-        N=n,
-        M=m or block,
-        MP=places,
-        TILE=tile,
-        ROWS=height_of_tile,
-        JOINT=codes is not None or joint is not None,
-        CAST=codes is not None,
-        FMA=W.is_cuda,
-        MAX=fmt.max,
-        MANTISSA=fmt.mantissa_bits,
-        LOWEST=fmt.min_exponent,
-        num_warps=4,
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(W):  # Triton launches on the current device
+        fused_pass[(_programs(W, height_of_tile),)](
+            W,
+            f,
+            given,
+            keep.view(torch.uint8),
+            keep.view(torch.uint8) if codes is None else codes.view(torch.uint8),
+            f if scale is None else scale,
+            warmup,
+            decision,
+            rows,
+            columns,
+            sweeps,
+            share,
+            height,
+            width,
+            given.shape[-1],
+            N=n,
+            M=m or block,
+            MP=places,
+            TILE=tile,
+            ROWS=height_of_tile,
+            JOINT=codes is not None or joint is not None,
+            CAST=codes is not None,
+            FMA=W.is_cuda,
+            MAX=fmt.max,
+            MANTISSA=fmt.mantissa_bits,
+            LOWEST=fmt.min_exponent,
+            num_warps=4,
+            enable_fp_fusion=False,
+        )
+
+
+@lru_cache(64)
+def _tables(columns: int, sparsity: float, rate: float, block: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`step_tables` on a device: copying them there would make each call wait."""
+    warmup, decision = step_tables(columns, sparsity, rate, block)
+    return warmup.to(device), decision.to(device)
 
 
 def _programs(W: Tensor, height: int) -> int:

@@ -78,14 +78,17 @@ def measure_pass(shape: tuple[int, int], device: str, copy_gbs: float, rounds: i
     f = torch.rand(shape[1], generator=g)
     weights = rotating(lambda: W.to(device, copy=True), 2 * W.numel(), device)
     factors, few = f.to(device), W[:CHECKED_ROWS]
-    keep = torch.empty(shape, dtype=torch.bool, device=device)
-    codes = torch.empty(shape, dtype=fp8.E4M3.dtype, device=device)
-    out = keep, codes, torch.empty(shape[0], 1, device=device)
+
+    def results() -> tuple[Tensor, Tensor, Tensor]:
+        codes = torch.empty(shape, dtype=fp8.E4M3.dtype, device=device)
+        return torch.empty(shape, dtype=torch.bool, device=device), codes, torch.empty(shape[0], 1, device=device)
+
+    out = rotating(results, 2 * W.numel(), device)  # like the weights, so that what is written goes to memory, too
     calls: dict[str, Callable[[], object]] = {}
     equal = {}
     for name, target in TARGETS.items():
-        calls[f"select {name}"] = lambda t=target: fused.select(weights(), factors, **t, out=keep)
-        calls[f"select and cast {name}"] = lambda t=target: fused.select_cast(weights(), factors, **t, out=out)
+        calls[f"select {name}"] = lambda t=target: fused.select(weights(), factors, **t, out=out()[0])
+        calls[f"select and cast {name}"] = lambda t=target: fused.select_cast(weights(), factors, **t, out=out())
         equal[f"select {name}"] = torch.equal(
             fused.select(few.to(device), factors, **target).cpu(), cpu.select(few, f, **target)
         )

@@ -77,7 +77,7 @@ class Fp8Product(Fp8Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x ``[..., in]`` of any float dtype to ``[..., out]`` in the same one."""
-        flat = x.reshape(-1, self.in_features)
+        flat = x.reshape(-1, self.in_features).contiguous()  # `_scaled_mm` takes rows in order
         if not len(flat):
             return x.new_empty(*x.shape[:-1], self.out_features)
         scale = fp8.scales(flat, fp8.E4M3, "row")
@@ -167,7 +167,7 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
 
     Args:
         module: nn.Linear, Conv1D or `linear.Fp8Linear`.
-        dtype: what a 2:4 weight is computed in, bfloat16 or float16.
+        dtype: what a 2:4 weight in FP8 is computed in where FP8 does not run, bfloat16 or float16.
     """
     codes = module.weight if isinstance(module, Fp8Linear) else None
     candidates = []
@@ -176,7 +176,8 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
         kinds = (Sparse24Fp8Product, Fp8Product) if sparse else (Fp8Product,)
         candidates += [(kind, (codes, module.weight_scale, module.bias), (8, 9)) for kind in kinds]
     if sparse and (codes is not None or module.weight.dtype in (torch.bfloat16, torch.float16)):
-        candidates.append((Sparse24Product, (weight_of(module).to(dtype), module.bias), (8, 0)))
+        W = weight_of(module)
+        candidates.append((Sparse24Product, (W if codes is None else W.to(dtype), module.bias), (8, 0)))
 
     reason = ""
     if sparse and not candidates:

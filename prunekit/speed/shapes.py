@@ -16,6 +16,7 @@ from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
+NO_GATE = ("gpt_neox", "nemotron", "persimmon", "phi", "starcoder2")  # model types whose MLPs have two layers
 EMBEDDED = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -61,6 +62,11 @@ def config_layers(config: Mapping) -> list[Layer]:
                 f"the model's configuration has {key}: mixtures of experts are not supported; "
                 "list their shapes in a file for --shapes"
             )
+    if config.get("model_type") in NO_GATE:
+        raise PrunekitError(
+            f"the MLPs of {config['model_type']} have no gate, unlike those of LLaMA-like models; list other models' "
+            "shapes in a file for --shapes"
+        )
 
     def size(key: str, default=None) -> int:
         value = config.get(key)

@@ -113,7 +113,11 @@ def cache_bytes(device: str = "cpu") -> int:
 def clock_note(device: str = "cpu") -> str:
     """The clock just now, to be printed beside a timing: "1980 MHz", or "clock unknown"."""
     if str(device).startswith("cuda"):
+        import torch
+
         command = ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader"]
+        uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+        command += [f"--id=GPU-{uuid}"] if uuid else []
         try:
             return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split("\n")[0]
         except (OSError, subprocess.SubprocessError):

@@ -66,5 +66,5 @@ def test_a_row_that_is_none_is_refused(x):
 def test_the_numbers_under_the_picture_are_those_of_the_masks():
     x = [1.0, 9.0, 2.0, 8.0]
     _, alt = draw(x, position=4, rate=0.5, sparsity=0.5, warm_up=True)
-    assert "4 of 4 weights met: pruned 0.500, by a sort 0.500, asked for 0.5; 0 decisions differ" in alt
+    assert "4 of 4 weights met: pruned 0.500, by a sort 0.500, asked for 0.5; step 0.2; 0 decisions differ" in alt
     assert "exact quantile 2." in alt

@@ -149,6 +149,16 @@ def test_damage_is_nothing_for_the_dense_model_and_grows_with_sparsity(kind, tin
         before = lost
 
 
+def test_layers_of_a_block_that_end_alike_have_a_row_each(gpt2, llama):
+    from prunekit.course.figures.own_model import layer_table
+
+    for model, expected in ((gpt2, {"c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"}), (llama, None)):
+        values = {name: float(i) for i, name in enumerate(pk.linear_layers(model))}
+        kinds, table = layer_table(values)
+        assert sorted(v for row in table for v in row) == sorted(values.values())
+        assert set(kinds) == (expected or {name.rpartition(".")[2] for name in values})
+
+
 def test_the_most_damaged_layers_that_fit_are_spared():
     lost = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
     size = {"a": 10, "b": 50, "c": 60, "d": 20}

@@ -35,6 +35,7 @@ def test_a_local_folder(tmp_path):
         ({k: v for k, v in EMBEDDED.items() if k != "intermediate_size"}, "has no intermediate_size"),
         ({**EMBEDDED, "hidden_size": "576"}, "says '576' for hidden_size"),
         ({**EMBEDDED, "num_local_experts": 8}, "mixtures of experts"),
+        ({**EMBEDDED, "model_type": "gpt_neox"}, "the MLPs of gpt_neox have no gate"),
     ],
 )
 def test_configurations_that_do_not_fit(config, says):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,18 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
 
 
 def layer_table(values: Mapping[str, float]) -> tuple[list[str], list[list[float]]]:
-    """Values by layer name as a table: kinds of layer (last part of the name) times blocks (first number in it)."""
+    """Values by layer name as a table: kinds of layer times blocks (first number in the name).
+
+    A kind is the last part of the name, or all that follows the number where two layers of a block end alike.
+    """
+    blocks = {name: re.search(r"\.(\d+)\.", name) for name in values}
+    ends = {name: name[block.end() :] if block else name.rpartition(".")[2] for name, block in blocks.items()}
+    alike = Counter(end.rpartition(".")[2] for end in set(ends.values()))
     rows: dict[str, dict[int, float]] = {}
     for name, value in values.items():
-        kind, block = name.rpartition(".")[2], re.search(r"\.(\d+)\.", name)
-        row = rows.setdefault(kind, {})
+        end, block = ends[name], blocks[name]
+        short = end.rpartition(".")[2]
+        row = rows.setdefault(short if alike[short] == 1 else end, {})
         row[int(block[1]) if block else len(row)] = value
     width = 1 + max(max(row) for row in rows.values())
     return list(rows), [[row.get(i, float("nan")) for i in range(width)] for row in rows.values()]
@@ -153,10 +161,11 @@ def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
             color, marker = STATES[c.state]
             far = 0.6 if c.at_least else 1.4
             axes.plot([1, far], [place + 0.3] * 2, color=COLORS["muted"], lw=5, alpha=0.5, solid_capstyle="butt")
-            shown = min(c.value / c.limit, 2.4) if c.limit else 1.0
+            ratio = c.value / c.limit if c.limit else 1.0
+            shown = max(0.5, min(ratio, 2.4))
             bar = WIDTH * c.error / c.limit if c.limit else 0.0
             axes.errorbar(shown, place, xerr=bar, fmt=marker, color=color, ms=8, capsize=4)
-            beyond = " >>" if c.limit and c.value / c.limit > 2.4 else ""
+            beyond = " >>" if ratio > 2.4 else " <<" if ratio < 0.5 else ""
             axes.text(
                 shown,
                 place - 0.2,

@@ -51,16 +51,18 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
     figure, axes = subplots(size=(8.0, 3.6))
     filled = {"color": COLORS["keep"], "marker": "o", "ls": "-"}
     hollow = {"color": COLORS["prune"], "marker": "s", "ls": "--", "mfc": "white"}
-    for rows, label, above, look in (
-        (here, "measured in this run", 8, filled),
-        (before, "measured beforehand, on other tokens", -14, hollow),
+    below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
+    above = {"xytext": (-7, 5), "ha": "right"}
+    ground = {"fc": "white", "ec": "none", "pad": 0.5}
+    for rows, label, place, look in (
+        (here, "measured in this run", below, filled),
+        (before, "measured beforehand, on other tokens", above, hollow),
     ):
         rows = sorted(rows, key=lambda row: row[1])
         if rows:
             axes.plot([row[1] for row in rows], [100 * row[2] for row in rows], label=label, **look)
         for name, seconds, kept in rows:
-            place = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(name, (seconds, 100 * kept), fontsize=8, **place)
+            axes.annotate(name, (seconds, 100 * kept), textcoords="offset points", fontsize=8, bbox=ground, **place)
     axes.set_xscale("log")
     axes.margins(0.14)
     axes.set_xlabel("seconds, log scale")

@@ -81,7 +81,7 @@ def ewma_replay(L_row: Tensor, sparsity: float = 0.5) -> LiveFigure:
             0.01, min=-4, max=0, step=0.25, description="step (rate)", readout_format=".1g", **wide
         ),
         sparsity=ipywidgets.FloatSlider(sparsity, min=0.05, max=0.95, step=0.05, description="target share", **wide),
-        warm_up=ipywidgets.Checkbox(True, description="three scans to warm up first", **wide),
+        warm_up=ipywidgets.Checkbox(True, description="warm up first", **wide),
     )
 
 
@@ -131,10 +131,10 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
     last = position - 1
     numbers = (
         f"{position} of {n} weights met: pruned {share[last]:.3f}, by a sort {by_sort[last]:.3f}, "
-        f"asked for {sparsity:g}; {int(differ.sum())} decisions differ"
+        f"asked for {sparsity:g}; step {step_size(sparsity, rate):.2g}; {int(differ.sum())} decisions differ"
     )
     bottom.set_title(numbers, fontsize=10)
     return figure, (
         f"Scores along a row on a logarithmic axis, with the threshold that quantile tracking has reached. {numbers}; "
-        f"step {rate:.2g}, threshold {path[last]:.3g}, exact quantile {cut:.3g}."
+        f"threshold {path[last]:.3g}, exact quantile {cut:.3g}."
     )

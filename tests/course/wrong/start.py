@@ -85,6 +85,10 @@ def perplexity_product(log_probs):
     return log_probs.exp().prod() ** (-1 / len(log_probs))
 
 
+def perplexity_product_in_double(log_probs):
+    return math.prod(math.exp(x) for x in log_probs.tolist()) ** (-1 / len(log_probs))
+
+
 def perplexity_skips_first(log_probs):
     return (-log_probs[1:].mean()).exp()
 
@@ -148,6 +152,7 @@ WRONG = {
         perplexity_mean_of_inverse,
         perplexity_inverse_of_mean,
         perplexity_product,
+        perplexity_product_in_double,
         perplexity_skips_first,
     ],
     "0.3": [
