@@ -161,7 +161,7 @@ course.check("4.1", joint_mask)
 # ## 2. The three orders on real layers
 # Now FP8, format [E4M3](GLOSSARY.md#e4m3): it rounds a normal number by at most a sixteenth of itself. Squared, that is
 # 1/256, so there the keep score is within 0.4 % of `W^2 E` and only near ties are decided otherwise.
-# The cell checks that on one layer. The model is [SmolLM2-135M](BIBLIOGRAPHY.md#smollm2),
+# Below that is checked on one layer. The model is [SmolLM2-135M](BIBLIOGRAPHY.md#smollm2),
 # [calibrated](GLOSSARY.md#calibration) once, with 2,048 [tokens](GLOSSARY.md#token) of training articles. It was
 # stored in 4 bits once, so that casting finds it easier than a fresh model.
 
@@ -170,11 +170,15 @@ apart = ["more than 5 %", "1 to 5 %", "less than 1 %"]
 course.predict("orders", "At 50 % in E4M3, by how much will the three perplexities differ?", apart)
 shares = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
 course.predict("kept", "The paper claims 91.57 % kept at 50 %. What will this model keep, in one shot?", shares)
-
-# %% tags=["nbval-ignore-output"]
 model, tokenizer = pk.load("embedded", device="cpu")
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=128)
 calibration = pk.calibrate(model, text, stop=False)
+
+# %% [markdown]
+# First that one layer. Then the error of the output of 42 layers (six of the 30 blocks): `|X (W - W')^T|^2 /
+# |X W^T|^2` on 512 tokens of test articles, correlations of the inputs included.
+
+# %% tags=["nbval-ignore-output"]
 name, layer = list(pk.linear_layers(model).items())[88]
 W, E = layer.weight, calibration.energy[name]
 scale = pk.scales(W)
@@ -185,13 +189,6 @@ assert (((W - Q) ** 2)[normal] <= 1.001 * (W**2)[normal] / 256).all()
 changed = (pk.exact_mask(L, 0.5) != pk.exact_mask(joint, 0.5)).float().mean().item()
 print(f"{name}: {normal.float().mean():.2%} of the weights are normal numbers; {changed:.3%} of decisions change")
 assert normal.float().mean() > 0.95 and changed < 0.01
-
-# %% [markdown]
-# Nearly all weights of the layer are normal numbers, and few decisions change. Next, the error of the output of 42
-# layers (six of the 30 blocks): `|X (W - W')^T|^2 / |X W^T|^2` on 512 tokens of test articles, correlations of the
-# inputs included.
-
-# %% tags=["nbval-ignore-output"]
 test = pk.corpus(tokenizer, tokens=2048, context=128)
 rows = pipeline.layer_errors(model, calibration.energy, test[:4], 0.5, blocks=(0, 6, 12, 18, 24, 29))
 share, ratios = pipeline.medians(rows)
@@ -200,7 +197,8 @@ alt = "Left: in nearly every layer casting makes a few percent of the output err
 course.show(course.figures.pipeline.layers(rows), alt=alt)
 
 # %% [markdown]
-# The left picture explains the right one. At 50 % nearly all of the error comes from pruning; casting adds a few
+# Nearly all weights of that layer are normal numbers, and few decisions change. The left picture explains the right
+# one. At 50 % nearly all of the error comes from pruning; casting adds a few
 # percent of it, so that weighing it in can gain no more than a part of those. The exception on the far left are layers
 # of the first block, whose total error is tiny. On the right, casting first is a little worse in most layers and better
 # in some: the loss that the joint score minimises ignores correlations, and this error does not.
