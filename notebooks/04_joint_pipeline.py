@@ -160,10 +160,10 @@ course.check("4.1", joint_mask)
 # %% [markdown]
 # ## 2. The three orders on real layers
 # Now FP8, format [E4M3](GLOSSARY.md#e4m3): it rounds a normal number by at most a sixteenth of itself. Squared, that is
-# 1/256, so there the keep score is within 0.4 % of `W^2 E` and only near ties are decided otherwise.
-# Below that is checked on one layer. The model is [SmolLM2-135M](BIBLIOGRAPHY.md#smollm2),
-# [calibrated](GLOSSARY.md#calibration) once, with 2,048 [tokens](GLOSSARY.md#token) of training articles. It was
-# stored in 4 bits once, so that casting finds it easier than a fresh model.
+# 1/256, so there the keep score is within 0.4 % of `W^2 E` and only near ties are decided otherwise. Below that is
+# checked on one layer. The model is [SmolLM2-135M](BIBLIOGRAPHY.md#smollm2), [calibrated](GLOSSARY.md#calibration)
+# once, with 2,048 [tokens](GLOSSARY.md#token) of training articles. It was stored in 4 bits once, so that casting finds
+# it easier than a fresh model.
 
 # %% tags=["nbval-ignore-output"]
 apart = ["more than 5 %", "1 to 5 %", "less than 1 %"]
@@ -198,10 +198,10 @@ course.show(course.figures.pipeline.layers(rows), alt=alt)
 
 # %% [markdown]
 # Nearly all weights of that layer are normal numbers, and few decisions change. The left picture explains the right
-# one. At 50 % nearly all of the error comes from pruning; casting adds a few
-# percent of it, so that weighing it in can gain no more than a part of those. The exception on the far left are layers
-# of the first block, whose total error is tiny. On the right, casting first is a little worse in most layers and better
-# in some: the loss that the joint score minimises ignores correlations, and this error does not.
+# one. At 50 % nearly all of the error comes from pruning; casting adds a few percent of it, so that weighing it in can
+# gain no more than a part of those. The exception on the far left are layers of the first block, whose total error is
+# tiny. On the right, casting first is a little worse in most layers and better in some: the loss that the joint score
+# minimises ignores correlations, and this error does not.
 
 # %% tags=["nbval-ignore-output"]
 pipeline.prepare()

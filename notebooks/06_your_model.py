@@ -224,10 +224,10 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 
 # %% [markdown]
 # Each number stands with two standard errors. Read them before the numbers. Where the intervals of two candidates
-# overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is
-# smaller, see exercise 6.3. For the embedded model the plan loses about a fifth of the right next tokens on Wikipedia
-# and more on news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is
-# above 1, that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
+# overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is smaller, see
+# exercise 6.3. For the embedded model the plan loses about a fifth of the right next tokens on Wikipedia and more on
+# news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is above 1,
+# that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
 # divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
 # perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
 #

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .admm import choose
-from .calibrate import bfloat16_pays, mean_square, observing
+from .calibrate import bfloat16_pays, check_reached, mean_square, observing
 from .errors import PrunekitError
 from .linear import linear_layers, weight_of
 from .models import frozen
@@ -154,9 +154,7 @@ def sensitivities(
     finally:
         for hook in hooks:
             hook.remove()
-    for name in layers:
-        if not (isinstance(E[name], Tensor) and isinstance(G[name], Tensor)):
-            raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude).")
+    check_reached(layers, [name for name in layers if isinstance(G[name], Tensor)])
     return E, G
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -142,11 +142,7 @@ def calibrate(
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
             kept.batches += 1
-            for name, average in averages.items():
-                if not average.batches:
-                    raise PrunekitError(
-                        f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute)."
-                    )
+            check_reached(layers, [name for name, average in averages.items() if average.batches])
             if not stop:
                 continue
             now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
@@ -160,6 +156,13 @@ def calibrate(
         if not torch.isfinite(E).all():
             raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
     return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
+
+
+def check_reached(layers: Iterable[str], reached: Collection[str]) -> None:
+    """Raise `PrunekitError` for the first of some layers that is not among those that text has reached, by name."""
+    for name in layers:
+        if name not in reached:
+            raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute).")
 
 
 def bfloat16_pays(model: nn.Module) -> bool:

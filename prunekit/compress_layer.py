@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import baselines, ewma, fp8
 from .compensate import compensate
 from .kernels import fused_for
-from .linear import Fp8Linear, is_conv1d, is_transposed, weight_of, with_weight
+from .linear import Fp8Linear, exact_dtype, is_conv1d, is_transposed, weight_of, with_weight
 from .patterns import exact_mask, nm_mask, parse_pattern
 from .recipe import Recipe
 from .scores import column_factors, keep_score, score
@@ -88,7 +88,4 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
 
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
     """Round updated weights to bfloat16 or float16 if all old ones fit it: they are stored no wider than before."""
-    for dtype in (torch.bfloat16, torch.float16):
-        if torch.equal(old.to(dtype).to(old.dtype), old):
-            return new.to(dtype).to(new.dtype)
-    return new
+    return new.to(exact_dtype(old)).to(new.dtype)

@@ -19,7 +19,7 @@ from . import fp8
 from .compress import Compressed
 from .errors import PrunekitError
 from .files import new_folder
-from .linear import Fp8Linear, is_conv1d, replace_layers
+from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers
 from .models import explained, quiet
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
@@ -127,11 +127,7 @@ def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 def narrow(tensor: Tensor) -> Tensor:
     """The same values in bfloat16 or float16 if all of them fit it, so that widening for a CPU costs no disk space."""
-    if tensor.dtype == torch.float32:
-        for dtype in (torch.bfloat16, torch.float16):
-            if torch.equal(tensor.to(dtype).float(), tensor):
-                return tensor.to(dtype)
-    return tensor
+    return tensor.to(exact_dtype(tensor)) if tensor.dtype == torch.float32 else tensor
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

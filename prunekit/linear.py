@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from .errors import PrunekitError
@@ -83,6 +84,12 @@ def weight_of(module: nn.Module) -> Tensor:
     return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
 
 
+def exact_dtype(tensor: Tensor) -> torch.dtype:
+    """bfloat16 or float16 if it holds all values of the tensor, else the tensor's own dtype."""
+    fit = (dtype for dtype in (torch.bfloat16, torch.float16) if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor))
+    return next(fit, tensor.dtype)
+
+
 def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
     copy = module.__class__.__new__(module.__class__)
@@ -146,6 +153,11 @@ def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequen
     if not chosen:
         raise PrunekitError("--include and --exclude leave no layer: loosen one of them.")
     return chosen
+
+
+def text_config(config: object) -> object:
+    """The part of a model's config that describes the language model."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def check_context(model: nn.Module, context: int) -> None:

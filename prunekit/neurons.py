@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .errors import PrunekitError
-from .linear import Fp8Linear, is_conv1d, replace_layers, weight_of, with_columns, with_rows
+from .linear import Fp8Linear, is_conv1d, replace_layers, text_config, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
 
 MULTIPLE = 32
@@ -149,17 +149,12 @@ def _width(model: nn.Module, mlps: list[Mlp]) -> int:
     return widths.pop()
 
 
-def _text_config(config: object) -> object:
-    """The part of a config that describes the language model."""
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
 def _tell_config(model: nn.Module, mlps: list[Mlp], old: int, new: int) -> None:
     """Give the copy a config of its own that states the new width; a module without a config needs none."""
     if not hasattr(model, "config"):
         return
     before, config = model.config, deepcopy(model.config)
-    text_before, text = _text_config(before), _text_config(config)
+    text_before, text = text_config(before), text_config(config)
     stated = [name for name in _WIDTHS if getattr(text, name, None) == old]
     if not stated and hasattr(text, "n_inner") and text.n_inner is None:
         stated = ["n_inner"]  # GPT-2: None stands for four times the hidden size

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .calibrate import observing
+from .calibrate import check_reached, observing
 from .errors import PrunekitError
-from .linear import replace_layers
+from .linear import replace_layers, text_config
 from .progress import progress
 
 BATCH_TOKENS = 2048  # that go through a block at once
@@ -76,9 +76,8 @@ def prune_blocks(
 
         with observing({name: running.get_submodule(name[len(inside) :]) for name in mine}, observe, take):
             outputs = [_tensor(running(x, **kwargs)) for x, kwargs in zip(hidden, options[index])]
+        check_reached(mine, sums)
         for name in mine:
-            if name not in sums:
-                raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude).")
             if not torch.isfinite(sums[name]).all():
                 raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
             new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
@@ -108,8 +107,7 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple
     Where blocks are of several kinds (Gemma 3's local and global attention) each may get something else, and the whole
     model runs; elsewhere the first block speaks for all.
     """
-    config = getattr(model, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = text_config(getattr(model, "config", None))
     several = len(set(getattr(config, "layer_types", None) or ())) > 1
     watched = blocks if several else blocks[:1]
     hidden: list[Tensor] = []

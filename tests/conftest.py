@@ -104,7 +104,18 @@ def tiny_gpt2(seed=0, dtype=torch.float32):
     return cast_parameters(model, dtype)
 
 
-MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
+def tiny_gemma2(seed=0, dtype=torch.float32, **options):
+    """A Gemma 2 of one block with random weights; it scales its embeddings by a buffer that no checkpoint holds."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(seed)
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, **sizes, **heads, **options))
+    return cast_parameters(model.eval().requires_grad_(False), dtype)
+
+
+MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
 
 
 @pytest.fixture(scope="session")

@@ -170,12 +170,8 @@ def test_values_that_fit_float16_take_two_bytes(make_model, tokenizer, ids, tmp_
 
 
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
-def test_buffers_that_no_checkpoint_holds_come_back(tokenizer, ids, tmp_path, cast):
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=300, **sizes, **heads)).eval().requires_grad_(False)
+def test_buffers_that_no_checkpoint_holds_come_back(make_model, tokenizer, ids, tmp_path, cast):
+    model = make_model("gemma2")
     assert any("embed_scale" in name for name, _ in model.named_buffers())
     result = compress(model, ids, sparsity=0.5, **cast)
     save(result, tokenizer, tmp_path / "out")

@@ -14,6 +14,7 @@ from prunekit import fp8
 from prunekit.errors import PrunekitError
 from prunekit.info import machine, versions
 from prunekit.kernels import fused_for
+from prunekit.kernels.arguments import results
 from prunekit.patterns import nm_mask
 from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
 from prunekit.speed.timing import clock_note, rotating, speedup, time_in_turn
@@ -78,12 +79,8 @@ def measure_pass(shape: tuple[int, int], device: str, copy_gbs: float, rounds: i
     f = torch.rand(shape[1], generator=g)
     weights = rotating(lambda: W.to(device, copy=True), 2 * W.numel(), device)
     factors, few = f.to(device), W[:CHECKED_ROWS]
-
-    def results() -> tuple[Tensor, Tensor, Tensor]:
-        codes = torch.empty(shape, dtype=fp8.E4M3.dtype, device=device)
-        return torch.empty(shape, dtype=torch.bool, device=device), codes, torch.empty(shape[0], 1, device=device)
-
-    out = rotating(results, 2 * W.numel(), device)  # like the weights, so that what is written goes to memory, too
+    # Results rotate like the weights, so that what is written goes to memory, too.
+    out = rotating(lambda: results(weights(), fp8.E4M3, None), 2 * W.numel(), device)
     calls: dict[str, Callable[[], object]] = {}
     equal = {}
     for name, target in TARGETS.items():

@@ -15,8 +15,8 @@ from prunekit.errors import PrunekitError
 from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
-# SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 NO_GATE = ("gpt_neox", "nemotron", "persimmon", "phi", "starcoder2")  # model types whose MLPs have two layers
+# SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 EMBEDDED = {
     "model_type": "llama",
     "hidden_size": 576,

@@ -107,6 +107,7 @@ def test_students_get_no_outputs_and_no_solutions(built, repository):
     assert "42" not in str(copy)
     assert all(not cell.outputs and cell.execution_count is None for cell in copy.cells if cell.cell_type == "code")
     assert (repository / "dist" / "student" / "GLOSSARY.md").exists()
+    assert list((repository / "dist" / "student").glob("prunekit-*.whl"))
 
 
 def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):
@@ -114,7 +115,8 @@ def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):
     folder = repository / "dist" / "colab"
     wheel = next(folder.glob("prunekit-*.whl"))
     assert wheel.name in (folder / "README.md").read_text("utf-8")
-    assert (folder / "00_small.ipynb").exists()
+    copy = nbformat.read(folder / "00_small.ipynb", as_version=4)
+    assert all(not cell.outputs for cell in copy.cells if cell.cell_type == "code")
 
 
 def test_bad_input_is_one_sentence(repository, capsys):
