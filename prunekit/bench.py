@@ -18,7 +18,7 @@ from .fp8 import E4M3
 from .info import machine, versions
 from .linear import linear_layers, weight_of
 from .models import load
-from .prepare import calibration_text, warm_up
+from .prepare import calibration_text, longest_window, warm_up
 from .progress import progress
 from .recipe import Recipe
 
@@ -69,7 +69,7 @@ def select(model_name: str = "embedded") -> dict:
 
     model, tokenizer = load(model_name, device="cpu")
     layers = linear_layers(model)
-    ids = corpus(tokenizer, split="train", tokens=4096, context=512)
+    ids = corpus(tokenizer, split="train", tokens=4096, context=longest_window(model))
     H = gram_matrices(model, ids, layers)
     weights = {name: weight_of(module).contiguous() for name, module in layers.items()}
     energy = {name: h.diagonal() for name, h in H.items()}

@@ -12,9 +12,9 @@ from .errors import PrunekitError
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     from .allocate import allocate
-    from .compress import Recipe, check_layers, compress
+    from .compress import Recipe, check_weights, compress
     from .export import save, stored_bytes
-    from .files import check_free, check_writable, write_json
+    from .files import check_free, check_writable, check_writable_file, write_json
     from .linear import linear_layers
     from .models import load, peak_rss
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
@@ -35,7 +35,8 @@ def run_compress(a: argparse.Namespace) -> None:
     compensates = preset.compensates and method == "ewma" and recipe.needs_inputs and not a.no_compensate
     permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
     recipe = replace(recipe, compensate=compensates, permute=permutes)
-    budget = _budget(a, recovery_minutes(recipe.share) if a.recover or preset.recovers else None)
+    recovers = a.recover or (preset.recovers and recipe.prunes)
+    budget = _budget(a, recovery_minutes(recipe.share) if recovers else None)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
         raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
@@ -44,12 +45,14 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
+        if budget:
+            check_writable_file(_state(a))
 
     stages = Stages()
     with stages("load"):
         model, tokenizer = load(a.model, a.dtype, a.device)
     layers = linear_layers(model, a.include, a.exclude)
-    check_layers(layers, recipe)
+    check_weights(model, layers, recipe)
     print(describe(layers))
     ids = None
     limit = longest_window(model)
@@ -74,7 +77,8 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         with stages("save"):
             save(result, tokenizer, a.out, a.activations)
-        _state(a).unlink(missing_ok=True)
+        if budget:
+            _state(a).unlink(missing_ok=True)
     print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
     print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
     print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))

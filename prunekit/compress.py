@@ -102,7 +102,7 @@ def compress(
     """
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)
-    check_layers(layers, recipe)
+    check_weights(model, layers, recipe)
     tokens, seconds = 0, {}
     if permute:
         if ids is None:
@@ -159,15 +159,16 @@ def assemble(
     return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
 
 
-def check_layers(layers: dict[str, nn.Module], recipe: Recipe) -> None:
-    """Raise `PrunekitError` where a pattern does not fit a layer or a weight is not finite."""
+def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
+    """Raise `PrunekitError` where a pattern does not fit a layer or a weight of the model is not finite."""
     for name, module in layers.items():
         if isinstance(module, Fp8Linear):
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
         if recipe.pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
-        if not torch.isfinite(module.weight.sum()) and not torch.isfinite(module.weight).all():
-            raise PrunekitError(f"the weight of {name} holds NaN or infinity: repair the checkpoint first.")
+    for name, p in model.named_parameters():
+        if not torch.isfinite(p.sum()) and not torch.isfinite(p).all():
+            raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
 def _answers(calibration: Calibration, pruned: float) -> dict[str, tuple[Tensor, Tensor]]:

@@ -115,11 +115,12 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         Prompt and continuation as one string.
 
     Raises:
-        PrunekitError: empty prompt.
+        PrunekitError: empty prompt, or more tokens than the model takes.
     """
     if not prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
+    check_context(model, inputs["input_ids"].shape[1] + tokens)
     out = model.generate(
         **inputs,
         max_new_tokens=tokens,

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from safetensors import SafetensorError
 
 from .errors import PrunekitError
 
-_MARK = ".prunekit-tmp-"
+_MARK = f".prunekit-tmp-{gethostname()}-"  # a shared folder may hold those of processes elsewhere
 
 
 def cache_dir() -> Path:
@@ -65,29 +66,32 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
 
 def check_free(target: Path) -> None:
     """Raise `PrunekitError` if `target` is a file or a folder that is not empty."""
-    if target.is_dir():
-        if any(target.iterdir()):
+    if os.path.isdir(target):
+        if not os.access(target, os.R_OK) or any(target.iterdir()):
             raise PrunekitError(f"the folder {target} exists and is not empty: choose another, or empty it first.")
-    elif target.exists():
+    elif os.path.exists(target):
         raise PrunekitError(f"{target} exists and is not a folder: choose another name.")
 
 
 def check_writable(target: Path) -> None:
     """Raise `PrunekitError` unless `target` can be created, before hours of work depend on it."""
-    parent = target.absolute()
-    while not parent.exists():
+    parent = target.absolute().parent  # where the temporary one goes
+    while not os.path.exists(parent):
         parent = parent.parent
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+    if os.path.ismount(target):
+        raise PrunekitError(f"cannot put anything in the place of {target}, a mount point: give a new name within it.")
+    if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
 
 
 def check_writable_file(path: Path) -> None:
     """Raise `PrunekitError` unless `path` can be written as a file, new or in place of an old one."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise PrunekitError(f"{path} is a folder: give the name of a file.")
-    if not path.exists():
-        check_writable(path)
-    elif not os.access(path, os.W_OK):
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise PrunekitError(f"{path} is no ordinary file: give the name of one.")
+    check_writable(path)
+    if os.path.exists(path) and not os.access(path, os.W_OK):
         raise PrunekitError(f"cannot write {path}: you may not write to it; choose another file.")
 
 
@@ -124,6 +128,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: its name in one step, then what it holds."""
+    doomed = folder.with_name(f"{_MARK}{os.getpid()}-{folder.name}")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -139,6 +150,7 @@ def _sweep(parent: Path) -> None:
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(OSError):  # it may be somebody else's
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         except (ValueError, OSError):
             continue

@@ -161,11 +161,11 @@ def text_config(config: object) -> object:
 
 
 def check_context(model: nn.Module, context: int) -> None:
-    """Raise `PrunekitError` if windows of `context` tokens are longer than the model can take."""
+    """Raise `PrunekitError` if `context` tokens in a row are more than the model can take."""
     limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if limit is not None and context > limit:
         raise PrunekitError(
-            f"windows of {context} tokens, but the model takes at most {limit}: use a shorter --context."
+            f"{context} tokens in a row, but the model takes at most {limit}: use a shorter --context or fewer tokens."
         )
 
 

@@ -72,12 +72,12 @@ def locate(name: str) -> str:
     """
     if name == EMBEDDED:
         return str(_embedded_folder())
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise PrunekitError(f"the folder {name} holds no config.json: expected a model saved by transformers.")
         return str(path)
-    if path.exists():
+    if os.path.exists(path):
         raise PrunekitError(f"{name} is a file: expected a folder with config.json and weights, or a hub name.")
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise PrunekitError(

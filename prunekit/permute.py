@@ -45,7 +45,10 @@ def channel_order(L: Tensor, n: int, m: int, rounds: int = ROUNDS) -> Tensor:
     Returns:
         int64 ``[channels]``, a permutation: ``L[:, order]`` is what to prune.
     """
-    groups = torch.arange(L.shape[1], device=L.device).view(-1, m)
+    order = torch.arange(L.shape[1], device=L.device)
+    if n == m:  # nothing is pruned
+        return order
+    groups = order.view(-1, m)
     g = torch.Generator().manual_seed(0)
     for _ in range(rounds):
         groups = groups[torch.randperm(len(groups), generator=g).to(L.device)]
@@ -102,7 +105,7 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
     for v, o, width in _heads(model):
         if width % m == 0:
             rows[v], columns[o] = _order_in_heads(scores(o), len(weight_of(layers[v])), width, n, m)
-    others = _beside(model, layers)
+    others = _beside(model, layers, m)
     if others:
         readers = [name for name in layers if name.endswith(_READ)]
         L = torch.cat([x / x.mean() for x in (scores(name, max(1, ROWS // len(readers))) for name in readers)])
@@ -149,13 +152,18 @@ def _order_in_heads(L: Tensor, values: int, width: int, n: int, m: int) -> tuple
     return torch.cat(rows), torch.cat(columns)
 
 
-def _beside(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """What touches the residual stream beside the layers: embeddings and norms. None if anything is unknown."""
+def _beside(model: nn.Module, layers: dict[str, nn.Module], m: int) -> dict[str, nn.Module]:
+    """What touches the residual stream beside the layers: embeddings and norms.
+
+    Empty if anything is unknown, or the stream's width is no multiple of `m`.
+    """
     get = getattr(model, "get_input_embeddings", None), getattr(model, "get_output_embeddings", None)
     embeddings = [f() for f in get if f]
     if not embeddings or embeddings[0] is None:
         return {}
     size = embeddings[0].weight.shape[1]
+    if size % m:
+        return {}
     found = {}
     for name, module in model.named_modules():
         parameters = dict(module.named_parameters(recurse=False))

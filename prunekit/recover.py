@@ -25,7 +25,7 @@ from .evaluate import evaluate
 from .kernels import fused_for
 from .linear import replace_layers, weight_of, widen
 from .models import frozen
-from .recovery_state import load_state, save_state
+from .recovery_state import load_state, save_state, undisturbed
 
 RATE = 5e-4
 BATCH = 2
@@ -122,6 +122,7 @@ def recover(
     }
 
     step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
+    save = partial(save_state, state, plan, moving, optimizer)
     begin = saved = perf_counter()
     before = spent
     told = int(10 * _part(step, spent, steps, minutes))
@@ -137,12 +138,13 @@ def recover(
                     value = loss(student, teacher, window, text_share, chance, seed * 1_000_003 + step)
                 value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
-                optimizer.step()
+                with undisturbed():
+                    optimizer.step()
+                    step, spent = step + 1, before + perf_counter() - begin
                 optimizer.zero_grad()
-                step, spent = step + 1, before + perf_counter() - begin
                 if state and perf_counter() - saved > SAVE_EVERY:
                     try:
-                        save_state(state, plan, moving, optimizer, step, spent)
+                        save(step, spent)
                     except PrunekitError as error:  # a full disk, perhaps: no reason to stop
                         (report or warn)(str(error))
                     saved = perf_counter()
@@ -155,10 +157,10 @@ def recover(
     except KeyboardInterrupt:
         if state:
             optimizer.zero_grad()
-            save_state(state, plan, moving, optimizer, step, spent)
+            save(step, spent)
         raise
     if state:
-        save_state(state, plan, moving, optimizer, step, spent)
+        save(step, spent)
     new = {name: trained[name].finished(layer, result) for name, layer in layers.items()}
     for name, module in norms.items():
         old = result.model.get_submodule(name)

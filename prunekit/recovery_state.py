@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,6 +47,22 @@ def save_state(
     position = {"plan": json.dumps(plan), "step": str(step), "seconds": repr(seconds)}
     with temporary_file(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=position)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended, so that what is saved then fits together."""
+    waiting, usual = [], signal.getsignal(signal.SIGINT)
+    if usual is None or threading.current_thread() is not threading.main_thread():  # nothing that could be held back
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if waiting and callable(usual):
+        usual(*waiting[0])
 
 
 @torch.no_grad()

@@ -46,14 +46,16 @@ def test_no_exchange_between_two_layers_would_be_cheaper(llama, ids):
 
     assert sum(cost(name, 0.5) for name in layers) == pytest.approx(found.before, rel=0.02)
     assert sum(cost(name, s) for name, s in found.sparsity.items()) == pytest.approx(found.after, rel=0.02)
-    names = [name for name, layer in layers.items() if layer.weight.shape == layers[next(iter(layers))].weight.shape]
-    step = 0.025
-    gain = {n: cost(n, found.sparsity[n]) - cost(n, max(found.sparsity[n] - step, 0.4)) for n in names}
-    price = {n: cost(n, min(found.sparsity[n] + step, 0.6)) - cost(n, found.sparsity[n]) for n in names}
-    for spared in names:
-        for pruned in names:
-            if found.sparsity[spared] - step >= 0.4 and found.sparsity[pruned] + step <= 0.6 and spared != pruned:
-                assert gain[spared] <= price[pruned] * 1.1
+    step, compared, size = 0.025, 0, {name: layer.weight.numel() for name, layer in layers.items()}
+    spared = {n: s for n, s in found.sparsity.items() if s - step >= 0.4}
+    pruned = {n: s for n, s in found.sparsity.items() if s + step <= 0.6}
+    gain = {n: (cost(n, s) - cost(n, s - step)) / size[n] for n, s in spared.items()}
+    price = {n: (cost(n, s + step) - cost(n, s)) / size[n] for n, s in pruned.items()}
+    for a in spared:
+        for b in pruned.keys() - {a}:
+            assert gain[a] <= price[b] * 1.5  # rows are short, so steps are rough
+            compared += 1
+    assert compared
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -102,7 +104,9 @@ def test_the_reason_is_shown(llama, ids):
     assert f"{found.after:.4f}" in text and f"{found.before:.4f}" in text
     dearest = max(found.cost, key=found.cost.get)
     assert f"{found.sparsity[dearest]:.1%}  {dearest}" in text
-    assert found.sparsity[dearest] <= min(found.sparsity.values()) + 0.2
+    size = {name: layer.weight.numel() for name, layer in linear_layers(llama).items()}
+    low, high = (choose(found.cost, key=lambda n: found.cost[n] / size[n]) for choose in (min, max))
+    assert found.sparsity[high] < 0.5 < found.sparsity[low]
 
 
 def test_bad_arguments_get_one_sentence(llama, ids):

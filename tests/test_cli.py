@@ -330,7 +330,8 @@ def test_bad_prompts_and_numbers_of_generate(refused, model):
     assert "invalid int value" in refused("generate", model, "The", "--tokens", "few")
 
 
-def test_bad_places_for_results(refused, model, tmp_path):
+def test_bad_places_for_results(refused, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("prunekit.models.load", None)  # what is wrong is said before any work
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -345,6 +346,7 @@ def test_bad_places_for_results(refused, model, tmp_path):
     assert "cannot create file/below" in refused(*options, "--json", "file/below")
     assert "cannot create file/below" in refused(*options, "--out", "out", "--json", "file/below")
     assert "cannot create file/below" in refused("evaluate", model, "--json", "file/below")
+    assert "no ordinary file" in refused("evaluate", model, "--json", os.devnull)
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
@@ -361,7 +363,7 @@ def test_weights_that_are_not_finite(refused, model, tmp_path, value):
     folder = copy_with(model, tmp_path, change)
     for method in ("ewma", "magnitude", "wanda", "sparsegpt"):
         error = refused("compress", folder, "--sparsity", "0.5", "--method", method, "--out", "out")
-        assert "the weight of model.layers.1.mlp.down_proj holds NaN or infinity" in error
+        assert "model.layers.1.mlp.down_proj.weight holds NaN or infinity" in error
 
 
 def test_a_model_without_a_linear_layer(refused, tokenizer, make_model, tmp_path, capsys):
@@ -406,14 +408,17 @@ def test_models_of_different_vocabularies(refused, model, make_model, tokenizer,
 
 
 def test_windows_longer_than_the_model_has_positions(refused, folders, text_file):
-    refused("evaluate", folders.gpt2, "--text", text_file, "--tokens", 512, "--context", 256)
+    error = refused("evaluate", folders.gpt2, "--text", text_file, "--tokens", 512, "--context", 256)
+    assert "256 tokens in a row, but the model takes at most 128" in error
+    assert "takes at most 128" in refused("generate", folders.gpt2, "The", "--tokens", 200)
 
 
 def test_calibration_windows_fit_the_positions_of_the_model(run, folders, text_file):
     """512 tokens is what Wanda takes for a window, but this model has 128 positions."""
     options = ("--method", "wanda", "--calibration-text", text_file, "--calibration-tokens", 1024)
-    code, _, error = run("compress", folders.gpt2, "--sparsity", "0.5", *options)
-    assert code in (0, 2), error
+    code, _, error = run("compress", folders.gpt2, "--sparsity", "0.5", *options, "--json", "report.json")
+    assert code == 0, error
+    assert json.loads(Path("report.json").read_text("utf-8"))["calibration_tokens"] == 1024
 
 
 def test_an_interrupt(run, monkeypatch, model):
@@ -451,6 +456,85 @@ def test_presets_choose_the_method_and_recovery_follows(run, model, text_file, t
     assert methods == {"fast": ("ewma", False), "balanced": ("admm", False), "best": ("admm", True)}
     assert "recover: 100 %, step 10" in out and "perplexity" in out
     assert run("compress", model, "--sparsity", "0.5", "--preset", "balanced", "--method", "magnitude")[0] == 0
+
+
+class Seen(Exception):
+    """Ends a command as soon as what it passes on has been seen."""
+
+
+PASSED_ON = [
+    ("--sparsity 0.5", {"compensate": True, "permute": False, "stop": True, "method": "ewma"}),
+    ("--sparsity 0.5 --no-compensate", {"compensate": False}),
+    ("--sparsity 0.5 --metric magnitude", {"compensate": False}),
+    ("--pattern 2:4 --calibration-tokens 64", {"compensate": True, "permute": False, "stop": False}),
+    (
+        "--pattern 2:4 --preset balanced --calibration-tokens 512",
+        {"compensate": False, "permute": True, "method": "admm"},
+    ),
+    ("--pattern 2:4 --preset balanced --no-permute --calibration-tokens 512", {"permute": False}),
+    ("--pattern 2:4 --preset best --method magnitude", {"permute": False, "method": "magnitude"}),
+    ("--sparsity 0.5 --preset balanced --calibration-tokens 512", {"permute": False, "compensate": False}),
+    ("--sparsity 0.5 --granularity tensor --include mlp --exclude up", {"granularity": "tensor", "include": ["mlp"]}),
+]
+
+
+@pytest.mark.parametrize("options, passed", PASSED_ON, ids=[options for options, _ in PASSED_ON])
+def test_what_compress_is_given(run, model, text_file, monkeypatch, options, passed):
+    given = {}
+
+    def see(_, __, **options):
+        given.update(options)
+        raise Seen
+
+    monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", see)
+    with pytest.raises(Seen):
+        run("compress", model, *options.split(), "--calibration-text", text_file)
+    assert passed.items() <= given.items()
+
+
+RECOVERIES = [
+    ("--sparsity 0.5", None),
+    ("--sparsity 0.5 --recover", {"minutes": 17.5}),
+    ("--sparsity 0.2 --recover", {"minutes": 7.0}),
+    ("--sparsity 0.2 --minutes 3", {"minutes": 3.0}),
+    ("--sparsity 0.5 --steps 4", {"steps": 4}),
+    ("--pattern 1:4 --preset best --calibration-tokens 512", {"minutes": 17.5}),
+    ("--sparsity 0 --fp8 e4m3 --preset best", None),  # which only casts
+]
+
+
+@pytest.mark.parametrize("options, budget", RECOVERIES, ids=[options for options, _ in RECOVERIES])
+def test_how_long_recovery_is_to_take(run, model, text_file, monkeypatch, options, budget):
+    def see(*_, **given):
+        raise Seen({key: given[key] for key in ("steps", "minutes") if key in given})
+
+    monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", see)
+    command = ("compress", model, *options.split(), "--calibration-text", text_file)
+    if budget is None:
+        assert run(*command)[0] == 0
+    else:
+        with pytest.raises(Seen) as seen:
+            run(*command)
+        assert seen.value.args == (budget,)
+
+
+def test_a_budget_over_layers_reaches_them(run, model, text_file):
+    options = ("--sparsity", 0.5, "--allocate", "--exclude", "q_proj", "--calibration-text", text_file)
+    saved = ("--fp8", "e4m3", "--activations", "dynamic", "--out", "out", "--json", "report.json")
+    code, _, error = run("compress", model, *options, *saved)
+    assert code == 0, error
+    report = json.loads(Path("report.json").read_text("utf-8"))
+    assert report["sparsity"] == pytest.approx(0.5, abs=0.03)
+    assert max(x["sparsity"] for x in report["layers"]) > min(x["sparsity"] for x in report["layers"]) + 0.05
+    assert not any("q_proj" in x["name"] for x in report["layers"])
+    quantization = json.loads(Path("out/config.json").read_text("utf-8"))["quantization_config"]
+    assert quantization["config_groups"]["group_0"]["input_activations"]["dynamic"] is True
+
+
+def test_a_state_that_is_not_this_command_s_own_stays(run, model, text_file):
+    Path("out.recovery").write_text("mine")
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--out", "out")
+    assert run("compress", model, *options)[0] == 0 and Path("out.recovery").read_text() == "mine"
 
 
 def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
@@ -498,6 +582,25 @@ def test_too_little_memory_is_said_in_a_sentence(run, model, monkeypatch, error)
     assert code == 2 and message.startswith("prunekit: out of memory; expected room for two copies")
 
 
+def test_other_failures_are_not_called_that(run, model, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("a mistake in the program")
+
+    monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", fail)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        run("compress", model, "--sparsity", "0.5")
+
+
+def test_a_path_that_the_system_refuses_is_named(refused, model, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "/secret/model")
+
+    assert "unknown model" in refused("compress", "~nosuchuser/model", "--sparsity", "0.5")
+    assert "File name too long" in refused("compress", "a" * 300, "--sparsity", "0.5")
+    monkeypatch.setattr("prunekit.models.load", fail)
+    assert "cannot use /secret/model: Permission denied" in refused("compress", model, "--sparsity", "0.5")
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -513,13 +616,12 @@ def test_bad_budgets(refused, model, options, message):
 
 
 def test_the_help_says_what_each_preset_keeps(capsys):
-    from prunekit.presets import PRESETS, measured_presets
+    from prunekit.presets import PRESETS, measured
 
     with pytest.raises(SystemExit):
         main(["compress", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for pattern in ("20 %", "50 %", "2:4 + FP8"):
-        rows = measured_presets(pattern)
-        assert rows.keys() == PRESETS.keys()
-        for row in rows.values():
-            assert f"{100 * row['texts']['wikipedia']['retention']:.1f}" in text
+    rows = {(row["method"], row["pattern"], row["seed"], row["bfloat16"]): row for row in measured()["rows"]}
+    for name in PRESETS:
+        kept = [rows[name, pattern, 0, True]["texts"]["wikipedia"] for pattern in ("20 %", "50 %", "2:4 + FP8")]
+        assert f"{name} " + ", ".join(f"{100 * x['retention']:.1f}" for x in kept) in text

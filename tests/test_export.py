@@ -6,7 +6,7 @@ import struct
 import pytest
 import torch
 from conftest import cast_parameters
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prunekit import fp8
@@ -16,6 +16,7 @@ from prunekit.evaluate import generate
 from prunekit.export import save, stored_bytes
 from prunekit.linear import Fp8Linear, weight_of
 from prunekit.models import load
+from prunekit.recover import recover
 
 CASTS = [{}] + [{"fp8": f, "granularity": g} for f in ("e4m3", "e5m2") for g in fp8.GRANULARITIES]
 PER_TENSOR = {"fp8": "e4m3", "granularity": "tensor"}
@@ -107,13 +108,41 @@ def test_models_of_half_precision_come_back(make_model, tokenizer, ids, tmp_path
         assert_same_layers(result, wide)
 
 
-@pytest.mark.parametrize("how", ["wanda", "sparsegpt", "magnitude"])
+@pytest.mark.parametrize("how", ["wanda", "sparsegpt", "magnitude", "admm"])
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
 def test_the_baselines_come_back(llama, tokenizer, ids, tmp_path, how, cast):
     result = compress(llama, ids, sparsity=0.5, method=how, **cast)
     save(result, tokenizer, tmp_path)
     loaded, _ = load(str(tmp_path), device="cpu")
     assert_same_layers(result, loaded)
+    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+
+
+@pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
+@each_kind
+def test_what_the_presets_make_comes_back(tiny_models, tokenizer, ids, tmp_path, kind, cast):
+    dense = tiny_models[kind]
+    fast = compress(dense, ids, sparsity=0.5, compensate=True, **cast)
+    balanced = compress(dense, ids, pattern="2:4", method="admm", permute=True, **cast)
+    best = recover(balanced, dense, ids, steps=2)
+    for name, result in (("fast", fast), ("balanced", balanced), ("best", best)):
+        folder = save(result, tokenizer, tmp_path / name)
+        loaded, _ = load(str(folder), device="cpu")
+        assert_same_layers(result, loaded)
+        assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_with_several_files_of_weights_comes_back(llama, tokenizer, ids, tmp_path):
+    result = compress(llama, ids, sparsity=0.5, fp8="e4m3")
+    folder = save(result, tokenizer, tmp_path / "out")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for part in range(2):
+        names = sorted(tensors)[part::2]
+        save_file({n: tensors[n] for n in names}, folder / f"model-{part}.safetensors", metadata={"format": "pt"})
+    loaded, _ = load(str(folder), device="cpu")
     assert torch.equal(loaded(ids).logits, result.model(ids).logits)
 
 

@@ -27,10 +27,13 @@ def test_the_interpreted_kernel_is_the_plain_pass():
 
 COMPILE = """
 import sys
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from prunekit.kernels.fused import fused_pass
+try:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+except ImportError:
+    sys.exit(print("other triton"))
 
 for capability, dtype, n, m, joint in [(80, "bf16", 0, 64, 1), (90, "fp32", 0, 64, 0), (120, "fp16", 2, 4, 1)]:
     tile = 64 if n == 0 else 256
@@ -42,7 +45,10 @@ for capability, dtype, n, m, joint in [(80, "bf16", 0, 64, 1), (90, "fp32", 0, 6
     names = fused_pass.arg_names
     values = {(names.index(name),): value for name, value in constants.items()}
     whole = {(names.index(name),): [["tt.divisibility", 16]] for name in ("W", "f", "keep", "codes", "columns")}
-    source = ASTSource(fn=fused_pass, signature=signature, constexprs=values, attrs=whole)
+    try:
+        source = ASTSource(fn=fused_pass, signature=signature, constexprs=values, attrs=whole)
+    except TypeError:
+        sys.exit(print("other triton"))
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32),
                            options={"num_warps": 4, "enable_fp_fusion": False})
     ptx = built.asm["ptx"]
@@ -58,7 +64,7 @@ def test_it_compiles_for_gpus_old_and_new(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", COMPILE], capture_output=True, text=True, env=environment, cwd=HERE.parent
     )
-    if "ImportError" in done.stderr or "TypeError" in done.stderr:  # how to compile without a GPU is not promised
+    if done.stdout.strip() == "other triton":  # how to compile without a GPU is not promised
         pytest.skip("this triton compiles in another way")
     assert done.stdout.strip() == "compiled", done.stderr[-3000:]
 

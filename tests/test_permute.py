@@ -7,19 +7,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from prunekit.neurons import find_mlps
 from prunekit.patterns import nm_mask
 from prunekit.permute import channel_order, permute_channels
+from prunekit.scores import contribution
 
 
 def kept(L, n, m):
     return (L * nm_mask(L, n, m)).sum().item()
 
 
-@given(st.integers(0, 10_000), st.sampled_from([(2, 4), (1, 4), (3, 4), (4, 8), (1, 2)]), st.integers(1, 6))
+@given(
+    st.integers(0, 10_000), st.sampled_from([(2, 4), (1, 4), (3, 4), (4, 8), (1, 2), (4, 4), (1, 1)]), st.integers(1, 6)
+)
 def test_an_order_is_a_permutation_that_never_keeps_less(seed, pattern, groups):
     n, m = pattern
     L = torch.randn(5, groups * m, generator=torch.Generator().manual_seed(seed)).square()
@@ -79,6 +84,30 @@ def family(kind):
     return model
 
 
+READERS = {  # by what their channels are: the residual stream, values of a head, neurons
+    "stream": ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"),
+    "values": ("self_attn.o_proj", "self_attn.out_proj"),
+    "neurons": ("down_proj", "mlp.c_proj", "fc2", "dense_4h_to_h"),
+}
+
+
+def share_kept(model, ids):
+    """Of the contribution of all weights the share that 2:4 keeps, by kind of channels that can be reordered."""
+    layers = linear_layers(model)
+    energy = calibrate(model, ids, layers, stop=False, bfloat16=False).energy
+    free = {
+        "stream": any(name.endswith("up_proj") for name in layers),
+        "values": any(name.endswith("attn.v_proj") for name in layers),
+        "neurons": bool(find_mlps(model)),
+    }
+    shares = {}
+    for part, ends in READERS.items():
+        scores = [contribution(weight_of(m), energy[n]) for n, m in layers.items() if n.endswith(ends)]
+        if scores and free[part]:
+            shares[part] = sum(kept(L / L.mean(), 2, 4) / L.numel() for L in scores) / len(scores)
+    return shares
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "phi3", "gpt_neox"])
 def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
     model = make_model(kind) if kind in ("llama", "gpt2") else family(kind)
@@ -104,6 +133,8 @@ def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
             "gpt_neox": {"dense_h_to_4h", "dense_4h_to_h"},
         }
         assert changed >= expected[kind]
+    before, after = (share_kept(x, ids) for x in (model, permuted))
+    assert before and all(after[part] > before[part] for part in before)
 
 
 @pytest.mark.parametrize("method", ["ewma", "admm", "wanda"])
@@ -117,6 +148,14 @@ def test_compress_permutes_before_it_prunes(llama, ids, method):
     if method == "ewma":
         plain = compress(llama, ids, **options)
         assert evaluate(result.model, ids, llama)["kl"] < evaluate(plain.model, ids, llama)["kl"]
+
+
+def test_channels_that_are_no_multiple_of_the_pattern_stay(llama, ids):
+    permuted = permute_channels(llama, ids, "20:40")  # the model is 64 wide, its heads 16, its MLPs 160
+    torch.testing.assert_close(permuted(ids).logits, llama(ids).logits, rtol=1e-3, atol=1e-3)
+    old, new = linear_layers(llama), linear_layers(permuted)
+    changed = {name.split(".")[-1] for name in old if not torch.equal(weight_of(old[name]), weight_of(new[name]))}
+    assert changed == {"gate_proj", "up_proj", "down_proj"}
 
 
 def test_what_cannot_be_permuted_says_so(llama, ids):

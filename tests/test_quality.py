@@ -9,6 +9,7 @@ from prunekit import quality as module
 from prunekit.errors import PrunekitError
 from prunekit.presets import measured
 from prunekit.quality import METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
+from prunekit.recover import recover
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -21,7 +22,7 @@ def small(monkeypatch, llama, tokenizer, ids):
     monkeypatch.setattr(module, "corpus", lambda *_, **__: said)  # the dense model is mostly right on it
     monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
     monkeypatch.setattr(module, "recovery_text", lambda *_, **__: (ids, ids[:2]))
-    monkeypatch.setattr(module, "recovery_minutes", lambda _: 0.005)
+    monkeypatch.setattr(module, "recover", lambda *a, minutes, **k: recover(*a, steps=2, **k))
 
 
 def test_rows_are_added_replaced_and_in_order(small, tmp_path):
@@ -37,6 +38,13 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
         wikipedia = row["texts"]["wikipedia"]
         assert wikipedia["retention"] == pytest.approx(wikipedia["top1"] / again["dense"]["wikipedia"]["top1"])
         assert row["sparsity"] == pytest.approx({"20 %": 0.2}.get(row["pattern"], 0.5), abs=0.03)
+
+
+def test_rows_of_another_kind_of_cpu_stay(small, tmp_path, monkeypatch):
+    for kind in (True, False, True):
+        monkeypatch.setattr(module, "fast_bfloat16", lambda kind=kind: kind)
+        table = quality(tmp_path / "table.json", ["magnitude", "50 %"])
+    assert [row["bfloat16"] for row in table["rows"]] == [True, False]
 
 
 def test_what_cannot_be_measured_is_refused(small, tmp_path):

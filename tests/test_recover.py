@@ -1,5 +1,7 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
+import os
+import signal
 from importlib import import_module
 from math import log
 from types import SimpleNamespace
@@ -12,15 +14,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import kl_div
 
 from prunekit import fp8
-from prunekit import recover as recover_function
 from prunekit.compress import compress
 from prunekit.distillation import chances, speaking
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
+from prunekit.recover import recover
 
 module = import_module("prunekit.recover")
-recover = recover_function
 RECIPES = [
     {"sparsity": 0.5},
     {"pattern": "2:4"},
@@ -42,6 +43,17 @@ def assert_same(a, b):
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name].view(torch.uint8), b[name].view(torch.uint8)), name
+
+
+class Clock:
+    """Stands for `perf_counter`: a second later at each look."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
 
 
 def mean_divergence(student, teacher, ids):
@@ -189,6 +201,28 @@ def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_p
     assert_same(state_of(again.model), state_of(whole.model))
 
 
+def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeypatch):
+    result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
+    whole = recover(result, llama, ids, steps=5)
+    steps = []
+
+    class Interrupted(torch.optim.AdamW):
+        def step(self):
+            super().step()
+            steps.append(1)
+            if len(steps) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            steps.extend([])  # Python looks for signals between two such calls
+
+    monkeypatch.setattr(torch.optim, "AdamW", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recover(result, llama, ids, steps=5, state=state)
+    resumed = recover(result, llama, ids, steps=5, state=state)
+    assert len(steps) == 5
+    assert_same(state_of(resumed.model), state_of(whole.model))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch):
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
@@ -204,15 +238,84 @@ def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_pat
     monkeypatch.setattr(module, "loss", killed)
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
+    assert state.exists()
     assert_same(state_of(recover(result, llama, ids, steps=6, state=state).model), state_of(whole.model))
+    assert len(calls) == 4 + 3
 
 
-def test_minutes_end_in_time_and_progress_is_told(llama, ids):
+def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     lines = []
+    monkeypatch.setattr(module, "perf_counter", Clock())
     result = compress(llama, ids, sparsity=0.5)
-    better = recover(result, llama, ids, minutes=0.02, watch=ids[:2], report=lines.append)
-    assert 1.0 < better.seconds["recover"] < 20
-    assert lines and all("perplexity" in line and "step" in line for line in lines)
+    better = recover(result, llama, ids, minutes=0.25, watch=ids[:2], report=lines.append)
+    assert better.seconds["recover"] == 15 and better.steps == 15
+    assert len(lines) == 10 and all("perplexity" in line and "step" in line for line in lines)
+
+
+def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "perf_counter", Clock())
+    result, original, calls = compress(llama, ids, sparsity=0.5), module.loss, []
+    whole = recover(result, llama, ids, minutes=0.2, state=tmp_path / "whole")
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
+    resumed = recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
+    assert resumed.steps == whole.steps == 7
+    assert 12 <= resumed.seconds["recover"] <= 13
+
+
+@pytest.mark.parametrize("recipe", [{"sparsity": 0.5}, {"pattern": "2:4", "fp8": "e4m3"}], ids=str)
+def test_steps_of_no_length_change_nothing(llama, ids, recipe):
+    result = compress(llama, ids, **recipe)
+    assert torch.equal(recover(result, llama, ids, steps=2, rate=1e-30).model(ids).logits, result.model(ids).logits)
+
+
+def test_the_rate_rises_and_falls_gradients_are_clipped_and_zeros_get_none(llama, ids, monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self):
+            ps = self.param_groups[0]["params"]
+            norm = torch.stack([p.grad.norm() for p in ps]).norm().item()
+            zeros = all((p.grad[p == 0] == 0).all() for p in ps)
+            seen.append((self.param_groups[0]["lr"], norm, zeros))
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    monkeypatch.setattr(module, "CLIP", 1e-3)
+    recover(compress(llama, ids, pattern="2:4", fp8="e4m3"), llama, ids, steps=100, rate=1e-6)
+    rates, norms, zeros = zip(*seen)
+    top = rates.index(max(rates))
+    assert 3 <= top <= 6 and 0.9e-6 < rates[top] <= 1e-6
+    assert list(rates[:top]) == sorted(rates[:top]) and list(rates[top:]) == sorted(rates[top:], reverse=True)
+    assert rates[0] < 0.2e-6 and rates[-1] < 0.02e-6
+    assert max(norms) == pytest.approx(1e-3, rel=1e-2) and all(zeros)
+
+
+def test_each_round_takes_all_windows_in_another_order():
+    rounds = [[module._order(step, 2, 7, 0).tolist() for step in range(3 * r, 3 * r + 3)] for r in range(2)]
+    for windows in rounds:
+        taken = sum(windows, [])
+        assert len(set(taken)) == 6 and set(taken) <= set(range(7))
+    assert rounds[0] != rounds[1] and module._order(0, 2, 7, 1).tolist() != rounds[0][0]
+
+
+def test_gradients_pass_the_cast_as_if_it_were_not_there():
+    g = torch.Generator().manual_seed(0)
+    W, gradient = torch.randn(4, 8, generator=g).requires_grad_(), torch.randn(4, 8, generator=g)
+    keep = torch.ones(4, 8, dtype=torch.bool)
+    cast = module._Cast.apply(W, keep, fp8.E4M3, "row")
+    cast.backward(gradient)
+    assert torch.equal(W.grad, gradient) and not torch.equal(cast, W)
+    scale = fp8.scales(W.detach(), fp8.E4M3, "row")
+    assert torch.equal(cast, fp8.uncast(fp8.cast(W.detach(), scale, fp8.E4M3), scale))
 
 
 def test_embeddings_stay_and_norms_move(llama, ids):
@@ -253,9 +356,14 @@ def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             recover(result, llama, ids, steps=3, state=state)
     other = compress(llama, ids, sparsity=0.5, metric="magnitude")
-    for changed, steps in ((result, 4), (other, 3), (compress(llama, ids, pattern="2:4"), 3)):
+    for changed in (other, compress(llama, ids, pattern="2:4")):
         with pytest.raises(PrunekitError, match="another recovery"):
-            recover(changed, llama, ids, steps=steps, state=state)
+            recover(changed, llama, ids, steps=3, state=state)
+    for options in ({"steps": 4}, {"seed": 1}, {"rate": 1e-3}, {"batch": 1}, {"text_share": 0}):
+        with pytest.raises(PrunekitError, match="another recovery"):
+            recover(result, llama, ids, **{"steps": 3} | options, state=state)
+    with pytest.raises(PrunekitError, match="another recovery"):
+        recover(result, llama, ids[:4], steps=3, state=state)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -1,13 +1,17 @@
 """Walking through a model block by block: each block sees what it sees in the model."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from conftest import VOCABULARY
 
+from prunekit import sequential
 from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.linear import linear_layers
+from prunekit.evaluate import evaluate
+from prunekit.linear import linear_layers, weight_of, with_weight
 from prunekit.sequential import prune_blocks
 
 
@@ -23,12 +27,14 @@ def tiny_gemma3():
     return Gemma3ForCausalLM(config).eval().requires_grad_(False)
 
 
+@pytest.mark.parametrize("tokens", [64, 2048], ids="batches of {}".format)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
-def test_blocks_see_what_they_see_in_the_model(make_model, ids, kind):
+def test_blocks_see_what_they_see_in_the_model(make_model, ids, monkeypatch, kind, tokens):
     model = tiny_gemma3() if kind == "gemma3" else make_model(kind)
     layers = linear_layers(model)
-    expected = calibrate(model, ids, stop=False, prior=0.0).energy
+    expected = calibrate(model, ids, stop=False, prior=0.0, bfloat16=False).energy
     seen = {}
+    monkeypatch.setattr(sequential, "BATCH_TOKENS", tokens)
 
     def prune(name, layer, energy):
         seen[name] = energy
@@ -38,6 +44,35 @@ def test_blocks_see_what_they_see_in_the_model(make_model, ids, kind):
         prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune, dense_inputs=dense_inputs)
         for name in layers:
             torch.testing.assert_close(seen[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_later_blocks_see_pruned_ones_unless_inputs_are_dense(llama, ids):
+    layers = linear_layers(llama)
+    seen = {}
+
+    def prune(name, layer, energy):
+        seen[name] = energy
+        return with_weight(layer, 0 * weight_of(layer))
+
+    expected = calibrate(llama, ids, stop=False, prior=0.0, bfloat16=False).energy
+    for dense_inputs in (True, False):
+        prune_blocks(llama, ids, layers, lambda x: x.float().square().sum(0), prune, dense_inputs=dense_inputs)
+        for name in layers:
+            same = torch.allclose(seen[name], expected[name], rtol=1e-4, atol=1e-6)
+            first = "layers.0." in name and name.endswith(("q_proj", "k_proj", "v_proj"))  # before any zero weight
+            assert same or not (dense_inputs or first)
+            assert not same or dense_inputs or "layers.0." in name
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
+def test_admm_in_bfloat16_is_about_what_it_is_in_float32(make_model, ids, monkeypatch, kind):
+    model = tiny_gemma3() if kind == "gemma3" else make_model(kind)
+    error = {}
+    for low in (False, True):
+        monkeypatch.setattr(import_module("prunekit.compress"), "bfloat16_pays", lambda _, low=low: low)
+        error[low] = evaluate(compress(model, ids, pattern="2:4", method="admm").model, ids, model)["kl"]
+    magnitude = evaluate(compress(model, pattern="2:4", method="magnitude").model, ids, model)["kl"]
+    assert error[True] == pytest.approx(error[False], rel=0.25) and error[True] < magnitude
 
 
 class _Unread(torch.nn.Module):

@@ -22,7 +22,7 @@ def test_the_embedded_model_on_a_card(capsys):
     out = capsys.readouterr().out
     assert out.startswith("Predicted latency on RTX 4090, bf16")
     assert out.count("q_proj") == 2 and "all layers, M = 4096" in out
-    assert "Predicted, not measured" in out and "held out" in out
+    assert "Predicted, not measured" in out and "not fitted, but looked at" in out
     assert "Below 64 tokens" in out
     table = [line for line in out.splitlines() if "_proj" in line]
     assert len({line.index("x  ") for line in table}) == 1  # aligned
