@@ -26,10 +26,11 @@ $(STAMP): pyproject.toml
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
 	$(BIN)/prunekit demo --out out
 
-test: env ## lint, run all tests and all notebooks (10 minutes)
+test: env ## lint, run all tests and all notebooks (6 to 10 minutes on two cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
+	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
 lint: env ## check style, and mend what can be mended
 	$(BIN)/ruff check --fix .

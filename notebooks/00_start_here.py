@@ -152,10 +152,10 @@ course.show(
 # The last line of the report is the verdict; the frame in the table is around your column. Everything in notebooks 00
 # to 04, 06 and 07 runs live on any machine, a laptop without GPU included. Only *speed on a GPU* needs one: compute
 # capability is NVIDIA's number for what a GPU can do, and [2:4 sparsity](GLOSSARY.md#n-m-sparsity) is fast from 8.0 on,
-# FP8 from 8.9 on. Where you have none, notebook 05 shows [published measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX
-# 4090 and an H100, and predictions, labelled as such. Every speed in the course says which it is: measured, published
-# or predicted. The stored outputs come from a machine without GPU, so cells that use one have not been seen to run by
-# us.
+# FP8 tensor cores come with 8.9. Where you have none, notebook 05 shows [published
+# measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as such. Every speed in
+# the course says which it is: measured, published or predicted. The stored outputs come from a machine without GPU, so
+# cells that use one have not been seen to run by us.
 #
 # ## 4. The model
 # [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2), a small model of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, comes as a
@@ -281,8 +281,10 @@ assert 1.7 < ratio < 3.5 and 0.68 < after["retention"] < 0.88 and 150e6 < after[
 # the compressed one gets about four right. That ratio is called [retention](GLOSSARY.md#retention). And the file shrank
 # by FP8 alone: **a zero still takes a byte**, and the embedding stays at two bytes.
 #
-# How far to trust it: 2,040 predicted tokens give top-1 a standard error of about one percentage point; the text is one
-# kind, the seed one. The [paper](BIBLIOGRAPHY.md#hwpq) claims 91.57 % kept at 50 %, for models fifty times larger.
+# How far to trust it: 2,040 predicted tokens give top-1 a [standard error](GLOSSARY.md#standard-error) of about one
+# percentage point if tokens were independent. Those of one article are not, and notebook 06 finds nearly twice as much.
+# The text is one kind, the seed one. The [paper](BIBLIOGRAPHY.md#hwpq) claims 91.57 % kept at 50 %, for models fifty
+# times larger.
 #
 # ### Exercise 0.3: retention (easy, 5 minutes)
 # You get the tokens that really came, and the first choices of the dense and the compressed model. Return the

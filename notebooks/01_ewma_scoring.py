@@ -392,7 +392,8 @@ course.predict("rank-one", "Where does perplexity lie by W_ij^2 / (1 - x_j^2 / S
 # columns, not made for speed, so don't compare it. Now agreement and perplexity, and one more candidate.
 #
 # **The paper's formula.** Two summaries of the paper give its score as `W_ij^2 / (1 - x_j^2 / S)`, `S = sum_j x_j^2`:
-# [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with a rank-one Hessian. We offer this reading as `pk.rank_one`, with
+# [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with the Hessian `x x^T` of one input (plus a very small multiple of the
+# identity, without which it would have no inverse). We offer this reading as `pk.rank_one`, with
 # `x_j^2` the energy. Look at the factor: each feature's share of the energy is tiny, unless it dominates its layer. So
 # it is close to 1 for nearly all columns, where contribution multiplies by the energy itself.
 
@@ -429,7 +430,7 @@ course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitu
 #
 # ### Exercise 1.3: spot the bug (medium, 10 minutes)
 # This function shall prune a share of *each row*, `floor(sparsity * in)` of its smallest scores. The total is right
-# (but for rounding), and still the masks are wrong: a well-known library once ranked like this. Find the bug, and
+# (but for rounding), and still the masks are wrong: this mistake is easily made. Find the bug, and
 # write it right (which of two equal scores goes is up to you).
 #
 # ```python
@@ -480,15 +481,16 @@ for batch in 2 * torch.randn(20, 128, generator=torch.Generator().manual_seed(0)
     corrected.append(average.value.item())
     plain.append(corrected[-1] * (1 - 0.9**average.batches))
 longer = pk.calibrate(model, text, tolerance=0)
-alt = "Left: the average as it is climbs slowly to 4, the corrected one starts there. Right: changes fall below 4 %."
+alt = "Left: the plain average climbs slowly to 4, the corrected one starts there. Right: changes stay below 4 %."
 course.show(figures.batches(plain, corrected, 4, longer.changes, 0.04), alt)
 print(f"By itself it stopped after {calibration.tokens} of {longer.tokens} tokens.")
 assert plain[0] < 1 < 3 < corrected[-1] < 5 and longer.changes[-1] < longer.changes[0] and calibration.tokens < 2048
 
 # %% [markdown]
 # The corrected average is usable from the first batch on. The changes shrink from batch to batch, since each new batch
-# weighs less; what still flips are weights near the threshold, of which it matters least whether they stay. So the
-# default stops early. What that costs you can measure: hand `longer` to `rules.judge` in place of `calibration`.
+# weighs less; what still flips are weights near the threshold, of which it matters least whether they stay. Here the
+# first comparison, after two batches, is already below 4 %, so the default stops as early as it can. What that costs
+# you can measure: hand `longer` to `rules.judge` in place of `calibration`.
 #
 # When would it stop *wrongly*? When successive batches are alike but unlike what the model will meet: the rule sees
 # changes, not truth. That is why `pk.corpus` spreads its windows over all documents.

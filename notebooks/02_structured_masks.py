@@ -168,7 +168,8 @@ assert torch.equal(layouts.unpack24(**packed), W * masks["2:4"])
 #
 # ### Exercise 2.2: pack a 2:4 weight (medium, 15 minutes)
 # From each group of four take two values and their places in the group, 0 to 3, from left to right. A group may hold
-# more than two zeros; it has two entries all the same (which of its zeros is stored doesn't matter).
+# three or four zeros; even then it gets two entries, at two different places (which of its zeros are stored doesn't
+# matter).
 
 
 # %% tags=["exercise"]
@@ -326,11 +327,11 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
 
 # %% [markdown]
 # On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. With few it gains little and is sometimes
-# slower (the hatched part): such a product is over in some 20 microseconds, and the time goes into starting it and
-# reading inputs. On both cards some products are slower with 2:4, on the H100 still with thousands of tokens.
-# Generating text for one user means one token at a time, so test the sizes that you will run. [Notebook
-# 05](05_rtx_speed_profiling.ipynb) goes into why. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4
-# has 7.5, and a CPU has none of it.
+# slower (the hatched part): such a product takes 12 to 29 microseconds at 64 tokens (published, the same file), and the
+# time goes into starting it and reading inputs. On both cards some products are slower with 2:4, on the H100 still with
+# thousands of tokens. Generating text for one user means one token at a time, so test the sizes that you will run.
+# [Notebook 05](05_rtx_speed_profiling.ipynb) goes into why. 2:4 needs a card of compute capability 8.0 or newer;
+# Colab's free T4 has 7.5, and a CPU has none of it.
 #
 # ## 6. Removing neurons
 # An MLP computes `W2 f(W1 x)`, and neuron `j` is row `j` of `W1` with column `j` of `W2`. Where column `j` is zero,
@@ -375,7 +376,8 @@ course.check("2.4", remove_neuron)
 # is a row of `gate_proj` and one of `up_proj`, and a column of `down_proj`. Coupled structures are removed together in
 # [LLM-Pruner](BIBLIOGRAPHY.md#llm-pruner), which scores them by gradients; our score, `E_j` times the squared
 # norm of the column, is our own choice, and so is removing the same number in each block, which lets the config of the
-# model state one width. What stays is rounded down to a multiple of 32, because odd widths are slow.
+# model state one width. What stays is rounded down to a multiple of 32, because matrix libraries are
+# slower on widths that are not such multiples.
 #
 # Now whole models, with the zeros in the MLPs only, so that the patterns compare: half of the MLP weights go in three
 # ways, and 30 % of the neurons as a milder fourth. File sizes are real. The time is that of reading a prompt of 256

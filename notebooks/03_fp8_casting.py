@@ -285,8 +285,8 @@ assert changed < 0.01 * rows
 
 # %% [markdown]
 # In the hand-typed row the scale falls from 0.30 / 448 to 0.12 / 448, and the pruned weight comes back as exactly
-# zero: code 0 is zero under every scale. In the real model the rule changes next to nothing at this sparsity, because
-# the largest weight of a row almost always survives. It costs nothing and is right; just don't expect a gain from it.
+# zero: code 0 is zero under every scale. In the real model it changes no scale at all at this sparsity: in each row a
+# weight of the largest magnitude survives. It costs nothing and is right; just don't expect a gain from it.
 #
 # ### Exercise 3.3: the scale of the survivors (easy, 8 minutes)
 # One E4M3 scale for each row: its largest surviving `|W|` over 448. Where no nonzero weight survives, the scale is 1,
@@ -399,6 +399,8 @@ assert curves["e4m3"][8] < 1.1 * curves["e4m3"][0] and curves["e4m3"][14] > 0.2 
 # ratio printed above shows. Integer formats have evenly spaced numbers and no such floor. Far to the right E5M2 wins:
 # that is what its range is for. One model of 135 million parameters is all that was looked at here; larger models may
 # have stronger outliers. We keep a scale for each row as the default, as it costs next to nothing.
+# (Each weight is rounded by itself here. [GPTQ](BIBLIOGRAPHY.md#gptq) makes later weights correct the rounding of
+# earlier ones, with the Hessian.)
 #
 # ## 8. What it costs and what it saves
 # Now the whole model: [perplexity](GLOSSARY.md#perplexity), [retention](GLOSSARY.md#retention) and

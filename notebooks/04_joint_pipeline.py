@@ -48,8 +48,9 @@ from prunekit.course import pipeline, points as pts
 # fewer values. Both lose something, and the loss of one weight, as in notebook 01, is weighed by the
 # [energy](GLOSSARY.md#energy) `E` of its input: pruning loses `W^2 E`, casting to `Q` loses `(W - Q)^2 E`.
 #
-# With [FP8](GLOSSARY.md#fp8) the second loss would be too small to see here. So this section uses a format of eight
-# magnitudes, 0 to 6. Each row has a [scale](GLOSSARY.md#scale) that makes its largest weight a 6.
+# With [FP8](GLOSSARY.md#fp8) the second loss would be too small to see here. So this section uses a format of four
+# bits, [FP4 E2M1](BIBLIOGRAPHY.md#microscaling), with eight magnitudes from 0 to 6. Each row has a
+# [scale](GLOSSARY.md#scale) that makes its largest weight a 6.
 
 # %%
 W = torch.tensor([[1.3, 0.7, 1.4, 1.1, -0.5, 6.0], [2.6, 1.4, -2.2, 1.7, 6.0, 3.3]])
@@ -233,13 +234,15 @@ alt = "Bars of seconds: copying is shortest, the fused pass some times that, sep
 course.show(course.figures.pipeline.stages(seconds, "Three blocks, measured on this CPU, float32"), alt=alt)
 whole = pk.compress(model, text, sparsity=0.5, fp8="e4m3", stop=False).seconds
 print("the whole model, seconds:", {stage: round(value, 2) for stage, value in whole.items()})
+print(f"fused pass: as long as {seconds['fused pass'] / seconds['copy the weights']:.0f} copies")
 
 # %% [markdown]
 # The two middle bars do the same selection and cast; the fused one saves the traffic (and torch's overhead for many
-# small steps). It takes about as long as ten copies of the same weights, the cheapest thing one can do with them.
-# Wanda's scores and sort, with no mask or cast, take longer than the fused pass. For the whole model most time now goes
-# to calibration, which runs the model on text. All of it is measured, on one machine that may be busy: trust the order
-# of the bars, not the digits.
+# small steps). The last line compares it with a copy of the same weights, the cheapest thing one can do with them; how
+# many copies it takes depends much on the processor (over the whole model, measured with AVX-512: 4.4). Wanda's scores
+# and sort, with no mask or cast, take longer than the fused pass. For the whole model most time now goes to
+# calibration, which runs the model on text. All of it is measured, on one machine that may be busy: trust the order of
+# the bars, not the digits.
 #
 # ### Exercise 4.2: retention (easy, 5 minutes)
 # Three arrays of the same length: what the dense model predicts, what the compressed model predicts, and the right
@@ -322,8 +325,9 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 # %% [markdown]
 # - Up to 20 % little is lost; between 50 % and 70 % the model falls apart, and perplexity shows it earlier and more
 #   clearly than retention.
-# - Magnitude, blind to the inputs, is within the others' margins at 20 % (on 32,768 tokens it is behind: `prunekit
-#   bench quality` measured 96.7 % against 98.7 %, without FP8), and far behind at 50 %.
+# - Magnitude, blind to the inputs, is within the others' margins at 20 % (magnitude ranked over the
+#   whole layer, another selection, is behind on 32,768 tokens: `prunekit bench quality` measured 96.7 % against 98.7 %,
+#   without FP8), and far behind at 50 %.
 # - EWMA and Wanda use the same score. Their difference at 50 % lies within the margins: this text cannot show a loss
 #   from not sorting.
 # - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
@@ -384,12 +388,14 @@ assert ewma["retention"] + ewma["margin"] < pts.CLAIMS[0.5]
 # another measure than next-token retention, and how it was measured is not known to us. So this is no
 # refutation. It says what you get at this size, with the rules that prunekit had to choose itself.
 #
-# The speed depends on what is counted. Our selection has less to do than a sort, but calibration is in both sums and
+# The speed depends on what is counted. Neither row is the second comparison of section 4: from its table Wanda takes 65
+# times and SparseGPT 119 times as long. Our selection has less to do than a sort, but calibration is in both sums and
 # dilutes the ratio; with fewer tokens it is diluted less. That a summary and the abstracts of one paper differ by a
 # factor of 3.6 should make you ask for the protocol, of theirs and of ours.
 #
 # ## 6. The front
-# A configuration is on the front if no other is as cheap and as good, and better in one of the two.
+# A configuration is on the front (the *Pareto front*) if no other is as cheap and as good, and better in one of the
+# two.
 #
 # ### Exercise 4.4: the front (medium, 10 minutes)
 # Given cost (lower is better) and quality (higher is better) of some points, mark those on the front.

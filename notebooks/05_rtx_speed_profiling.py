@@ -49,11 +49,15 @@ from prunekit.course.clinic import Clinic, measure_gpu, once, times_faster
 from prunekit.speed import accuracy, devices, doctor, latency, plots, published, shapes, timing
 
 # %% [markdown]
-# ## 1. A mask alone is not faster
+# ## 1. What a mask alone saves
 # A [mask](GLOSSARY.md#mask) sets half of the numbers to zero. Does that halve the work? Here is a product by hand, with
 # a counter beside the multiplication.
 
 # %% tags=["nbval-ignore-output"]
+choices = ["about half as long", "about as long", "twice as long"]
+course.predict("mask", "Half of a real layer becomes zeros. Against the dense product, it takes ...", choices)
+
+# %%
 weight = torch.tensor([[2.0, -1.0, 3.0, 1.0], [1.0, 4.0, -2.0, 1.0]])
 mask, x = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0]]), torch.tensor([1.0, 2.0, 3.0, 4.0])
 
@@ -70,8 +74,6 @@ def product(weight, x):
 (out, count), (masked, same_count) = product(weight, x), product(weight * mask, x)
 print(f"dense {out.tolist()}: {count} multiplications; masked {masked.tolist()}: {same_count} multiplications")
 assert torch.equal(masked, linear(x, weight * mask)) and count == same_count == 8
-choices = ["about half as long", "about as long", "twice as long"]
-course.predict("mask", "Half of a real layer becomes zeros. Against the dense product, it takes ...", choices)
 
 # %% [markdown]
 # The loop and the vector version agree, and the masked product did all eight multiplications, four of them by zero.
@@ -232,7 +234,7 @@ course.check("5.1", judge)
 # = 4` and 2 bytes a number: 32 operations, 8 + 32 + 8 bytes, so 0.67 operations per byte.
 #
 # A layer of a 7B model (the output projection of Qwen2.5-7B, 3584 x 3584) in [bfloat16](GLOSSARY.md#bfloat16), on an
-# RTX 4090 by its data sheet:
+# RTX 4090 by its [data sheet](BIBLIOGRAPHY.md#data-sheets):
 
 # %% tags=["nbval-ignore-output"]
 card = devices.find_gpu("RTX 4090")
@@ -286,8 +288,9 @@ course.check("5.2", intensity)
 # ## 4. A latency model, term by term
 # The roofline is a lower bound on the [latency](GLOSSARY.md#latency), unless the cache helps. Three more terms bring
 # it near what a card does:
-# - **Launch.** Starting a kernel, its first loads and its last stores take about 3 microseconds, and the host of a
-#   desktop card issues one only about every 10. Small layers pay that and little else.
+# - **Launch.** Starting a kernel, its first loads and its last stores take about 3 microseconds (fitted), and no
+#   product on the desktop card was published below about 10; we take that as the pace of its host. Small layers pay
+#   that and little else.
 # - **Tiles and waves.** The output `[M, N]` is cut into tiles, for instance 128 x 128. Each multiprocessor works on one
 #   tile at a time, so time moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2
 #   in the second, which takes as long as the first. 6 of 8 places are used, 75 %
@@ -372,7 +375,7 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 # with each. 64 x 16384 x 2048 was published as *faster than the memory bus allows* (32 microseconds, where the bus
 # alone needs 69): its 67 MB of weight were in the cache. Its neighbour with `K = 3072` has 101 MB, does not fit, and
 # takes 3.7 times as long for 1.5 times the work. How far to trust it: constants were fitted on this card (section 5
-# prints the error on one that was held out), and below 64 tokens nothing was published to check against.
+# prints the error on one that no rate was fitted to), and below 64 tokens nothing was published to check against.
 #
 # ## 5. What an RTX 4090 gains, as published
 # The first picture has published numbers only: the [SlideSparse](BIBLIOGRAPHY.md#vllmbench) authors' best dense and
@@ -418,14 +421,16 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 #   than 1.3 times from 256 tokens on. No term of the model explains it; only measuring finds such a thing.
 #
 # The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
-# are the more honest ones, but not blind: see section 4. Expect a prediction to be off by 5 to 10 %, and by far more
-# for 2:4 with few tokens. That is enough to decide whether a weekend of work is worth it. It does not replace a
-# measurement.
+# are the more honest ones, but not blind: see section 4. The median on the H100 is 5 to 10 %: half of the predictions
+# are further off than that, and those for 2:4 with few tokens by far more. That is enough to decide whether a weekend
+# of work is worth it. It does not replace a measurement.
 #
 # ## 6. Other cards, and one token (skippable)
-# FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither: there
-# a compressed model gets smaller, not faster by these. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after
-# have both. What follows
+# FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither kind,
+# so with many tokens nothing is gained there. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after have both.
+# With few tokens FP8 *weights* may gain on older cards, too: a weight-only kernel reads one byte a weight and
+# multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on, and reports up to twice the speed where memory is
+# the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The first picture shows tensor cores for FP8 only. What follows
 # is *predicted*, with weights that come from memory: one layer on four cards, then where the time of one token goes in
 # the linear layers of the 7B model on the RTX 4090, then the embedded model.
 
@@ -444,11 +449,12 @@ assert all(p.bound == "launch" and p.speedup < 1.05 for p in tiny)
 # With one token every large layer waits for memory: 2:4 and FP8 gain by their bytes. The embedded model's layers are so
 # small that each waits for its launch and nothing is gained: compressing a small model for speed on a large card is
 # wasted effort, unless many tokens run at once. On the RTX 5090 dense FP8 gains less than on the 4090; that term was
-# inferred from others' reports and never checked against a card, so trust it least.
+# inferred from a report on FP8 kernels ([published](BIBLIOGRAPHY.md#data-sheets)) and never checked against a card, so
+# trust it least.
 #
 # Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see [02 Structured
-# masks](02_structured_masks.ipynb). And servers drop 2:4 checkpoints ([vLLM did in
-# 2026](BIBLIOGRAPHY.md#vllm-sparse24)), so 2:4 runs through PyTorch (`to_sparse_semi_structured`). The paper claims
+# masks](02_structured_masks.ipynb). And vLLM, a widely used server, [dropped 2:4 checkpoints in
+# 2026](BIBLIOGRAPHY.md#vllm-sparse24), so 2:4 runs through PyTorch (`to_sparse_semi_structured`). The paper claims
 # inference that is 1.50 times as fast ([HWPQ](BIBLIOGRAPHY.md#hwpq)); only abstracts and summaries of it were at hand,
 # so we cannot say where in these pictures that belongs.
 #
@@ -475,7 +481,8 @@ measure_gpu(report["gpu"])
 #    cache bring the estimate near published times, the whole model to within about 10 % on a card it was not fitted to.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
 #    thousands of tokens (published), as much as they save bytes with one (predicted), and can lose at 64 (published).
-#    A T4 gains from neither, Ampere from 2:4, Ada and later from both.
+#    With many tokens a T4 gains from neither, Ampere from 2:4, Ada and later from both; with few, weight-only FP8 may
+#    gain on older cards (published, not in our model).
 #
 # Where to go next: `prunekit predict --gpu NAME --model MODEL` does sections 4 to 6 for your card and your model, and
 # [06 Your model](06_your_model.ipynb) compresses one and judges it.

@@ -88,7 +88,7 @@ def format_table(table: list[Accuracy], fitted: str = FITTED_ON) -> str:
     """The table as text, with a column that says which rows were fitted."""
     lines = ["gpu      dtype  rows  dense  2:4    speed-up"]
     for a in table:
-        use = "fitted on this card" if a.gpu == fitted else "held out"
+        use = "fitted on this card" if a.gpu == fitted else "not fitted, but looked at"
         errors = f"{a.dense:5.1%}  {a.sparse24:5.1%}  {a.speedup:5.1%}"
         lines.append(f"{a.gpu:8} {a.dtype:5} {a.rows:5}  {errors}    {use}")
     return "\n".join(lines)

@@ -203,8 +203,9 @@ def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> "Figu
                 y, (color, hatch) = place + 0.27 * (k - 1), looks[label]
                 legend = label if place == 0 else None
                 axes.barh(y, value or 0, 0.24, color=COLORS[color], hatch=hatch, edgecolor="white", lw=0, label=legend)
-                text = f" {value:.2f}" if value else " no such unit"
-                axes.text(value or 0, y, text, va="center", fontsize=8)
+                text = f"{value:.2f}" if value else "no such tensor cores"
+                white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # above the line at 1
+                axes.text((value or 0) + 0.05, y, text, va="center", fontsize=8, bbox=white)
         axes.axvline(1, color=COLORS["ink"], lw=1)
         axes.set_title(f"{M} token{'s' if M > 1 else ''} at once")
         axes.set_xlabel("times as fast as dense 16-bit")
