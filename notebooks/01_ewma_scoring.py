@@ -484,7 +484,7 @@ longer = pk.calibrate(model, text, tolerance=0)
 alt = "Left: the plain average climbs slowly to 4, the corrected one starts there. Right: changes stay below 4 %."
 course.show(figures.batches(plain, corrected, 4, longer.changes, 0.04), alt)
 print(f"By itself it stopped after {calibration.tokens} of {longer.tokens} tokens.")
-assert plain[0] < 1 < 3 < corrected[-1] < 5 and longer.changes[-1] < longer.changes[0] and calibration.tokens < 2048
+assert plain[0] < 1 < 3 < corrected[-1] < 5 and max(longer.changes) < 0.04 and calibration.tokens == 512
 
 # %% [markdown]
 # The corrected average is usable from the first batch on. The changes shrink from batch to batch, since each new batch

@@ -389,9 +389,9 @@ assert ewma["retention"] + ewma["margin"] < pts.CLAIMS[0.5]
 # refutation. It says what you get at this size, with the rules that prunekit had to choose itself.
 #
 # The speed depends on what is counted. Neither row is the second comparison of section 4: from its table Wanda takes 65
-# times and SparseGPT 119 times as long. Our selection has less to do than a sort, but calibration is in both sums and
-# dilutes the ratio; with fewer tokens it is diluted less. That a summary and the abstracts of one paper differ by a
-# factor of 3.6 should make you ask for the protocol, of theirs and of ours.
+# times and SparseGPT 119 times as long as EWMA with FP8. Our selection has less to do than a sort, but calibration is
+# in both sums and dilutes the ratio; with fewer tokens it is diluted less. That a summary and the abstracts of one
+# paper differ by a factor of 3.6 should make you ask for the protocol, of theirs and of ours.
 #
 # ## 6. The front
 # A configuration is on the front (the *Pareto front*) if no other is as cheap and as good, and better in one of the

@@ -50,8 +50,8 @@ from prunekit.speed import accuracy, devices, doctor, latency, plots, published,
 
 # %% [markdown]
 # ## 1. What a mask alone saves
-# A [mask](GLOSSARY.md#mask) sets half of the numbers to zero. Does that halve the work? Here is a product by hand, with
-# a counter beside the multiplication.
+# A [mask](GLOSSARY.md#mask) sets half of the numbers to zero. Does that halve the work? Say what you expect; then comes
+# a product by hand, with a counter beside the multiplication.
 
 # %% tags=["nbval-ignore-output"]
 choices = ["about half as long", "about as long", "twice as long"]
@@ -430,9 +430,9 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # so with many tokens nothing is gained there. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after have both.
 # With few tokens FP8 *weights* may gain on older cards, too: a weight-only kernel reads one byte a weight and
 # multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on, and reports up to twice the speed where memory is
-# the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The first picture shows tensor cores for FP8 only. What follows
-# is *predicted*, with weights that come from memory: one layer on four cards, then where the time of one token goes in
-# the linear layers of the 7B model on the RTX 4090, then the embedded model.
+# the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The pictures count only FP8 that tensor cores multiply, not
+# weight-only kernels. What follows is *predicted*, with weights that come from memory: one layer on four cards, then
+# where the time of one token goes in the linear layers of the 7B model on the RTX 4090, then the embedded model.
 
 # %% tags=["nbval-ignore-output"]
 t4, ampere, *newer = cards = [devices.find_gpu(name) for name in ("T4", "RTX 3090", "RTX 4090", "RTX 5090")]

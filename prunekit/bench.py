@@ -183,9 +183,10 @@ def pipeline(model_name: str = "embedded") -> dict:
     """
 
     model, tokenizer = load(model_name, device="cpu")
-    test = corpus(tokenizer)
-    auto = calibration_text(tokenizer, "ewma", None)
-    full = calibration_text(tokenizer, "wanda", None)
+    context = longest_window(model)
+    test = corpus(tokenizer, context=context)
+    auto = calibration_text(tokenizer, "ewma", None, limit=context)
+    full = calibration_text(tokenizer, "wanda", None, limit=context)
     warm_up(Recipe(sparsity=SPARSITY, fp8="e4m3"))
     warm_up(Recipe(sparsity=SPARSITY, fp8="e4m3", compensate=True))
     calibrate(model, auto[:16])

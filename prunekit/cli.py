@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except OSError as error:
-        if error.filename is None:
-            raise
+    except PermissionError as error:
         print(f"prunekit: cannot use {error.filename}: {error.strerror}; give another path.", file=sys.stderr)
         return 2
     return 0

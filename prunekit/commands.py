@@ -14,7 +14,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .allocate import allocate
     from .compress import Recipe, check_weights, compress
     from .export import save, stored_bytes
-    from .files import check_free, check_writable, check_writable_file, write_json
+    from .files import check_free, check_writable, write_json
     from .linear import linear_layers
     from .models import load, peak_rss
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
@@ -45,8 +45,8 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
-        if budget:
-            check_writable_file(_state(a))
+        if budget and _state(a).is_dir():
+            raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
 
     stages = Stages()
     with stages("load"):

@@ -9,7 +9,7 @@ from .corpus import corpus
 from .errors import PrunekitError
 from .evaluate import evaluate_all, generate
 from .export import save, stored_bytes
-from .files import check_writable, remove_folder, write_json
+from .files import check_writable_file, replacing, write_json
 from .info import machine, versions
 from .models import load
 from .prepare import calibration_text, warm_up
@@ -35,7 +35,7 @@ def demo(out: Path) -> dict:
     Raises:
         PrunekitError: the folder cannot be written, or the embedded model is not installed.
     """
-    check_writable(out / "report.json")
+    check_writable_file(out / "report.json")
     for name in TARGETS:
         _check_own(out / f"smollm2-{name}")
     stages = Stages()
@@ -58,11 +58,8 @@ def demo(out: Path) -> dict:
     print(f"5/5 save to {out}")
     with stages("save"):
         for name, result in results.items():
-            folder, new = out / f"smollm2-{name}", out / f"smollm2-{name}.new"
-            _remove(new)
-            save(result, tokenizer, new)
-            _remove(folder)
-            new.rename(folder)
+            with replacing(out / f"smollm2-{name}") as folder:
+                save(result, tokenizer, folder)
 
     rows = {}
     for name, m in models.items():
@@ -146,10 +143,3 @@ def _check_own(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / "prunekit.json").is_file():
         raise PrunekitError(f"{folder} is in the way and is no saved model: move it, or choose another --out.")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a model that an earlier demo saved: first its name, in one step, then the rest."""
-    if folder.exists():
-        _check_own(folder)
-        remove_folder(folder)

@@ -120,7 +120,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     if not prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
-    check_context(model, inputs["input_ids"].shape[1] + tokens)
+    check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
     out = model.generate(
         **inputs,
         max_new_tokens=tokens,

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from .errors import PrunekitError
 
-_MARK = f".prunekit-tmp-{gethostname()}-"  # a shared folder may hold those of processes elsewhere
+_MARK = f".prunekit-tmp-{gethostname()}~"  # a shared folder may hold those of processes elsewhere
 
 
 def cache_dir() -> Path:
@@ -67,7 +67,9 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
 def check_free(target: Path) -> None:
     """Raise `PrunekitError` if `target` is a file or a folder that is not empty."""
     if os.path.isdir(target):
-        if not os.access(target, os.R_OK) or any(target.iterdir()):
+        if not os.access(target, os.R_OK):
+            raise PrunekitError(f"the folder {target} exists and you may not look into it: choose another.")
+        if any(target.iterdir()):
             raise PrunekitError(f"the folder {target} exists and is not empty: choose another, or empty it first.")
     elif os.path.exists(target):
         raise PrunekitError(f"{target} exists and is not a folder: choose another name.")
@@ -75,11 +77,16 @@ def check_free(target: Path) -> None:
 
 def check_writable(target: Path) -> None:
     """Raise `PrunekitError` unless `target` can be created, before hours of work depend on it."""
+    if os.path.ismount(target) or os.path.islink(target) or os.path.abspath(target) == os.getcwd():
+        kind = "a mount point, a link or the current folder"
+        raise PrunekitError(f"cannot put anything in the place of {target}, {kind}: give a new name.")
+    _check_parent(target)
+
+
+def _check_parent(target: Path) -> None:
     parent = target.absolute().parent  # where the temporary one goes
     while not os.path.exists(parent):
         parent = parent.parent
-    if os.path.ismount(target):
-        raise PrunekitError(f"cannot put anything in the place of {target}, a mount point: give a new name within it.")
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
 
@@ -90,7 +97,7 @@ def check_writable_file(path: Path) -> None:
         raise PrunekitError(f"{path} is a folder: give the name of a file.")
     if os.path.exists(path) and not os.path.isfile(path):
         raise PrunekitError(f"{path} is no ordinary file: give the name of one.")
-    check_writable(path)
+    _check_parent(path)
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise PrunekitError(f"cannot write {path}: you may not write to it; choose another file.")
 
@@ -128,11 +135,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder: its name in one step, then what it holds."""
-    doomed = folder.with_name(f"{_MARK}{os.getpid()}-{folder.name}")
-    os.rename(folder, doomed)
-    shutil.rmtree(doomed)
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A name for a new folder, which then takes the place of `target`; an old one there stays whole until then."""
+    new, old = (target.with_name(f"{_MARK}{os.getpid()}-{age}-{target.name}") for age in ("new", "old"))
+    try:
+        yield new
+        if target.exists():
+            os.rename(target, old)
+        os.rename(new, target)
+    finally:
+        if old.exists() and not target.exists():  # interrupted between the two
+            os.rename(old, target)
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -165,7 +165,7 @@ def check_context(model: nn.Module, context: int) -> None:
     limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if limit is not None and context > limit:
         raise PrunekitError(
-            f"{context} tokens in a row, but the model takes at most {limit}: use a shorter --context or fewer tokens."
+            f"{context} tokens in a row, but the model takes at most {limit}: use shorter windows or fewer tokens."
         )
 
 

@@ -52,7 +52,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     if dtype is None:
         dtype = "float32" if device == "cpu" else "auto"
     source = locate(name)
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         _check_memory(Path(source), dtype, device)
     tokenizer = _open_tokenizer(source)
     if (Path(source) / "prunekit.json").exists():
@@ -79,7 +79,7 @@ def locate(name: str) -> str:
         return str(path)
     if os.path.exists(path):
         raise PrunekitError(f"{name} is a file: expected a folder with config.json and weights, or a hub name.")
-    if not _NAME.fullmatch(name) or name.startswith("."):
+    if not _NAME.fullmatch(name) or name.startswith(".") or len(name) > 96:  # as the hub says
         raise PrunekitError(
             f"unknown model {name!r}: expected 'embedded', an existing folder, or a Hugging Face name (owner/model)."
         )

@@ -70,7 +70,7 @@ class Recipe:
     @property
     def prunes(self) -> bool:
         """Whether anything is pruned at all."""
-        return self.sparsity != 0
+        return self.share > 0
 
     @property
     def share(self) -> float:

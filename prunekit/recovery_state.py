@@ -53,7 +53,7 @@ def save_state(
 def undisturbed() -> Iterator[None]:
     """Let Ctrl-C wait until the block has ended, so that what is saved then fits together."""
     waiting, usual = [], signal.getsignal(signal.SIGINT)
-    if usual is None or threading.current_thread() is not threading.main_thread():  # nothing that could be held back
+    if not callable(usual) or threading.current_thread() is not threading.main_thread():  # nothing to hold back
         yield
         return
     signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
@@ -61,8 +61,8 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-    if waiting and callable(usual):
-        usual(*waiting[0])
+        if waiting:
+            usual(*waiting[0])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_sweeping_touches_nothing_of_others(tmp_path):
     kept = [".prunekit-tmp-", ".prunekit-tmp-x-1", f"{files._MARK}x-1", ".hidden", "file"]
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    kept.append(f".prunekit-tmp-elsewhere-{dead.pid}-abc")  # of a process on another machine
+    kept += [f".prunekit-tmp-{gethostname()}{other}~{dead.pid}-abc" for other in ("2", "-3")]  # of other machines
     for name in kept:
         (tmp_path / name).write_text("mine")
     (tmp_path / f"{files._MARK}{dead.pid}-abc").mkdir()
@@ -242,14 +243,38 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     for place in ("report.json", "file"):
         with pytest.raises(PrunekitError, match="not a folder you may write to"):
             check_writable_file(tmp_path / place)
-    with pytest.raises(PrunekitError, match="exists and is not empty"):
-        check_free(tmp_path / "empty")  # as far as one can see
-    with monkeypatch.context() as patch, pytest.raises(PrunekitError, match=r"in the place of .*, a mount point"):
-        patch.setattr(files.os.path, "ismount", lambda _: True)
-        check_writable(tmp_path / "out")
+    with pytest.raises(PrunekitError, match="you may not look into it"):
+        check_free(tmp_path / "empty")
     monkeypatch.setattr(files.os, "access", lambda path, _: Path(path) != tmp_path / "file")
     with pytest.raises(PrunekitError, match=r"cannot write .*file: you may not write to it"):
         check_writable_file(tmp_path / "file")
+
+
+def test_nothing_takes_the_place_of_a_link_a_mount_point_or_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for target in (tmp_path / "link", tmp_path / "empty", Path(".")):
+        with pytest.raises(PrunekitError, match="a mount point, a link or the current folder: give a new name"):
+            check_writable(target)
+    monkeypatch.setattr(files.os.path, "ismount", lambda _: True)
+    with pytest.raises(PrunekitError, match="a mount point"):
+        check_writable(tmp_path / "out")
+
+
+def test_a_folder_is_replaced_by_a_whole_one_or_stays(tmp_path):
+    for text in ("first", "second"):
+        with files.replacing(tmp_path / "out") as folder:
+            folder.mkdir()
+            (folder / "file").write_text(text)
+            assert text == "first" or (tmp_path / "out" / "file").read_text() == "first"
+    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "out") as folder:
+        folder.mkdir()
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError), files.replacing(tmp_path / "out"):
+        pass  # nothing was made, which shows only when it is to be renamed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "file").read_text() == "second"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

@@ -1,6 +1,5 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
-import os
 import signal
 from importlib import import_module
 from math import log
@@ -20,6 +19,7 @@ from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
 from prunekit.recover import recover
+from prunekit.recovery_state import undisturbed
 
 module = import_module("prunekit.recover")
 RECIPES = [
@@ -201,7 +201,15 @@ def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_p
     assert_same(state_of(again.model), state_of(whole.model))
 
 
-def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler, which a process that was started in the background may lack."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeypatch, ctrl_c):
     result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
     whole = recover(result, llama, ids, steps=5)
     steps = []
@@ -211,8 +219,7 @@ def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeyp
             super().step()
             steps.append(1)
             if len(steps) == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            steps.extend([])  # Python looks for signals between two such calls
+                signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(torch.optim, "AdamW", Interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -221,6 +228,12 @@ def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeyp
     assert len(steps) == 5
     assert_same(state_of(resumed.model), state_of(whole.model))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_is_not_lost_if_the_update_fails(ctrl_c):
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        raise MemoryError
 
 
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch):
