@@ -325,9 +325,8 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 # %% [markdown]
 # - Up to 20 % little is lost; between 50 % and 70 % the model falls apart, and perplexity shows it earlier and more
 #   clearly than retention.
-# - Magnitude, blind to the inputs, is within the others' margins at 20 % (magnitude ranked over the
-#   whole layer, another selection, is behind on 32,768 tokens: `prunekit bench quality` measured 96.7 % against 98.7 %,
-#   without FP8), and far behind at 50 %.
+# - Magnitude, blind to the inputs, is within the others' margins at 20 % (on 32,768 tokens it is behind: `prunekit
+#   bench quality` measured 97.7 % against 98.7 %, without FP8), and far behind at 50 %.
 # - EWMA and Wanda use the same score. Their difference at 50 % lies within the margins: this text cannot show a loss
 #   from not sorting.
 # - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
