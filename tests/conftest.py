@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -155,6 +156,33 @@ def text_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("\n".join(SENTENCES[i * i % 5] for i in range(200)), "utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def said(llama, ids):
+    """Four windows of 32 tokens that the tiny LLaMA has said itself, on which it is mostly right."""
+    return llama.generate(ids[:4, :8], do_sample=False, min_new_tokens=24, max_new_tokens=24, pad_token_id=0)
+
+
+@pytest.fixture
+def stop_recovery(monkeypatch):
+    """``stop_recovery(n, error)`` lets the n-th loss of all recoveries raise; it gives the list of losses asked for."""
+    module = import_module("prunekit.recover")
+    original = module.loss
+
+    def stop(at, error=KeyboardInterrupt):
+        calls = []
+
+        def loss(*arguments):
+            calls.append(1)
+            if len(calls) == at:
+                raise error
+            return original(*arguments)
+
+        monkeypatch.setattr(module, "loss", loss)
+        return calls
+
+    return stop
 
 
 @pytest.fixture

@@ -53,7 +53,8 @@ def test_no_exchange_between_two_layers_would_be_cheaper(llama, ids):
     price = {n: (cost(n, s + step) - cost(n, s)) / size[n] for n, s in pruned.items()}
     for a in spared:
         for b in pruned.keys() - {a}:
-            assert gain[a] <= price[b] * 1.5  # rows are short, so steps are rough
+            square = layers[a].weight.shape == layers[b].weight.shape == (64, 64)
+            assert gain[a] <= price[b] * (1.1 if square else 1.5)  # rows are short, so steps are rough
             compared += 1
     assert compared
 

@@ -544,17 +544,8 @@ def test_a_state_that_is_not_this_command_s_own_stays(run, model, text_file):
     assert run("compress", model, *options)[0] == 0 and Path("out.recovery").read_text() == "mine"
 
 
-def test_an_interrupted_recovery_goes_on(run, model, text_file, monkeypatch):
-    module = importlib.import_module("prunekit.recover")
-    original, calls = module.loss, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(module, "loss", interrupted)
+def test_an_interrupted_recovery_goes_on(run, model, text_file, stop_recovery):
+    calls = stop_recovery(4)
     options = ("--pattern", "2:4", "--fp8", "e4m3", "--calibration-text", text_file, "--recover", "--steps", "6")
     code, _, error = run("compress", model, *options, "--out", "out")
     assert code == 130 and "goes on from out.recovery" in error

@@ -10,9 +10,8 @@ from prunekit.models import load
 
 
 @pytest.fixture
-def small(monkeypatch, llama, tokenizer, ids):
+def small(monkeypatch, llama, tokenizer, ids, said):
     """The tiny model in place of the embedded one, and text that it has said, on which it is mostly right."""
-    said = llama.generate(ids[:4, :8], do_sample=False, min_new_tokens=24, max_new_tokens=24, pad_token_id=0)
     for module in (demo, bench):
         monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
         monkeypatch.setattr(module, "corpus", lambda *_, **__: said)

@@ -49,6 +49,20 @@ def assert_same_layers(result, loaded):
             assert torch.equal(old.weight, new.weight)
 
 
+def assert_comes_back(result, folder, ids):
+    loaded, _ = load(str(folder), device="cpu")
+    assert_same_layers(result, loaded)
+    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+    return loaded
+
+
+def assert_plain_opens(result, folder, ids):
+    plain, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert not info["missing_keys"]
+    torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+    return plain
+
+
 @pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"pattern": "2:4"}, {"sparsity": 0}], ids=["half", "2:4", "all"])
 @each_cast
 @each_kind
@@ -81,9 +95,7 @@ def test_a_saved_model_comes_back(tiny_models, tokenizer, ids, tmp_path, kind, c
 def test_plain_transformers_opens_it(tiny_models, tokenizer, ids, tmp_path, kind, cast):
     result = compress(tiny_models[kind], ids, sparsity=0.5, **cast)
     save(result, tokenizer, tmp_path, activations="none")
-    plain, info = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
-    assert not info["missing_keys"]
-    torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+    plain = assert_plain_opens(result, tmp_path, ids)
     for entry in result.layers:
         layer = plain.get_submodule(entry["name"])
         W = layer.weight.T if kind == "gpt2" else layer.weight
@@ -112,10 +124,7 @@ def test_models_of_half_precision_come_back(make_model, tokenizer, ids, tmp_path
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
 def test_the_baselines_come_back(llama, tokenizer, ids, tmp_path, how, cast):
     result = compress(llama, ids, sparsity=0.5, method=how, **cast)
-    save(result, tokenizer, tmp_path)
-    loaded, _ = load(str(tmp_path), device="cpu")
-    assert_same_layers(result, loaded)
-    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+    assert_comes_back(result, save(result, tokenizer, tmp_path), ids)
 
 
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
@@ -127,11 +136,8 @@ def test_what_the_presets_make_comes_back(tiny_models, tokenizer, ids, tmp_path,
     best = recover(balanced, dense, ids, steps=2)
     for name, result in (("fast", fast), ("balanced", balanced), ("best", best)):
         folder = save(result, tokenizer, tmp_path / name)
-        loaded, _ = load(str(folder), device="cpu")
-        assert_same_layers(result, loaded)
-        assert torch.equal(loaded(ids).logits, result.model(ids).logits)
-        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+        assert_comes_back(result, folder, ids)
+        assert_plain_opens(result, folder, ids)
 
 
 def test_a_folder_with_several_files_of_weights_comes_back(llama, tokenizer, ids, tmp_path):
@@ -142,28 +148,22 @@ def test_a_folder_with_several_files_of_weights_comes_back(llama, tokenizer, ids
     for part in range(2):
         names = sorted(tensors)[part::2]
         save_file({n: tensors[n] for n in names}, folder / f"model-{part}.safetensors", metadata={"format": "pt"})
-    loaded, _ = load(str(folder), device="cpu")
-    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+    assert_comes_back(result, folder, ids)
 
 
 def test_some_layers_in_fp8_and_others_not(llama, tokenizer, ids, tmp_path):
     result = compress(llama, ids, sparsity=0.5, fp8="e4m3", include=["mlp"])
     save(result, tokenizer, tmp_path, activations="none")
-    loaded, _ = load(str(tmp_path), device="cpu")
-    assert_same_layers(result, loaded)
-    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+    assert_comes_back(result, tmp_path, ids)
+    assert_plain_opens(result, tmp_path, ids)
 
 
 def test_an_untied_output_embedding_comes_back(make_model, tokenizer, ids, tmp_path):
     result = compress(make_model(tie_word_embeddings=False), ids, sparsity=0.5, fp8="e4m3")
     save(result, tokenizer, tmp_path, activations="none")
-    loaded, _ = load(str(tmp_path), device="cpu")
-    assert torch.equal(loaded(ids).logits, result.model(ids).logits)
+    loaded = assert_comes_back(result, tmp_path, ids)
     assert loaded.lm_head.weight.data_ptr() != loaded.model.embed_tokens.weight.data_ptr()
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    torch.testing.assert_close(plain(ids).logits, result.model(ids).logits, rtol=1e-4, atol=1e-4)
+    assert_plain_opens(result, tmp_path, ids)
 
 
 def test_a_model_that_came_back_can_be_saved_again(llama, tokenizer, ids, tmp_path):

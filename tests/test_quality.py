@@ -15,10 +15,9 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture
-def small(monkeypatch, llama, tokenizer, ids):
+def small(monkeypatch, llama, tokenizer, ids, said):
     """The tiny model and text in place of the embedded ones, and a recovery of two steps."""
     monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
-    said = llama.generate(ids[:4, :8], do_sample=False, min_new_tokens=24, max_new_tokens=24, pad_token_id=0)
     monkeypatch.setattr(module, "corpus", lambda *_, **__: said)  # the dense model is mostly right on it
     monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
     monkeypatch.setattr(module, "recovery_text", lambda *_, **__: (ids, ids[:2]))

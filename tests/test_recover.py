@@ -177,19 +177,13 @@ def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids)
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7])
 @pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[2]], ids=str)
-def test_interrupted_and_resumed_ends_where_the_whole_run_ends(llama, ids, tmp_path, monkeypatch, recipe, at):
+def test_interrupted_and_resumed_ends_where_the_whole_run_ends(
+    llama, ids, tmp_path, monkeypatch, stop_recovery, recipe, at
+):
     monkeypatch.setattr(module, "VOCABULARY", 100)
     result = compress(llama, ids, **recipe)
     whole = recover(result, llama, ids, steps=8)
-    state, original, calls = tmp_path / "state.safetensors", module.loss, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == at + 1:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(module, "loss", interrupted)
+    state, calls = tmp_path / "state.safetensors", stop_recovery(at + 1)
     with pytest.raises(KeyboardInterrupt):
         recover(result, llama, ids, steps=8, state=state)
     assert state.exists()
@@ -236,19 +230,11 @@ def test_ctrl_c_is_not_lost_if_the_update_fails(ctrl_c):
         raise MemoryError
 
 
-def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch):
+def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch, stop_recovery):
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
-    state, original, calls = tmp_path / "state.safetensors", module.loss, []
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
-
-    def killed(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise SystemExit  # not caught: nothing is written at the end
-        return original(*arguments)
-
-    monkeypatch.setattr(module, "loss", killed)
+    state, calls = tmp_path / "state.safetensors", stop_recovery(4, SystemExit)  # not caught: nothing is written then
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
     assert state.exists()
@@ -265,18 +251,11 @@ def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     assert len(lines) == 10 and all("perplexity" in line and "step" in line for line in lines)
 
 
-def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch):
+def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch, stop_recovery):
     monkeypatch.setattr(module, "perf_counter", Clock())
-    result, original, calls = compress(llama, ids, sparsity=0.5), module.loss, []
+    result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, minutes=0.2, state=tmp_path / "whole")
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(module, "loss", interrupted)
+    stop_recovery(4)
     with pytest.raises(KeyboardInterrupt):
         recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
     resumed = recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
@@ -357,17 +336,12 @@ def test_bad_arguments_get_one_sentence(llama, ids, tmp_path):
         recover(result, llama, ids, steps=1, state=state)
 
 
-def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, monkeypatch):
+def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, stop_recovery):
     result = compress(llama, ids, sparsity=0.5)
     state = tmp_path / "state"
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            recover(result, llama, ids, steps=3, state=state)
+    stop_recovery(1)
+    with pytest.raises(KeyboardInterrupt):
+        recover(result, llama, ids, steps=3, state=state)
     other = compress(llama, ids, sparsity=0.5, metric="magnitude")
     for changed in (other, compress(llama, ids, pattern="2:4")):
         with pytest.raises(PrunekitError, match="another recovery"):
