@@ -45,7 +45,7 @@ def admm(
         steps: how often the mask is chosen, at least one for each penalty.
         penalties: rising, beside the unit diagonal of the scaled `H`.
         damping: added to the unit diagonal.
-        bfloat16: run the steps' products in bfloat16: twice as fast where the CPU has instructions for it.
+        bfloat16: run the steps' products in bfloat16: twice as fast on a CPU that is fast in it.
 
     Returns:
         (new weight of the dtype of `W`, mask): ``[out, in]`` both; the weight is zero where the mask is.

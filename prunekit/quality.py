@@ -52,7 +52,7 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
 
     Args:
         path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
-            CPU of the same kind: one with instructions for bfloat16 products (`calibrate.fast_bfloat16`), or without.
+            CPU of the same kind: one that is fast in bfloat16 (`calibrate.fast_bfloat16`), or one that is not.
         only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take an hour and a half on
             two cores.
         seeds: of the calibration text and its order; one row for each.

@@ -1,9 +1,11 @@
 """Calibration against plain averages, and when it stops."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
-from prunekit.calibrate import calibrate, observing
+from prunekit.calibrate import calibrate, fast_bfloat16, observing
 from prunekit.linear import linear_layers
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -160,3 +162,19 @@ def test_hooks_are_removed_after_an_error_too(llama):
     with pytest.raises(IndexError):
         calibrate(llama, torch.full((1, 4), 10**6))
     assert not any(module._forward_pre_hooks for module in llama.modules())
+
+
+@pytest.mark.parametrize(
+    ("supported", "processor", "fast"),
+    [
+        ((), "AMD EPYC", False),
+        (("avx512_bf16",), "AMD EPYC", True),
+        (("avx512_bf16",), "Intel(R) Xeon(R) Processor", False),  # a virtual machine that hides AMX
+        (("avx512_bf16", "amx_tile"), "Intel(R) Xeon(R) Processor", True),
+    ],
+)
+def test_which_cpus_are_fast_in_bfloat16(monkeypatch, supported, processor, fast):
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in supported, raising=False)
+    monkeypatch.setattr(import_module("prunekit.calibrate"), "cpu_name", lambda: processor)
+    assert fast_bfloat16.__wrapped__() == fast

@@ -52,7 +52,7 @@ def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
     """Let a model predict every token but the first of each window.
 
     `prunekit.evaluate` token by token, and faster: inside the blocks, products are in bfloat16 (the precision in
-    which the embedded model was released) where the CPU has instructions for it; the logits are in float32.
+    which the embedded model was released) where the CPU is faster in it; the logits are in float32.
 
     Args:
         model: a causal language model on the CPU.
