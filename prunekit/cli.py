@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends with one sentence on standard error and exit code 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be valid UTF-8
     arguments = _parser().parse_args(argv)
     _keep_freed_memory()
     try:

@@ -105,8 +105,8 @@ def compress(
     check_weights(model, layers, recipe)
     tokens, seconds = 0, {}
     if permute:
-        if ids is None:
-            raise PrunekitError("permute looks at inputs before any layer changes: pass ids, not a calibration alone.")
+        if ids is None or calibration is not None:
+            raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
         model = permute_channels(model, ids, pattern)
         layers = linear_layers(model, include, exclude)
@@ -134,6 +134,9 @@ def compress(
                 samples=SAMPLES if compensate else 0,
             )
             energy, tokens = calibration.energy, calibration.tokens
+            for name in layers:
+                if name not in energy:
+                    raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
             seconds["calibrate"] = calibration.seconds
         begin = perf_counter()
         answers = _answers(calibration, recipe.share) if compensate else {}
@@ -160,10 +163,13 @@ def assemble(
 
 
 def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
-    """Raise `PrunekitError` where a pattern does not fit a layer or a weight of the model is not finite."""
-    for name, module in layers.items():
-        if isinstance(module, Fp8Linear):
+    """Raise `PrunekitError` where a model is quantized already, a pattern fits no layer, or a weight is not finite."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and tensor.element_size() == 1:
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
+    for name, module in layers.items():
+        if getattr(module, "weight", None) is None:
+            raise PrunekitError(f"{name} has no weight, packed perhaps: compress the dense model instead.")
         if recipe.pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
     for name, p in model.named_parameters():

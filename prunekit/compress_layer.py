@@ -14,7 +14,7 @@ from .recipe import Recipe
 from .scores import column_factors, keep_score, score
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compress_layer(
     module: nn.Module, E: Tensor | None, recipe: Recipe, answer: tuple[Tensor, Tensor] | None = None
 ) -> nn.Module:

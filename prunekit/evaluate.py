@@ -115,10 +115,12 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         Prompt and continuation as one string.
 
     Raises:
-        PrunekitError: empty prompt, or more tokens than the model takes.
+        PrunekitError: empty prompt, or not valid Unicode, or more tokens than the model takes.
     """
     if not prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
+    if any("\ud800" <= c <= "\udfff" for c in prompt):
+        raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
     out = model.generate(

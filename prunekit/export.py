@@ -8,7 +8,9 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -49,7 +51,14 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         tensors = stored_tensors(model)
         if recipe.granularity == "tensor":  # transformers expects the scale of a whole tensor as [1]
             tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith(".weight_scale")}
-        model.save_pretrained(folder, state_dict=dict(tensors))  # which it empties
+        # Tensors keep the names that they have here, which transformers reads, too; those of older checkpoints of
+        # mixtures of experts and of models with a vision tower would not be found again.
+        names = (
+            {"save_original_format": False}
+            if "save_original_format" in signature(model.save_pretrained).parameters
+            else {}
+        )
+        model.save_pretrained(folder, state_dict=dict(tensors), **names)  # which empties the dict
         tokenizer.save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if layers and all(map(_holds, layers.values())):
@@ -84,15 +93,15 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
     with quiet(), explained(str(folder), "model"):
         about = json.loads((folder / "prunekit.json").read_text("utf-8"))
         config = AutoConfig.from_pretrained(folder)
-        target = getattr(torch, dtype if dtype != "auto" else str(config.dtype).removeprefix("torch."))
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         tensors: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
             tensors |= load_file(file)
+        names = set(about["fp8_layers"])
+        target = _stored_dtype(tensors, names) if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
             model = AutoModelForCausalLM.from_config(config, dtype=target)
-        names = set(about["fp8_layers"])
         layers = {name: module for name, module in model.named_modules() if name in names}
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")
@@ -102,6 +111,13 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
                 tensors[name] = tensor.to(target)
         _restore(model, tensors)
     return model.eval().requires_grad_(False)
+
+
+def _stored_dtype(tensors: dict[str, Tensor], fp8_layers: set[str]) -> torch.dtype:
+    """The dtype of most tensors that are not FP8, nor scales."""
+    kinds = (torch.float32, torch.bfloat16, torch.float16)
+    rest = (t.dtype for n, t in tensors.items() if n.rpartition(".")[0] not in fp8_layers and t.dtype in kinds)
+    return Counter(rest).most_common(1)[0][0]
 
 
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:

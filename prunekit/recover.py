@@ -123,6 +123,13 @@ def recover(
 
     step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
     save = partial(save_state, state, plan, moving, optimizer)
+
+    def save_or_say(step: int, spent: float) -> None:
+        try:
+            save(step, spent)
+        except PrunekitError as error:  # a full disk, perhaps: no reason to stop
+            (report or warn)(str(error))
+
     begin = saved = perf_counter()
     before = spent
     told = int(10 * _part(step, spent, steps, minutes))
@@ -135,7 +142,7 @@ def recover(
                     layer.casts = part >= CAST_FROM
                 window = ids[_order(step, batch, len(ids), seed)].to(device)
                 with autocast():
-                    value = loss(student, teacher, window, text_share, chance, seed * 1_000_003 + step)
+                    value = loss(student, teacher, window, text_share, chance, _seed(seed, step))
                 value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
                 with undisturbed():
@@ -143,10 +150,7 @@ def recover(
                     step, spent = step + 1, before + perf_counter() - begin
                 optimizer.zero_grad()
                 if state and perf_counter() - saved > SAVE_EVERY:
-                    try:
-                        save(step, spent)
-                    except PrunekitError as error:  # a full disk, perhaps: no reason to stop
-                        (report or warn)(str(error))
+                    save_or_say(step, spent)
                     saved = perf_counter()
                 if report and int(10 * _part(step, spent, steps, minutes)) > told:
                     told = int(10 * _part(step, spent, steps, minutes))
@@ -160,7 +164,7 @@ def recover(
             save(step, spent)
         raise
     if state:
-        save(step, spent)
+        save_or_say(step, spent)
     new = {name: trained[name].finished(layer, result) for name, layer in layers.items()}
     for name, module in norms.items():
         old = result.model.get_submodule(name)
@@ -238,8 +242,13 @@ def _part(step: int, spent: float, steps: int | None, minutes: float | None) -> 
     return step / steps if steps else spent / (60 * minutes)
 
 
+def _seed(seed: int, number: int) -> int:
+    """One of many seeds that follow from one, within what torch takes."""
+    return (seed * 1_000_003 + number) % 2**63
+
+
 def _order(step: int, batch: int, windows: int, seed: int) -> Tensor:
     """Which windows a step takes: all in random order, then all again in another."""
     per_round = windows // batch
-    g = torch.Generator().manual_seed(seed * 1_000_003 + step // per_round)
+    g = torch.Generator().manual_seed(_seed(seed, step // per_round))
     return torch.randperm(windows, generator=g).split(batch)[step % per_round]

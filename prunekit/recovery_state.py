@@ -83,14 +83,15 @@ def load_state(
     try:
         with safe_open(path, "pt") as file:
             position = file.metadata() or {}
-            if json.loads(position.get("plan", "null")) != plan or not moving.keys() <= set(file.keys()):
+            known = set(file.keys())
+            if json.loads(position.get("plan", "null")) != plan or not moving.keys() <= known:
                 raise PrunekitError(
                     f"{path} holds the state of another recovery: remove it to begin anew, or give the same options."
                 )
             step = int(position["step"])
             for name, p in moving.items():
                 p.copy_(file.get_tensor(name))
-                if step:
+                if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
                     moments = {key: file.get_tensor(f"{name}:{key}").to(p.device) for key in _MOMENTS}
                     optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
             return step, float(position["seconds"])

@@ -33,7 +33,7 @@ def decoder_blocks(model: nn.Module, layers: dict[str, nn.Module]) -> tuple[str,
     raise PrunekitError("the model's layers are not in one list of blocks, which this method needs: use --method ewma.")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prune_blocks(
     model: nn.Module,
     ids: Tensor,

@@ -328,6 +328,7 @@ def test_bad_prompts_and_numbers_of_generate(refused, model):
     for tokens in ("0", "-3"):
         assert "--tokens is" in refused("generate", model, "The", "--tokens", tokens)
     assert "invalid int value" in refused("generate", model, "The", "--tokens", "few")
+    assert "not valid Unicode" in refused("generate", model, "caf\udce9")
 
 
 def test_bad_places_for_results(refused, model, tmp_path, monkeypatch):

@@ -542,6 +542,37 @@ def test_a_model_that_is_fp8_already_is_refused(llama, ids):
     for options in ({}, {"fp8": "e4m3"}, {"method": "magnitude"}):
         with pytest.raises(PrunekitError, match="is FP8 already: compress the dense model instead"):
             compress(once, ids, sparsity=0.5, **options)
+    part = compress(llama, ids, sparsity=0.5, fp8="e4m3", include=["mlp"]).model
+    with pytest.raises(PrunekitError, match="is FP8 already: compress the dense model instead"):
+        compress(part, ids, sparsity=0.5, include=["self_attn"])
+
+
+def test_a_model_that_another_tool_has_quantized_is_refused(make_model, ids):
+    model = make_model()
+    layer = model.model.layers[0].mlp.up_proj
+    layer.weight = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    with pytest.raises(PrunekitError, match=r"up_proj\.weight is FP8 already"):
+        compress(model, ids, sparsity=0.5)
+    del layer.weight
+    layer.register_buffer("weight_packed", torch.zeros(1, dtype=torch.int32))
+    with pytest.raises(PrunekitError, match="up_proj has no weight"):
+        compress(model, ids, sparsity=0.5)
+
+
+def test_a_calibration_must_fit_what_is_compressed(llama, ids):
+    part = calibrate(llama, ids, linear_layers(llama, ["mlp"]))
+    with pytest.raises(PrunekitError, match=r"holds nothing of .*self_attn"):
+        compress(llama, calibration=part, sparsity=0.5)
+    assert compress(llama, calibration=part, sparsity=0.5, include=["mlp"]).sparsity == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(PrunekitError, match="does not know the new order"):
+        compress(llama, ids, calibration=calibrate(llama, ids), pattern="2:4", permute=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"compensate": True}, {"method": "admm"}], ids=["ewma", "compensated", "admm"])
+def test_what_is_compressed_can_be_trained(llama, ids, options):
+    model = compress(llama, ids, sparsity=0.5, **options).model.requires_grad_(True)
+    model(ids[:1]).logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_blockwise_methods_refuse_a_calibration_alone_and_layers_outside_the_blocks(llama, ids):

@@ -2,10 +2,11 @@
 
 import json
 import struct
+from copy import deepcopy
 
 import pytest
 import torch
-from conftest import cast_parameters
+from conftest import VOCABULARY, cast_parameters
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -13,7 +14,7 @@ from prunekit import fp8
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import generate
-from prunekit.export import save, stored_bytes
+from prunekit.export import open_compressed, save, stored_bytes
 from prunekit.linear import Fp8Linear, weight_of
 from prunekit.models import load
 from prunekit.recover import recover
@@ -311,3 +312,24 @@ def test_unknown_activations(result, tokenizer, tmp_path):
     with pytest.raises(PrunekitError, match="unknown activations 'static': expected dynamic or none"):
         save(result, tokenizer, tmp_path / "out", activations="static")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=["uncast", "e4m3"])
+def test_a_mixture_of_experts_comes_back(tokenizer, ids, tmp_path, cast):
+    from transformers import OlmoeConfig, OlmoeForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 2, "num_experts": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "num_experts_per_tok": 2}
+    torch.manual_seed(0)
+    model = OlmoeForCausalLM(OlmoeConfig(vocab_size=VOCABULARY, **sizes, **heads, initializer_range=0.3)).eval()
+    result = compress(model, ids, sparsity=0.5, **cast)
+    folder = save(result, tokenizer, tmp_path / "out")
+    assert_comes_back(result, folder, ids)
+    if not cast:
+        assert_plain_opens(result, folder, ids)
+
+
+def test_as_stored_is_what_is_not_fp8_nor_a_scale(llama, tokenizer, ids, tmp_path):
+    result = compress(deepcopy(llama).bfloat16(), ids, sparsity=0.5, fp8="e4m3")
+    folder = save(result, tokenizer, tmp_path / "out")
+    assert open_compressed(folder, "auto").get_input_embeddings().weight.dtype == torch.bfloat16

@@ -1,6 +1,7 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
 import signal
+from copy import deepcopy
 from importlib import import_module
 from math import log
 from types import SimpleNamespace
@@ -374,6 +375,7 @@ def test_a_teacher_in_bfloat16_keeps_its_frequencies(llama):
 def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
     result, lines = compress(llama, ids, sparsity=0.5), []
     original, failures = module.save_state, [1, 1]
+    whole = recover(result, llama, ids, steps=4)
 
     def full(*arguments):
         if failures:
@@ -385,3 +387,24 @@ def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch
     monkeypatch.setattr(module, "save_state", full)
     recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
     assert sum("no space left" in line for line in lines) == 2
+    failures = [1] * 9  # the last time, too
+    better = recover(result, llama, ids, steps=4, state=tmp_path / "none", report=lines.append)
+    assert_same(better.model.state_dict(), whole.model.state_dict())
+
+
+def test_what_gets_no_gradient_is_resumed_as_it_was(llama, ids, tmp_path, stop_recovery):
+    dense = deepcopy(llama)
+    dense.unread = torch.nn.LayerNorm(8)  # as a vision tower's, where there is text only
+    result = compress(dense, ids, sparsity=0.5)
+    whole = recover(result, dense, ids, steps=4)
+    stop_recovery(3)
+    with pytest.raises(KeyboardInterrupt):
+        recover(result, dense, ids, steps=4, state=tmp_path / "state")
+    resumed = recover(result, dense, ids, steps=4, state=tmp_path / "state")
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_any_whole_number_is_a_seed(llama, ids):
+    result = compress(llama, ids, sparsity=0.5)
+    for seed in (-1, 10**20):
+        recover(result, llama, ids, steps=1, seed=seed)
