@@ -64,8 +64,9 @@ course.show(
 )
 
 # %% [markdown]
-# The minutes are estimates of reading, thinking and exercises; running a notebook takes one to four minutes. Each opens
-# with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the idea: 01.
+# The minutes are estimates of reading, thinking and exercises; running a notebook takes half a minute to four or five.
+# Each opens with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the
+# idea: 01.
 #
 # Words are linked to the [glossary](GLOSSARY.md), claims to the [bibliography](BIBLIOGRAPHY.md).
 #
@@ -160,7 +161,7 @@ course.show(
 # ## 4. The model
 # [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2), a small model of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, comes as a
 # Python package: no account, no download beyond installation. It was packaged with 4-bit weights and is widened to
-# [bfloat16](GLOSSARY.md#bfloat16), so FP8 finds it easier than a model fresh from training. On a CPU it computes in
+# [bfloat16](GLOSSARY.md#bfloat16), so FP8 may find it easier than a model fresh from training. On a CPU it computes in
 # float32.
 
 # %% tags=["nbval-ignore-output"]
@@ -266,7 +267,7 @@ quality = pk.evaluate_all(models, pk.corpus(tokenizer, tokens=2048, context=256)
 rows = {name: quality[name] | {"bytes": pk.stored_bytes(m)} for name, m in models.items()}
 course.show(
     figures.before_after(rows, "2,048 tokens of Wikipedia articles, windows of 256"),
-    alt="Dense and compressed side by side: perplexity about 26 and 60, top-1 about 38 and 30 percent, 269 and 164 MB.",
+    alt="Dense and compressed side by side: perplexity about 27 and 60, top-1 about 38 and 30 percent, 269 and 163 MB.",
 )
 before, after = rows["dense"], rows["compressed"]
 ratio = after["perplexity"] / before["perplexity"]

@@ -314,7 +314,8 @@ assert csr > 1 and cut < 0.9
 #
 # ## 5. What is faster: 2:4 on a GPU, published
 # [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) multiply packed 2:4 weights as they are, up to twice as fast.
-# How much of that arrives? These are published latencies, for the layers of one model of 1B weights.
+# How much of that arrives? The picture shows published latencies for the layers of one model of 1B weights; the counts
+# below it are of all products that were published.
 
 # %% tags=["nbval-ignore-output"]
 alt = "Speed-up of 2:4 over tokens for four layers: below 1 for some up to 512 tokens, near 2 from 4096 tokens on."
@@ -326,12 +327,12 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
     assert slower and max(row.speedup for row in rows) > 1.5
 
 # %% [markdown]
-# On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. With few it gains little and is sometimes
-# slower (the hatched part): such a product takes 12 to 29 microseconds at 64 tokens (published, the same file), and the
-# time goes into starting it and reading inputs. On both cards some products are slower with 2:4, on the H100 still with
-# thousands of tokens. Generating text for one user means one token at a time, so test the sizes that you will run.
-# [Notebook 05](05_rtx_speed_profiling.ipynb) goes into why. 2:4 needs a card of compute capability 8.0 or newer;
-# Colab's free T4 has 7.5, and a CPU has none of it.
+# On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
+# are slower (the hatched part): such products take 12 to 29 microseconds (published, the same file), and why 2:4 loses
+# there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb) tries to predict it). On both cards some products
+# are slower with 2:4, on the H100 still with thousands of tokens. Generating text for one user means one token at a
+# time, so test the sizes that you will run. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4 has
+# 7.5, and a CPU has none of it.
 #
 # ## 6. Removing neurons
 # An MLP computes `W2 f(W1 x)`, and neuron `j` is row `j` of `W1` with column `j` of `W2`. Where column `j` is zero,

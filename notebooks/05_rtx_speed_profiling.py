@@ -289,7 +289,7 @@ course.check("5.2", intensity)
 # The roofline is a lower bound on the [latency](GLOSSARY.md#latency), unless the cache helps. Three more terms bring
 # it near what a card does:
 # - **Launch.** Starting a kernel, its first loads and its last stores take about 3 microseconds (fitted), and no
-#   product on the desktop card was published below about 10; we take that as the pace of its host. Small layers pay
+#   product on the desktop card was published below about 9; we take that as the pace of its host. Small layers pay
 #   that and little else.
 # - **Tiles and waves.** The output `[M, N]` is cut into tiles, for instance 128 x 128. Each multiprocessor works on one
 #   tile at a time, so time moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2
@@ -330,7 +330,7 @@ course.check("5.3", waves)
 # The picture below shows whole waves of one tile shape; libraries try several and take the best, and use thinner
 # tiles for few tokens. Now all the terms in one function, for BF16. `course.checks.speed.waves` solves exercise 5.3.
 # The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
-# product there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
+# products there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
 # read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
 
 
@@ -422,8 +422,8 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 #
 # The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
 # are the more honest ones, but not blind: see section 4. The median on the H100 is 5 to 10 %: half of the predictions
-# are further off than that, and those for 2:4 with few tokens by far more. That is enough to decide whether a weekend
-# of work is worth it. It does not replace a measurement.
+# are further off than that, and those for 2:4 in BF16 with few tokens by far more. That is enough to decide whether a
+# weekend of work is worth it. It does not replace a measurement.
 #
 # ## 6. Other cards, and one token (skippable)
 # FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither kind,
@@ -446,11 +446,13 @@ print("embedded model, one token, 2:4 (predicted):", [f"{p.speedup:.2f} x, {p.bo
 assert all(p.bound == "launch" and p.speedup < 1.05 for p in tiny)
 
 # %% [markdown]
-# With one token every large layer waits for memory: 2:4 and FP8 gain by their bytes. The embedded model's layers are so
-# small that each waits for its launch and nothing is gained: compressing a small model for speed on a large card is
-# wasted effort, unless many tokens run at once. On the RTX 5090 dense FP8 gains less than on the 4090; that term was
-# inferred from a report on FP8 kernels ([published](BIBLIOGRAPHY.md#data-sheets)) and never checked against a card, so
-# trust it least.
+# With one token every large layer waits for memory: 2:4 and FP8 gain by their bytes. For 2:4 in FP8 take that as an
+# upper bound: at 64 tokens the model predicted most of those kernels too fast (section 5), and fewer tokens were not
+# published. The embedded model's layers are so small that each waits for its launch, and nothing is gained: launched
+# one by one, a small model gains little from compression on a large card, unless many tokens run at once. (CUDA graphs
+# take away a part of that wait; they are not in the model.) On the RTX 5090 dense FP8 gains less than on the 4090; that
+# term was inferred from a report on FP8 kernels ([published](BIBLIOGRAPHY.md#data-sheets)) and never checked against a
+# card, so trust it little.
 #
 # Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see [02 Structured
 # masks](02_structured_masks.ipynb). And vLLM, a widely used server, [dropped 2:4 checkpoints in
@@ -478,11 +480,12 @@ measure_gpu(report["gpu"])
 #    use real values, count the same work on both sides, give the median of the ratios with its spread. Seven
 #    benchmarks found a speed-up of some work over the same work; their honest twins did not.
 # 2. *Estimate a layer.* Operations per byte against the card's own number say memory or arithmetic; launch, waves and
-#    cache bring the estimate near published times, the whole model to within about 10 % on a card it was not fitted to.
+#    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
+#    within 5 to 10 %, the others further off.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
-#    thousands of tokens (published), as much as they save bytes with one (predicted), and can lose at 64 (published).
-#    With many tokens a T4 gains from neither, Ampere from 2:4, Ada and later from both; with few, weight-only FP8 may
-#    gain on older cards (published, not in our model).
+#    thousands of tokens (published), at most as much as they save bytes with one (predicted), and can lose at 64
+#    (published). With many tokens a T4 gains from neither, Ampere from 2:4, Ada and later from both; with few,
+#    weight-only FP8 may gain on older cards (published, not in our model).
 #
 # Where to go next: `prunekit predict --gpu NAME --model MODEL` does sections 4 to 6 for your card and your model, and
 # [06 Your model](06_your_model.ipynb) compresses one and judges it.

@@ -288,9 +288,10 @@ print(f"retention {kept['one pass']:.3f}, with the budget {kept['one pass, budge
 
 # %% [markdown]
 # Values (`v_proj`) and keys are spared nearly everywhere: they are narrow, and several queries share each of them.
-# Queries pay for it, and the middle of the model more than its ends. The cheapest layers, in the first block, cost
-# next to nothing. The estimate itself is rough, since it adds up single weights, and half of a layer is no small
-# change. But it ranks the layers well enough: the retention rises, as printed above, for seconds and not minutes more.
+# Queries pay for it, and the middle of the model more than its ends. The cheapest layers, in the first block, cost next
+# to nothing. The estimate itself is rough, since it adds up single weights, and half of a layer is no small change. But
+# it ranks the layers well enough to help here: the retention rises, as printed above (one run, without a margin), for
+# seconds and not minutes more.
 #
 # ## 5. What minutes buy
 # Here they are over their seconds, and beside them what the presets reached with their full text
@@ -308,11 +309,12 @@ for name, row in rows:
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
-# On this scale the points lie near a line: tenfold time buys a few percentage points, first by solving, then by
-# training, and each further point costs more minutes than the one before. Where the two lines do not meet it is because
-# of another machine, other articles, other windows, and the few tokens of this run, which make its points uncertain by
-# some five percentage points (two [standard errors](GLOSSARY.md#standard-error), as notebook 04 measured on as many
-# tokens).
+# On this scale the points lie near a line: tenfold time buys six or seven percentage points, first by solving, then by
+# training, so each further point of the presets costs more time than the one before. Where the two lines do not meet it
+# is because of this run's short schedule (an eighth of the text for ADMM, a dozen steps of training), of the
+# compensation in `fast`, of another machine, other articles, other windows, and of its few tokens, which make its
+# points uncertain by some five percentage points (two [standard errors](GLOSSARY.md#standard-error), as notebook 04
+# measured on as many tokens).
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
 # share in the loss. That teaches the manner of Wikipedia, which the dense model would profit from, too: at 20 % pruned

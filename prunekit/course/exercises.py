@@ -5,9 +5,10 @@ A module ``checks/TOPIC.py`` defines ``EXERCISES``, a dict from ids such as "1.2
 
 import contextlib
 import io
+import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -25,6 +26,13 @@ TRIES = 12
 def whole(rng: torch.Generator, low: int, high: int) -> int:
     """A random whole number from `low` to `high`, both included."""
     return int(torch.randint(low, high + 1, (), generator=rng))
+
+
+def likely(got: float, mistakes: Iterable[tuple[str, float | None]], rel_tol: float = 1e-4) -> str | None:
+    """The hint of the one mistake that gives this number; None if there is none, or more than one."""
+    known = ((hint, wrong) for hint, wrong in mistakes if wrong is not None)
+    hints = [hint for hint, wrong in known if math.isclose(got, wrong, rel_tol=rel_tol, abs_tol=1e-9)]
+    return hints[0] if len(hints) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...patterns import nm_mask
-from ..exercises import Exercise, whole
+from ..exercises import Exercise, likely, whole
 from ..printing import numbers
 
 
@@ -180,19 +180,18 @@ def _bytes_verify(args: tuple, out) -> "str | None":
     if got == want:
         return None
     kept, bits = rows * columns * n // m, math.ceil(math.log2(m))
+    by_row = rows * math.ceil(kept / rows * bits / 8)
     mistakes = (
-        (kept * width, "the places of the kept weights take room too: ceil(log2(m)) bits each."),
-        (kept * width + kept * bits, "the places were counted in bits as if they were bytes: 8 bits are a byte."),
-        (kept * width + rows * columns * bits / 8, "only kept weights have a place to note, not all."),
-        (rows * columns * width, "that is the dense weight: only n of every m values are stored."),
-        (kept * width + kept * bits / 8, "a file has whole bytes: round the bytes of all places together up, once."),
-        (kept * width + kept * bits // 8, "a file has whole bytes: round up, not down, or the last bits have no room."),
-        (kept * width + kept, "a place needs only ceil(log2(m)) bits, not a byte."),
+        ("the places of the kept weights take room too: ceil(log2(m)) bits each.", kept * width),
+        ("the places were counted in bits as if they were bytes: 8 bits are a byte.", kept * width + kept * bits),
+        ("only kept weights have a place to note, not all.", kept * width + math.ceil(rows * columns * bits / 8)),
+        ("that is the dense weight: only n of every m values are stored.", rows * columns * width),
+        ("a file has whole bytes: round the bytes of all places together up, once.", kept * width + kept * bits / 8),
+        ("round up once, for the places of all rows together.", kept * width + by_row),
+        ("a file has whole bytes: round up, not down, or the last bits have no room.", kept * width + kept * bits // 8),
+        ("a place needs only ceil(log2(m)) bits, not a byte.", kept * width + kept),
     )
-    for wrong, hint in mistakes:
-        if got == wrong:
-            return hint
-    return (
+    return likely(got, mistakes, rel_tol=0) or (
         f"{kept} values of {width} byte(s) are kept, each with a place from 0 to {m - 1}. How many bits hold such a "
         "place, and how many whole bytes do all places together need?"
     )

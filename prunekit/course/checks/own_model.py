@@ -5,17 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise, whole
+from ..exercises import Exercise, likely, whole
 from ..memo import BYTES, Criterion, decide, retention_error, weight_bytes
 from ..printing import numbers
 from ..sensitivity import spare
-
-
-def _likely(got: float, mistakes: dict[str, float]) -> str | None:
-    """The hint of the one mistake that gives this number; None if there is none, or more than one."""
-    hints = [hint for hint, wrong in mistakes.items() if math.isclose(got, wrong, rel_tol=1e-4, abs_tol=1e-9)]
-    return hints[0] if len(hints) == 1 else None
-
 
 # 6.1 -----------------------------------------------------------------------------------------------------------------
 
@@ -50,7 +43,7 @@ def _verify_bytes(args: tuple, out) -> str | None:
     else:
         mistakes["only FP8 weights have scales"] = right + 4 * scales
     general = "bytes = sum over layers of rows x columns x bytes of the dtype, and for FP8 four more for each row"
-    return _likely(got, mistakes) or general
+    return likely(got, mistakes.items()) or general
 
 
 # 6.2 -----------------------------------------------------------------------------------------------------------------
@@ -122,7 +115,7 @@ def _verify_error(args: tuple, out) -> str | None:
         / (d.mean().item() * math.sqrt(n)),
     }
     return (
-        _likely(found, mistakes)
+        likely(found, mistakes.items())
         or "error = sqrt(mean(residual^2)) / (mean(dense) sqrt(tokens)), residual = hits - r dense"
     )
 

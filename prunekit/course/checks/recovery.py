@@ -73,7 +73,7 @@ def _logits(size: int, rng: Generator) -> tuple[Tensor, Tensor]:
     shape = (whole(rng, 1, size), size + 1)
     teacher, student = (torch.randint(-3, 4, shape, generator=rng).float() for _ in range(2))
     if size >= 4:  # what overflows without care
-        student = student * 40
+        teacher, student = teacher * (40 if whole(rng, 0, 1) else 1), student * 40
     return teacher, student
 
 

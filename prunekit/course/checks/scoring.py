@@ -50,15 +50,17 @@ def _verify_contribution(args: tuple, out: object) -> str | None:
     if _close(out, expected):
         return None
     square = X.double().square()
-    for wrong, why in (
+    mistakes = (
         (expected.abs().sqrt(), "this is |W| times the root mean square: contribution is its square."),
+        (W.double() ** 2 * square.mean(0).sqrt(), "the input is not squared, only the weight."),
         (W.double().abs() * square.mean(0), "the weight is not squared."),
         (W.double() ** 2 * square.sum(0), "the sum over tokens is not the mean."),
         (W.double() ** 2 * X.double().mean(0) ** 2, "the square comes first, then the mean: not the mean's square."),
         (W.double() ** 2, "the inputs are left out."),
-    ):
-        if _close(out, wrong):
-            return f"Hint: {why}"
+    )
+    hints = [why for wrong, why in mistakes if _close(out, wrong)]
+    if len(hints) == 1:
+        return f"Hint: {hints[0]}"
     if bool((out < 0).any()):
         return "Hint: a contribution is a mean square, so it is never negative."
     return (
@@ -114,7 +116,10 @@ def _verify_scan(args: tuple, out: object) -> str | None:
     if torch.equal(pruned.bool(), expected) and _close(end, expected_end, atol=1e-3):
         return None
     if torch.equal(pruned.bool(), expected):
-        return "Hint: the decisions are right, log_q at the end is not: every weight moves it, the last one, too."
+        return (
+            "Hint: the decisions are right, log_q at the end is not: each weight, the last one too, moves it by "
+            "eta * (sparsity - pruned). Check sign and size."
+        )
     if torch.equal(~pruned.bool(), expected):
         return "Hint: True stands for pruned here: L below the threshold."
     if torch.equal(pruned.bool(), log_q.exp()[:, None] > L):
@@ -204,7 +209,7 @@ def _verify_average(args: tuple, out: object) -> str | None:
     if decay < 1 and _close(out, raw / (1 - decay)):
         return "Hint: after t batches the weights add up to 1 - decay^t, not to 1 - decay."
     if count > 1 and _close(out, x.double().mean(0)):
-        return "Hint: this is the plain mean: recent batches count more, each by 1 / decay more than the one before."
+        return "Hint: this is the plain mean: later batches count more, each 1 / decay times as much as the one before."
     if decay > 0 and _close(out, average(x.double(), 1 - decay)):
         return "Hint: decay is the weight of the past; the new batch gets 1 - decay."
     if bool((x == x[:1]).all()):

@@ -6,7 +6,7 @@ from statistics import median
 
 import torch
 
-from ..exercises import Exercise, whole
+from ..exercises import Exercise, likely, whole
 
 MEDIAN = "the number should be the median of base[i] / other[i] (of an even count: the mean of the middle two)"
 VERDICTS = ("faster", "slower", "cannot tell")
@@ -33,13 +33,6 @@ def _pair(out) -> tuple | None:
 def _close(value, right: float) -> bool:
     number = _number(value)
     return number is not None and math.isclose(number, right, rel_tol=1e-4, abs_tol=1e-9)
-
-
-def _likely(value, mistakes: Sequence[tuple[str, float | None]]) -> str | None:
-    """The hint of the mistake that gives just this value; None if there is none, or more than one."""
-    number = float(value)
-    hints = [hint for hint, wrong in mistakes if wrong is not None and math.isclose(number, wrong, rel_tol=1e-5)]
-    return hints[0] if len(hints) == 1 else None
 
 
 # 5.1 -----------------------------------------------------------------------------------------------------------------
@@ -86,7 +79,7 @@ def _verify_judge(args: tuple, out) -> str | None:
             ("divide round by round, then take the median: so a slow spell cancels", median(base) / median(other)),
             ("a ratio of sums or means lets the slowest round decide: divide round by round", sum(base) / sum(other)),
         )
-        return _likely(pair[0], mistakes) or MEDIAN
+        return likely(_number(pair[0]), mistakes) or MEDIAN
     if pair[1] == verdict:
         return None
     if "cannot tell" in (verdict, pair[1]):
@@ -141,7 +134,7 @@ def _verify_intensity(args: tuple, out) -> str | None:
     )
     kind = "2:4" if sparse24 else "dense"
     total = f"{flops} operations, and {x + weight + y:g} bytes: input, weight and output once each"
-    return _likely(value, only24 * sparse24 + mistakes) or f"for this {kind} weight there are {total}"
+    return likely(_number(value), only24 * sparse24 + mistakes) or f"for this {kind} weight there are {total}"
 
 
 # 5.3 -----------------------------------------------------------------------------------------------------------------

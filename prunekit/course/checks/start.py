@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise, whole
+from ..exercises import Exercise, likely, whole
 from ..printing import numbers
 
 
@@ -17,12 +17,6 @@ def _one(out) -> float | None:
 
 def _near(value: float, right: float) -> bool:
     return math.isclose(value, right, rel_tol=1e-3, abs_tol=1e-6)
-
-
-def _likely(got: float, mistakes: dict[str, float]) -> str | None:
-    """The hint of the one mistake that gives this number; None if there is none, or more than one."""
-    hints = [hint for hint, wrong in mistakes.items() if _near(got, wrong)]
-    return hints[0] if len(hints) == 1 else None
 
 
 # 0.1 -----------------------------------------------------------------------------------------------------------------
@@ -103,7 +97,8 @@ def _verify_perplexity(args: tuple, out) -> str | None:
         "the logarithms are natural: raise e, not 2": 2**-mean,
         "first the mean of the logarithms, then exp: not the mean of 1 / p": logs.double().neg().exp().mean().item(),
     }
-    return _likely(got, mistakes) or "perplexity is exp(mean of -log p) over all tokens; if all p are 1/k it is k"
+    general = "perplexity is exp(mean of -log p) over all tokens; if all p are 1/k it is k"
+    return likely(got, mistakes.items()) or general
 
 
 # 0.3 -----------------------------------------------------------------------------------------------------------------
@@ -134,17 +129,18 @@ def _verify_retention(args: tuple, out) -> str | None:
     if _near(got, right):
         return None
     hits, dense_hits = model == target, dense == target
-    if right > 1 and _near(got, 1.0):
-        return "a retention can be above 1, if the compressed model happens to be right more often: do not clamp it"
     both = (hits & dense_hits).sum().item() / dense_hits.sum().item()
     mistakes = {
         "this is how often both models agree; only right next tokens count": (model == dense).double().mean().item(),
         "this is the compressed model's accuracy: divide it by the dense model's": hits.double().mean().item(),
         "the right tokens need not be the same ones: count each model's hits on its own": both,
         "upside down: the compressed model's hits belong above the line": 1 / right if right else math.inf,
+        "a retention can be above 1, if the compressed model happens to be right more often: do not clamp it": min(
+            right, 1.0
+        ),
     }
     general = "retention = (tokens that the compressed model gets right) / (tokens that the dense model gets right)"
-    return _likely(got, mistakes) or general
+    return likely(got, mistakes.items()) or general
 
 
 EXERCISES = {

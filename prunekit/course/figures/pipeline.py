@@ -213,16 +213,20 @@ def _point(axis: Axes, p: dict, x: float, y: float, on: bool, allowed: bool) -> 
 
 
 def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[float], on: Sequence[bool]) -> None:
-    """Each point's pattern beside it, unless it would lie on another label; points on the front come first."""
-    taken: list[tuple[float, float]] = []
+    """Each point's pattern beside it, where there is room; points on the front come first."""
     axis.get_xlim(), axis.get_ylim()  # settles the limits, on which places depend
+    places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
+    taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
-        here = axis.transAxes.inverted().transform(axis.transData.transform((x[i], y[i])))
-        near = any(abs(here[0] - a) < 0.06 and abs(here[1] - b) < 0.05 for a, b in taken)
-        if near or points[i]["pattern"] == "dense":
-            continue
-        taken.append(tuple(here))
-        axis.annotate(points[i]["pattern"], (x[i], y[i]), (9, -12), textcoords="offset points", size=8)
+        text, (a, b) = points[i]["pattern"], places[i]
+        width = 5 * len(text)
+        for dx, dy in ((8, -11), (8, 3), (-8 - width, -11), (-8 - width, 3)):
+            box = (a + dx, b + dy, a + dx + width, b + dy + 8)
+            free = all(box[2] < c or box[0] > e or box[3] < d or box[1] > f for c, d, e, f in taken)
+            if free and text != "dense":
+                taken.append(box)
+                axis.annotate(text, (x[i], y[i]), (dx, dy), textcoords="offset points", size=8)
+                break
 
 
 def _legend(axis: Axes, points: Sequence[dict]) -> None:

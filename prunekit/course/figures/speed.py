@@ -61,11 +61,11 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
         color, hatch = (COLORS["muted"], "") if place == 0 else (COLORS["keep"], "///")
         axes.barh(place, us, 0.65, color=color, hatch=hatch, edgecolor="white", lw=0)
         axes.plot([low, high], [place, place], color=COLORS["ink"], lw=1.2, marker="|")
-        axes.text(high + far * 0.02, place, f"{us:.0f} us, {timing.median / base:.2f} x", va="center")
+        axes.text(high + far * 0.02, place, f"{us:.0f} us, {base / timing.median:.2f} x", va="center")
     axes.set_yticks(range(len(measured)), list(measured))
     axes.invert_yaxis()
     axes.set_xlim(0, far * 1.3)
-    axes.set_xlabel("microseconds, median and quartiles (shorter is faster)")
+    axes.set_xlabel("microseconds, median and quartiles (shorter is faster); x: times as fast as the first")
     axes.set_title(f"{title}: measured on this CPU, {clock_note()}")
     return figure
 

@@ -28,10 +28,10 @@ CLASSES = ("no GPU", "older than 8.0\n(T4)", "8.0 to 8.8\n(A100, RTX 30)", "8.9 
 # What of the course runs live on each class of machine; numbers in brackets are notebooks.
 LIVE, SHOWN = "live", "published,\npredicted"
 ABILITIES = (
-    ("prune, cast, judge a model (00 to 04, 06)", (LIVE,) * 4),
+    ("prune, cast, judge a model (00 to 04, 06, 07)", (LIVE,) * 4),
     ("removing neurons is faster (02)", (LIVE,) * 4),
     ("timing and its traps (05)", (LIVE,) * 4),
-    ("speed of 2:4 on a GPU (02, 05)", (SHOWN, SHOWN, LIVE, LIVE)),
+    ("speed of 2:4 on a GPU (05)", (SHOWN, SHOWN, LIVE, LIVE)),
     ("speed of FP8 on a GPU (05)", (SHOWN, SHOWN, SHOWN, LIVE)),
 )
 
@@ -49,7 +49,7 @@ def course_map() -> "Figure":
     axes.set_xticks(range(0, 61, 20))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
-    axes.set_title(f"The course: about {total:.0f} hours, of which the computer computes a few minutes", loc="left")
+    axes.set_title(f"The course: about {total:.1f} hours, of which the computer computes a few minutes", loc="left")
     return figure
 
 

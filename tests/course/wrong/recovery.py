@@ -95,6 +95,11 @@ def kl_overflow(teacher, student):
     return (p * (p / q).log()).sum(-1).mean()
 
 
+def kl_underflow(teacher, student):
+    p = teacher.softmax(-1)
+    return (p * (p.log() - student.log_softmax(-1))).sum(-1).mean()
+
+
 def kl_logits(teacher, student):
     return (teacher.softmax(-1) * (teacher - student)).sum(-1).mean()
 
@@ -143,6 +148,6 @@ def spend_too_many(costs, steps):
 RIGHT = {"7.1": [refit_add, refit_lstsq], "7.2": [kl_torch, kl_loop, kl_entropy], "7.3": [spend_sort, spend_all]}
 WRONG = {
     "7.1": [refit_not, refit_dense, refit_part_of_inverse, refit_difference, refit_sign, refit_diagonal],
-    "7.2": [kl_reversed, kl_sum, kl_mean_of_all, kl_cross_entropy, kl_sign, kl_overflow, kl_logits],
+    "7.2": [kl_reversed, kl_sum, kl_mean_of_all, kl_cross_entropy, kl_sign, kl_overflow, kl_underflow, kl_logits],
     "7.3": [spend_even, spend_total, spend_first, spend_too_many],
 }
