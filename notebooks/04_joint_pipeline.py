@@ -221,8 +221,8 @@ course.reveal("orders", answer, f"The largest difference from the joint order is
 # twice the standard error, with the 16 windows as the sample; the gaps are paired, on the same tokens.
 #
 # With a margin as large as the gap or larger, this text cannot tell which order is best. What can be said: at 50 % in
-# E4M3 the order does not matter at this precision. In a coarser format it may (section 1
-# made an example); that was not measured.
+# E4M3 the order does not matter at this precision. In a coarser format it may (section 1 made an example); that was
+# not measured.
 #
 # ## 3. Why jointly, then: one pass
 # The reason that remains is work. Step by step, the weights are read and written again for scoring, for each scan of

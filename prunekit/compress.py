@@ -86,7 +86,8 @@ def compress(
             above and at 2:4, for half as much time again.
         permute: with a pattern, first put the model's channels into an order that suits it
             (`permute.permute_channels`), for seconds.
-        calibration: what `calibrate` found earlier, instead of `ids`; with samples, if `compensate`.
+        calibration: what `calibrate` found earlier about all layers that are compressed, instead of `ids`; with
+            samples, if `compensate`. It does not know the order that `permute` makes.
         stop: whether calibration may stop before it has used all of `ids`.
         budget: a sparsity for each layer by name instead of the same for all, see `allocate.allocate`; `sparsity`
             then only says what is aimed at on average.
@@ -97,8 +98,8 @@ def compress(
         `Compressed`.
 
     Raises:
-        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite, or there
-            is no calibration where one is needed.
+        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite or quantized
+            already, or there is no calibration where one is needed, or one that does not fit.
     """
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)
@@ -168,8 +169,9 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
         if tensor.is_floating_point() and tensor.element_size() == 1:
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
     for name, module in layers.items():
-        if getattr(module, "weight", None) is None:
-            raise PrunekitError(f"{name} has no weight, packed perhaps: compress the dense model instead.")
+        weight = getattr(module, "weight", None)
+        if weight is None or not weight.is_floating_point():
+            raise PrunekitError(f"{name} has no floating-point weight: compress the dense model instead.")
         if recipe.pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
     for name, p in model.named_parameters():

@@ -75,7 +75,7 @@ def recover(
         seed: order of the windows.
         state: a file for what is needed to go on after an interruption: 12 bytes for each weight. It is written every
             two minutes, when the run is interrupted (`KeyboardInterrupt` then passes on) and at the end, and read if
-            it is there. Remove it when the result is safe.
+            it is there. Where it cannot be written, training goes on and says so. Remove it when the result is safe.
         watch: windows on which the perplexity is measured from time to time, of the weights as that step uses them.
         report: gets a line about the progress, ten times.
 

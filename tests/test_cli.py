@@ -276,6 +276,15 @@ def test_the_exit_code_of_a_process(tmp_path):
     assert "no network" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_file_whose_name_is_not_utf8(model, text_file, tmp_path):
+    text, report = tmp_path / "caf\udce9.txt", tmp_path / "report.json"
+    text.write_bytes(Path(text_file).read_bytes())
+    done = command("evaluate", model, "--text", text, "--tokens", "128", "--context", "64", "--json", report)
+    assert done.returncode == 0, done.stderr
+    assert "caf\\udce9.txt" in done.stdout and report.exists()
+
+
 def test_an_embedded_model_that_is_not_installed(refused, monkeypatch, tmp_path):
     from prunekit import models
 

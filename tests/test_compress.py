@@ -553,9 +553,12 @@ def test_a_model_that_another_tool_has_quantized_is_refused(make_model, ids):
     layer.weight = nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
     with pytest.raises(PrunekitError, match=r"up_proj\.weight is FP8 already"):
         compress(model, ids, sparsity=0.5)
+    layer.weight = nn.Parameter(torch.ones(layer.weight.shape, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(PrunekitError, match="up_proj has no floating-point weight"):
+        compress(model, ids, sparsity=0.5)
     del layer.weight
     layer.register_buffer("weight_packed", torch.zeros(1, dtype=torch.int32))
-    with pytest.raises(PrunekitError, match="up_proj has no weight"):
+    with pytest.raises(PrunekitError, match="up_proj has no floating-point weight"):
         compress(model, ids, sparsity=0.5)
 
 
@@ -569,8 +572,8 @@ def test_a_calibration_must_fit_what_is_compressed(llama, ids):
 
 
 @pytest.mark.parametrize("options", [{}, {"compensate": True}, {"method": "admm"}], ids=["ewma", "compensated", "admm"])
-def test_what_is_compressed_can_be_trained(llama, ids, options):
-    model = compress(llama, ids, sparsity=0.5, **options).model.requires_grad_(True)
+def test_what_is_compressed_can_be_trained(make_model, ids, options):
+    model = compress(make_model(), ids, sparsity=0.5, **options).model.requires_grad_(True)
     model(ids[:1]).logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 

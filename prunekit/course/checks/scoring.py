@@ -52,7 +52,7 @@ def _verify_contribution(args: tuple, out: object) -> str | None:
     square = X.double().square()
     mistakes = (
         (expected.abs().sqrt(), "this is |W| times the root mean square: contribution is its square."),
-        (W.double() ** 2 * square.mean(0).sqrt(), "the input is not squared, only the weight."),
+        (W.double() ** 2 * square.mean(0).sqrt(), "the weight is squared, the root mean square of the input is not."),
         (W.double().abs() * square.mean(0), "the weight is not squared."),
         (W.double() ** 2 * square.sum(0), "the sum over tokens is not the mean."),
         (W.double() ** 2 * X.double().mean(0) ** 2, "the square comes first, then the mean: not the mean's square."),

@@ -134,7 +134,7 @@ def _verify_intensity(args: tuple, out) -> str | None:
     )
     kind = "2:4" if sparse24 else "dense"
     total = f"{flops} operations, and {x + weight + y:g} bytes: input, weight and output once each"
-    return likely(_number(value), only24 * sparse24 + mistakes) or f"for this {kind} weight there are {total}"
+    return likely(value, only24 * sparse24 + mistakes) or f"for this {kind} weight there are {total}"
 
 
 # 5.3 -----------------------------------------------------------------------------------------------------------------

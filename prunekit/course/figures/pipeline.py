@@ -196,10 +196,10 @@ def front(
         axis.set_yscale("log")
         _plain_ticks(axis)
     axis.margins(x=0.1, y=0.12)
-    _labels(axis, points, x, y, on)
     axis.set(xlabel=f"{cost}: left is better", ylabel=f"{quality}: {'lower' if down else 'higher'} is better")
     axis.set_title(title or "Points on the dashed front are beaten by none", loc="left", size=10)
     _legend(axis, points)
+    _labels(axis, points, x, y, on)
     return figure
 
 
@@ -214,7 +214,7 @@ def _point(axis: Axes, p: dict, x: float, y: float, on: bool, allowed: bool) -> 
 
 def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[float], on: Sequence[bool]) -> None:
     """Each point's pattern beside it, where there is room; points on the front come first."""
-    axis.get_xlim(), axis.get_ylim()  # settles the limits, on which places depend
+    axis.figure.draw_without_rendering()  # settles the layout, on which places depend
     places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
