@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -63,8 +64,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if layers and all(map(_holds, layers.values())):
             config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
-        dense = [t.dtype for t in tensors.values() if t.dtype in (torch.float32, torch.bfloat16, torch.float16)]
-        config["dtype"] = str(max(set(dense), key=dense.count)).removeprefix("torch.")
+        config["dtype"] = str(_usual_dtype(tensors.values())).removeprefix("torch.")
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         about = {
             "version": 1,
@@ -99,7 +99,8 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         for file in sorted(folder.glob("*.safetensors")):
             tensors |= load_file(file)
         names = set(about["fp8_layers"])
-        target = _stored_dtype(tensors, names) if dtype == "auto" else getattr(torch, dtype)
+        rest = (tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in names)
+        target = _usual_dtype(rest) if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
             model = AutoModelForCausalLM.from_config(config, dtype=target)
         layers = {name: module for name, module in model.named_modules() if name in names}
@@ -113,11 +114,10 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _stored_dtype(tensors: dict[str, Tensor], fp8_layers: set[str]) -> torch.dtype:
-    """The dtype of most tensors that are not FP8, nor scales."""
+def _usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Which of float32, bfloat16 and float16 most of the tensors have; others do not count."""
     kinds = (torch.float32, torch.bfloat16, torch.float16)
-    rest = (t.dtype for n, t in tensors.items() if n.rpartition(".")[0] not in fp8_layers and t.dtype in kinds)
-    return Counter(rest).most_common(1)[0][0]
+    return Counter(t.dtype for t in tensors if t.dtype in kinds).most_common(1)[0][0]
 
 
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:

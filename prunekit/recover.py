@@ -13,19 +13,16 @@ from zlib import crc32
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from . import fp8
 from .calibrate import fast_bfloat16
 from .compress import Compressed, assemble
-from .compress_layer import as_precise_as, finish
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
-from .kernels import fused_for
-from .linear import replace_layers, weight_of, widen
+from .linear import replace_layers
 from .models import frozen
 from .recovery_state import load_state, save_state, undisturbed
+from .straight_through import TrainedLayer
 
 RATE = 5e-4
 BATCH = 2
@@ -96,7 +93,7 @@ def recover(
         raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
     device = next(dense.parameters()).device
     layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
-    trained = {name: _Trained(layer, result.recipe.format, result.recipe.granularity) for name, layer in layers.items()}
+    trained = {name: TrainedLayer(layer, result.recipe) for name, layer in layers.items()}
     norms = {name: deepcopy(module).float() for name, module in _norms(result.model, layers).items()}
     student = replace_layers(result.model, trained | norms)
     moving = {f"{n}.weight": m.weight for n, m in trained.items()}
@@ -165,56 +162,13 @@ def recover(
         raise
     if state:
         save_or_say(step, spent)
-    new = {name: trained[name].finished(layer, result) for name, layer in layers.items()}
+    new = {name: trained[name].finished(layer) for name, layer in layers.items()}
     for name, module in norms.items():
         old = result.model.get_submodule(name)
         norms[name] = module.to(next(old.parameters()).dtype).requires_grad_(False)
     seconds = result.seconds | {"recover": spent}
     recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
     return replace(recovered, steps=step)
-
-
-class _Cast(torch.autograd.Function):
-    """To FP8 and back; the gradient passes as if nothing had been rounded."""
-
-    @staticmethod
-    def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
-        scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
-        fused = fused_for(W.device)
-        codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
-        return widen(codes, scale)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return gradient, None, None, None
-
-
-class _Trained(nn.Module):
-    """A compressed layer in training: weight ``[out, in]`` in float32, of which the zeros stay zero."""
-
-    def __init__(self, layer: nn.Module, fmt: fp8.Format | None, granularity: str) -> None:
-        super().__init__()
-        W = weight_of(layer).float()
-        self.weight = nn.Parameter(W.clone(memory_format=torch.contiguous_format))
-        self.keep = W != 0
-        self.bias, self.fmt, self.granularity = layer.bias, fmt, granularity
-        self.casts = True
-        self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
-
-    def _spare_zeros(self, weight: nn.Parameter) -> None:
-        weight.grad.mul_(self.keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
-
-    def forward(self, x: Tensor) -> Tensor:
-        W = self.weight
-        if self.fmt is not None and self.casts:
-            W = _Cast.apply(W, self.keep, self.fmt, self.granularity)
-        return linear(x, W.to(x.dtype) if not torch.is_autocast_enabled(x.device.type) else W, self.bias)
-
-    @torch.no_grad()
-    def finished(self, layer: nn.Module, result: Compressed) -> nn.Module:
-        """The layer as `compress` would give it, with the trained weight."""
-        W = self.weight.detach()
-        return finish(layer, as_precise_as(weight_of(layer), W) if self.fmt is None else W, self.keep, result.recipe)
 
 
 def _bfloat16(model: nn.Module) -> nn.Module:

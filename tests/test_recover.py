@@ -21,6 +21,7 @@ from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, weight_of
 from prunekit.recover import recover
 from prunekit.recovery_state import undisturbed
+from prunekit.straight_through import StraightThroughCast
 
 module = import_module("prunekit.recover")
 RECIPES = [
@@ -151,7 +152,7 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
 
 
 def test_weights_are_cast_in_the_last_fifth_of_the_steps_only(llama, ids, monkeypatch):
-    result, casts, original = compress(llama, ids, pattern="2:4", fp8="e4m3"), [0], module.fp8.scales
+    result, casts, original = compress(llama, ids, pattern="2:4", fp8="e4m3"), [0], fp8.scales
 
     def counted(*arguments):
         casts[-1] += 1
@@ -162,7 +163,7 @@ def test_weights_are_cast_in_the_last_fifth_of_the_steps_only(llama, ids, monkey
         return loss(*arguments)
 
     loss = module.loss
-    monkeypatch.setattr(module.fp8, "scales", counted)
+    monkeypatch.setattr(fp8, "scales", counted)
     monkeypatch.setattr(module, "loss", step)
     recover(result, llama, ids, steps=10)
     casts[-1] -= len(result.layers)  # the cast of what is returned
@@ -304,7 +305,7 @@ def test_gradients_pass_the_cast_as_if_it_were_not_there():
     g = torch.Generator().manual_seed(0)
     W, gradient = torch.randn(4, 8, generator=g).requires_grad_(), torch.randn(4, 8, generator=g)
     keep = torch.ones(4, 8, dtype=torch.bool)
-    cast = module._Cast.apply(W, keep, fp8.E4M3, "row")
+    cast = StraightThroughCast.apply(W, keep, fp8.E4M3, "row")
     cast.backward(gradient)
     assert torch.equal(W.grad, gradient) and not torch.equal(cast, W)
     scale = fp8.scales(W.detach(), fp8.E4M3, "row")

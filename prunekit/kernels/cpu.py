@@ -200,9 +200,8 @@ def select_compensate_cast(
     weights, *steering = _arguments(W, f, sparsity, pattern)
     bits = pruned.view(torch.uint16).numpy()
     _spread(loops.select_pruned_pass, _groups(W), weights, *steering, _constants(fmt), keep.numpy(), bits)
-    dtype = (
-        torch.bfloat16 if fast_bfloat16() else torch.float32
-    )  # elsewhere products in bfloat16 take 2 to 50 times as long
+    # Where bfloat16 is not fast, products in it take 2 to 50 times as long.
+    dtype = torch.bfloat16 if fast_bfloat16() else torch.float32
     change = ((pruned.to(dtype) @ X.to(dtype).T) @ Z.to(dtype)).bfloat16()
     _spread(
         loops.cast_changed_pass,

@@ -1,0 +1,56 @@
+"""A layer in training that keeps its zeros, and computes with weights cast to FP8."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from . import fp8
+from .compress_layer import as_precise_as, finish
+from .kernels import fused_for
+from .linear import weight_of, widen
+from .recipe import Recipe
+
+
+class StraightThroughCast(torch.autograd.Function):
+    """To FP8 and back; the gradient passes as if nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
+        scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
+        fused = fused_for(W.device)
+        codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
+        return widen(codes, scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient, None, None, None
+
+
+class TrainedLayer(nn.Module):
+    """A compressed layer in training: weight ``[out, in]`` in float32, of which the zeros stay zero."""
+
+    def __init__(self, layer: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        W = weight_of(layer).float()
+        self.weight = nn.Parameter(W.clone(memory_format=torch.contiguous_format))
+        self.keep = W != 0
+        self.bias, self.recipe, self.fmt = layer.bias, recipe, recipe.format
+        self.casts = True
+        self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
+
+    def _spare_zeros(self, weight: nn.Parameter) -> None:
+        weight.grad.mul_(self.keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
+
+    def forward(self, x: Tensor) -> Tensor:
+        W = self.weight
+        if self.fmt is not None and self.casts:
+            W = StraightThroughCast.apply(W, self.keep, self.fmt, self.recipe.granularity)
+        return linear(x, W.to(x.dtype) if not torch.is_autocast_enabled(x.device.type) else W, self.bias)
+
+    @torch.no_grad()
+    def finished(self, layer: nn.Module) -> nn.Module:
+        """The layer as `compress` would give it, with the trained weight."""
+        W = self.weight.detach()
+        return finish(layer, as_precise_as(weight_of(layer), W) if self.fmt is None else W, self.keep, self.recipe)
