@@ -13,8 +13,8 @@ help: ## list the targets
 env: $(STAMP) ## build the environment in .venv, with .venv/bin/prunekit
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "prunekit needs Python 3.10 or newer: make env PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "prunekit needs Python 3.10 to 3.13: make env PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "this Python cannot make environments: install python3-venv, or choose another with PYTHON="; exit 2; }
 	@echo "building $(VENV) (a few minutes, 2 to 6 GB: most of it is torch)"
@@ -30,7 +30,7 @@ test: env ## lint, run all tests and all notebooks (6 to 10 minutes on two cores
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
-	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
 lint: env ## check style, and mend what can be mended
 	$(BIN)/ruff check --fix .

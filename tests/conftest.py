@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests on machines with a GPU
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 settings.register_profile("prunekit", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("prunekit")

@@ -3,13 +3,11 @@
 import json
 
 import pytest
-import torch
 
 from prunekit.cli import main
 from prunekit.speed import gpu
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_sentence_and_exit_code_2(capsys, tmp_path):
     file = tmp_path / "out.json"
     assert main(["bench", "gpu", "--json", str(file)]) == 2
