@@ -69,6 +69,7 @@ def measure_gpu(gpu: dict | None, N: int = 16384, K: int = 8192) -> None:
     from torch.nn.functional import linear
 
     from ..patterns import nm_mask
+    from ..speed.layers import scaled_mm
 
     weight = torch.randn(N, K, device="cuda").half()
     pruned = weight * nm_mask(weight.float().abs(), 2, 4)
@@ -81,9 +82,7 @@ def measure_gpu(gpu: dict | None, N: int = 16384, K: int = 8192) -> None:
         if gpu["fp8"]["works"]:
             x8, weight8 = (t.clamp(-448, 448).to(torch.float8_e4m3fn) for t in (x, weight))
             one = torch.ones((), device="cuda")
-            calls["dense FP8"] = lambda x8=x8, weight8=weight8, one=one: torch._scaled_mm(
-                x8, weight8.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16
-            )
+            calls["dense FP8"] = lambda x8=x8, weight8=weight8, one=one: scaled_mm(x8, weight8.t(), one, one)
         timed = time_in_turn(calls, device="cuda")
         print(f"measured on {gpu['name']}, {M} tokens, weight {N} x {K}:")
         print(*(f"  {name:10} {timing}" for name, timing in timed.items()), sep="\n")

@@ -40,12 +40,13 @@ def pack24(W: Tensor) -> dict[str, Tensor]:
     keep = nm_mask(W.abs().float(), 2, 4)
     values = W[keep].view(len(W), -1)
     places = keep.unflatten(1, (-1, 4)).nonzero()[:, 2].view(len(W), -1, 4)
-    return {"values": values, "places": (places << torch.tensor([0, 2, 4, 6])).sum(-1).to(torch.uint8)}
+    return {"values": values, "places": (places << places.new_tensor([0, 2, 4, 6])).sum(-1).to(torch.uint8)}
 
 
 def unpack24(values: Tensor, places: Tensor) -> Tensor:
     """The weight ``[out, in]`` that `pack24` packed."""
-    index = (places.long().unsqueeze(-1) >> torch.tensor([0, 2, 4, 6])) & 3
+    places = places.long().unsqueeze(-1)
+    index = (places >> places.new_tensor([0, 2, 4, 6])) & 3
     groups = values.new_zeros(len(values), values.shape[1] // 2, 4)
     return groups.scatter_(2, index.view(len(values), -1, 2), values.unflatten(1, (-1, 2))).flatten(1)
 
@@ -59,7 +60,7 @@ def compressed_rows(W: Tensor) -> dict[str, Tensor]:
 
 def bitmap(W: Tensor) -> dict[str, Tensor]:
     """The weights that are not zero, and one bit for every weight that says whether it is one of them."""
-    bits = torch.from_numpy(np.packbits((W != 0).numpy(), axis=1))
+    bits = torch.from_numpy(np.packbits((W != 0).cpu().numpy(), axis=1))
     return {"values": W[W != 0], "bits": bits}
 
 

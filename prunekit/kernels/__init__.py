@@ -27,6 +27,8 @@ def _triton_for(device) -> ModuleType | None:
     """`kernels.cuda` if it computes rightly on a small weight there."""
     import torch
 
+    from ..fp8 import E4M3
+
     try:
         major, minor = torch.cuda.get_device_capability(device)
         if major < 8:
@@ -36,6 +38,9 @@ def _triton_for(device) -> ModuleType | None:
         for target in ({"pattern": "2:4"}, {"sparsity": 0.5}):
             ours = cuda.select_cast(W.to(device), f.to(device), **target)
             theirs = import_module(".cpu", __name__).select_cast(W, f, **target)
+            joint = (E4M3, theirs[2])  # what a compensated layer is selected with
+            ours += (cuda.select(W.to(device), f.to(device), **target, joint=(E4M3, theirs[2].to(device))),)
+            theirs += (import_module(".cpu", __name__).select(W, f, **target, joint=joint),)
             if not all(torch.equal(a.cpu().view(torch.uint8), b.view(torch.uint8)) for a, b in zip(ours, theirs)):
                 raise RuntimeError("it computes wrongly")
     except Exception as problem:  # no triton, no compiler, a driver that is too old: the plain functions do

@@ -27,6 +27,12 @@ from prunekit.linear import Fp8Linear, Fp8Module, linear_layers, replace_layers,
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 
 
+def scaled_mm(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+    """`torch._scaled_mm` of FP8 ``[m, k]`` and ``[k, n]``, stored column by column, to bfloat16 ``[m, n]``."""
+    product = torch._scaled_mm(a, b, scale_a=scale_a, scale_b=scale_b, out_dtype=torch.bfloat16)
+    return product[0] if isinstance(product, tuple) else product  # torch 2.4 gives the largest result, too
+
+
 class Fp8Product(Fp8Module):
     """A linear layer whose product is FP8: ``(x_q W_q^T) * x_scale * weight_scale + bias``.
 
@@ -63,17 +69,17 @@ class Fp8Product(Fp8Module):
             return False
 
     def _scaled(self, x: Tensor, scale: Tensor) -> Tensor:
-        scales = {"scale_a": scale, "scale_b": self.weight_scale.t()}
-        return torch._scaled_mm(x, self.weight.t(), **scales, out_dtype=torch.bfloat16)
+        return scaled_mm(x, self.weight.t(), scale, self.weight_scale.t())
 
     def _product(self, x: Tensor, scale: Tensor) -> Tensor:
         """Tokens in E4M3 ``[tokens, in]`` with scales ``[tokens, 1]`` to outputs ``[tokens, out]``."""
         if self.scales_inside:
-            return self._scaled(x, scale)
+            try:
+                return self._scaled(x, scale)
+            except RuntimeError:  # for some numbers of tokens there may be no kernel, github.com/pytorch/ao/issues/4582
+                self.scales_inside = False
         one = torch.ones((), device=x.device)
-        ones = {"scale_a": one, "scale_b": one}
-        y = torch._scaled_mm(x, self.weight.t(), **ones, out_dtype=torch.bfloat16)
-        return y * scale * self.weight_scale.t()
+        return scaled_mm(x, self.weight.t(), one, one) * scale * self.weight_scale.t()
 
     def forward(self, x: Tensor) -> Tensor:
         """x ``[..., in]`` of any float dtype to ``[..., out]`` in the same one."""
@@ -127,7 +133,7 @@ class Sparse24Product(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x ``[..., in]`` of any float dtype to ``[..., out]`` in the same one."""
-        flat = x.reshape(-1, self.in_features).to(self.dtype)
+        flat = x.reshape(-1, self.in_features).to(self.dtype).contiguous()  # cuSPARSELt does not look at strides
         if not len(flat):
             return x.new_empty(*x.shape[:-1], self.out_features)
         y = nn.functional.linear(flat, self.weight, self.bias)
@@ -230,5 +236,6 @@ def _try(layer: nn.Module, module: nn.Module) -> None:
     x = torch.randn(TRIAL_TOKENS, W.shape[1], generator=g).to(W.device)
     expected = x @ W.T + (0 if module.bias is None else module.bias.float())
     slack = fp8_error_bound(x, W) + expected.abs() / 64
-    if not ((layer(x) - expected).abs() <= slack).all():
+    error = layer(x) - expected
+    if not ((error.abs() <= slack).all() and error.norm() <= 0.1 * expected.norm()):
         raise PrunekitError("it computes wrongly here")

@@ -15,7 +15,9 @@ from prunekit.errors import PrunekitError
 from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
-NO_GATE = ("gpt_neox", "nemotron", "persimmon", "phi", "starcoder2")  # model types whose MLPs have two layers
+# Model types whose MLPs have two layers, without a gate; those that keep several of the seven in one.
+NO_GATE = ("apertus", "arcee", "gpt_neox", "nemotron", "persimmon", "phi", "starcoder2")
+FUSED = ("glm", "glm4", "phi3")
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 EMBEDDED = {
     "model_type": "llama",
@@ -53,7 +55,8 @@ def config_layers(config: Mapping) -> list[Layer]:
     blocks.
 
     :param config: the model's Hugging Face configuration as a mapping.
-    :raises PrunekitError: a size is missing or no positive whole number, or the model has experts.
+    :raises PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate, or
+        several layers in one.
     """
     config = config.get("text_config") or config
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
@@ -66,6 +69,11 @@ def config_layers(config: Mapping) -> list[Layer]:
         raise PrunekitError(
             f"the MLPs of {config['model_type']} have no gate, unlike those of LLaMA-like models; list other models' "
             "shapes in a file for --shapes"
+        )
+    if config.get("model_type") in FUSED:
+        raise PrunekitError(
+            f"{config['model_type']} keeps several of the seven layers of LLaMA-like models in one: list its shapes in "
+            "a file for --shapes"
         )
 
     def size(key: str, default=None) -> int:
@@ -114,7 +122,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
         from transformers import AutoConfig
 
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries drown the sentence
-        config = AutoConfig.from_pretrained(model).to_dict()
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PrunekitError(

@@ -47,7 +47,7 @@ def test_an_fp8_product_lies_within_its_bound(fmt, granularity, kind):
     assert (error <= fp8_error_bound(x, W)).all()
     # In the mean it is far less: casting moves an input by a few percent, and the errors average out.
     assert error.norm() < 0.05 * (x @ W.T).norm()
-    assert layer.scales_inside == (fmt is fp8.E4M3)
+    assert fmt is fp8.E4M3 or not layer.scales_inside  # and E4M3 where torch can on this CPU
 
 
 def test_scales_inside_and_after_the_product_agree():
@@ -55,6 +55,26 @@ def test_scales_inside_and_after_the_product_agree():
     inside, after, x = Fp8Product(codes, scale, bias), Fp8Product(codes, scale, bias), inputs("gaussian")
     after.scales_inside = False
     torch.testing.assert_close(inside(x), after(x), rtol=0.02, atol=0.02)
+
+
+def test_a_product_that_fails_for_some_tokens_scales_after_it(monkeypatch):
+    codes, scale, bias = coded()
+    layer, x = Fp8Product(codes, scale, bias), inputs("gaussian")
+
+    def fail(*_):
+        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+
+    monkeypatch.setattr(layer, "_scaled", fail)
+    layer.scales_inside = True
+    expected = Fp8Linear(codes, scale, bias)(x)
+    assert (layer(x) - expected).norm() < 0.05 * expected.norm() and not layer.scales_inside
+
+
+def test_torch_may_give_the_largest_result_beside_the_product(monkeypatch):
+    codes, scale, bias = coded()
+    expected, original = Fp8Product(codes, scale, bias)(inputs("gaussian")), torch._scaled_mm
+    monkeypatch.setattr(torch, "_scaled_mm", lambda *a, **k: (original(*a, **k), torch.ones(())))
+    assert torch.equal(Fp8Product(codes, scale, bias)(inputs("gaussian")), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

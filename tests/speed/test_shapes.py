@@ -36,6 +36,7 @@ def test_a_local_folder(tmp_path):
         ({**EMBEDDED, "hidden_size": "576"}, "says '576' for hidden_size"),
         ({**EMBEDDED, "num_local_experts": 8}, "mixtures of experts"),
         ({**EMBEDDED, "model_type": "gpt_neox"}, "the MLPs of gpt_neox have no gate"),
+        ({**EMBEDDED, "model_type": "phi3"}, "phi3 keeps several of the seven layers of LLaMA-like models in one"),
     ],
 )
 def test_configurations_that_do_not_fit(config, says):
