@@ -1,7 +1,8 @@
 """Text to calibrate on, to recover with and to judge by: three sets of documents that do not overlap.
 
 Without a network there are two texts, both part of the package gensim: ``wikipedia``, articles of the English
-Wikipedia, and ``news``, 50 documents of the Lee corpus. Any UTF-8 file works as well.
+Wikipedia, and ``news``, the documents of the Lee corpus. With one there is ``wikitext``, WikiText-2, on which most
+papers judge. Any UTF-8 file works as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import bz2
 import importlib.util
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -28,17 +30,19 @@ def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
     for validation (choosing constants) and two for tests. The 300 background documents of the news are its
-    training set, the 50 others its test set; news and files are never split further.
+    training set, the 50 others its test set; news and files are never split further. WikiText-2 (Merity et al. 2016,
+    arXiv 1609.07843) has three splits of its own; each is one document here, as papers use it.
 
     Args:
-        text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
+        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file.
         split: ``train``, ``validation`` or ``test``; a file gives the same for each.
 
     Returns:
         A list of strings, one a document.
 
     Raises:
-        PrunekitError: unknown split, unreadable, undecodable or empty file, or gensim is not installed.
+        PrunekitError: unknown split, unreadable, undecodable or empty file, or the package that a text comes with or
+            through (gensim, datasets) is not installed, or WikiText-2 cannot be fetched.
     """
     if split not in SPLITS:
         raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
@@ -48,6 +52,8 @@ def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
     if text == "news":
         name = "lee.cor" if split == "test" else "lee_background.cor"
         return (_gensim_data() / name).read_text("latin-1").splitlines()
+    if text == "wikitext":
+        return [_wikitext(split)]
     return [_read(Path(text))]
 
 
@@ -66,14 +72,14 @@ def corpus(
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        text: ``wikipedia``, ``news`` or the path of a UTF-8 file.
+        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file.
         split: see `documents`.
         tokens: how many in all; rounded down to whole windows, at least one. None for all there are.
         context: tokens in a window.
         seed: shifts all windows; 0 for the same ones everywhere.
 
     Returns:
-        int64 ``[tokens // context, context]``.
+        int64 ``[windows, context]``: ``tokens // context`` of them, or all that fit.
 
     Raises:
         PrunekitError: as `documents`, or the text is too short.
@@ -115,7 +121,7 @@ def _read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise PrunekitError(
-            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news or a UTF-8 file."
+            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, wikitext or a UTF-8 file."
         ) from None
     if not text.strip():
         raise PrunekitError(f"the text {path} is empty: give a file with some running text.")
@@ -142,5 +148,25 @@ def _wikipedia() -> list[str]:
     with bz2.open(source) as stream:
         articles = [filter_wiki(page) for _, page, _ in extract_pages(stream, ("0",))]
     articles = [article.strip() for article in articles if len(article) > _SHORTEST]
-    write_json(cached, articles)
+    with suppress(PrunekitError):  # where no cache can be written the text is read each time
+        write_json(cached, articles)
     return articles
+
+
+def _wikitext(split: str) -> str:
+    """A split of WikiText-2, raw, its lines joined as is usual where perplexity is reported."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise PrunekitError(
+            "WikiText-2 comes through the package datasets, which is not installed: pip install datasets."
+        ) from None
+    try:
+        lines = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)["text"]
+    except Exception as error:  # of a network, a cache, or the hub's many
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PrunekitError(
+            f"cannot get WikiText-2 from the Hugging Face hub ({first[:150]}): check the network, or give wikipedia, "
+            "news or a UTF-8 file."
+        ) from error
+    return "\n\n".join(lines)

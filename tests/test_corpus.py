@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +13,11 @@ from prunekit.errors import PrunekitError
 
 
 @pytest.fixture(scope="module")
-def wikipedia():
-    return {split: documents("wikipedia", split) for split in SPLITS}
+def wikipedia(tmp_path_factory):
+    """Read from gensim, not from an earlier run's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return {split: documents("wikipedia", split) for split in SPLITS}
 
 
 def test_the_splits_are_disjoint_and_most_is_for_training(wikipedia):
@@ -137,7 +142,7 @@ def test_bad_files(tokenizer, tmp_path):
         with pytest.raises(PrunekitError, match=message):
             corpus(tokenizer, str(path))
     for path in (tmp_path / "nosuch.txt", tmp_path, tmp_path / "text.txt" / "below"):
-        with pytest.raises(PrunekitError, match=r"cannot read the text .* expected wikipedia, news or a UTF-8 file"):
+        with pytest.raises(PrunekitError, match=r"cannot read the text .* expected wikipedia, news, wikitext or a UTF"):
             corpus(tokenizer, str(path))
 
 
@@ -158,3 +163,34 @@ def test_gensim_is_not_installed(monkeypatch, tmp_path):
     for text in ("wikipedia", "news"):
         with pytest.raises(PrunekitError, match="pip install gensim"):
             documents(text)
+
+
+def test_articles_do_without_a_cache(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("gensim.corpora.wikicorpus.extract_pages", lambda stream, _: [("t", "word " * 400, "1")] * 10)
+    assert len(documents("wikipedia", "train")) == 7
+
+
+def test_wikitext_is_one_text_a_split(monkeypatch):
+    asked = []
+
+    def load_dataset(*names, split):
+        asked.append((*names, split))
+        return {"text": ["", " = Title = \n", " Some words . \n"]}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    assert documents("wikitext", "validation") == ["\n\n = Title = \n\n\n Some words . \n"]
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "validation")]
+
+
+def test_wikitext_out_of_reach_is_said_in_a_sentence(monkeypatch):
+    def load_dataset(*_, **__):
+        raise ConnectionError("no route to the hub\nand much more")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(PrunekitError, match=r"cannot get WikiText-2 .*\(no route to the hub\): check the network"):
+        documents("wikitext")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(PrunekitError, match="pip install datasets"):
+        documents("wikitext")
