@@ -156,8 +156,8 @@ ns = rules.sorting_cost([64, 1024, 16384])
 alt = "Nanoseconds per weight against row length, logarithmic: sorting lies far above copying at every length."
 course.show(figures.cost_of_sorting(ns), alt)
 ratio = ns["sort each row"][1024] / ns["copy"][1024]
-assert ratio > 10
-course.reveal("sort", "over 10 x", f"Measured here: {ratio:.0f} times, in the median of 7 rounds.")
+answer = "2 x" if ratio < 3 else "5 x" if ratio < 10 else "over 10 x"
+course.reveal("sort", answer, f"Measured here: {ratio:.0f} times, in the median of 7 rounds.")
 
 # %% [markdown]
 # All three lengths hold the same million numbers. Sorting costs a large multiple of copying at each, and for each
@@ -269,18 +269,20 @@ loop = torch.tensor([track(r, 0.5, 0.5, r[0], scans=4)[0] for r in L.tolist()])
 row_loop = torch.tensor(track(real[0].tolist(), 0.5, 0.01, real[0, 0].item(), scans=4)[0])
 same = rules.agreement(row_loop, pk.quantile_mask(real[:1], 0.5, block=1)[0])
 assert loop.equal(pk.quantile_mask(L, 0.5, block=1)) and loop.equal(pk.exact_mask(L, 0.5)) and same > 0.98
-print(f"The loop and pk.quantile_mask agree on the small matrix, and on {same:.1%} of a real row of {len(row_loop)}.")
+print(f"The loop and pk.quantile_mask agree on the small matrix, and on over 98 % of a real row of {len(row_loop)}.")
 
 # %% [markdown]
 # The identity holds in the first scan, which misses the target by a quarter, as well as in the second, which hits it.
 #
-# `pk.quantile_mask` is the loop for all rows at once, with two additions, both ours. A *warm-up* of three scans (more
-# in short rows) begins with long steps, which shrink towards the length of the scan that decides. And `q`
-# moves once for each *block* of 64 weights, by the sum of their steps, which computers like better; `block=1` is the
-# rule as written. Four scans are not four passes over memory: the compiled version keeps a few rows in the cache
-# meanwhile, and reads each weight from memory once.
+# `pk.quantile_mask` is the loop for all rows at once, with four additions, all ours. `q` *starts* at the mean of the
+# first 64 scores, times the factor by which the wanted quantile lies off the mean for Gaussian weights. The *step* is
+# longer where the target is far from a half, since fewer scores lie near such a threshold. A *warm-up* of three scans
+# (more in short rows) begins with long steps, which shrink towards the length of the scan that decides. And `q` moves
+# once for each *block* of 64 weights, by the sum of their steps, which computers like better; `block=1` is the rule as
+# written. Four scans are not four passes over memory: the compiled version keeps a few rows in the cache meanwhile, and
+# reads each weight from memory once.
 #
-# **Replay.** One row of layer 10's query projection. With a running kernel you can move the sliders: scrub along the
+# **Replay.** One row of block 10's query projection. With a running kernel you can move the sliders: scrub along the
 # row, change step and target, switch the warm-up off. Squares mark where a sort decides otherwise. They lie near the
 # threshold: where the rule errs, it errs about weights of about equal worth.
 

@@ -303,8 +303,8 @@ timed = time_in_turn(forms, rounds=15)
 alt = "Times over dense as bars: stored zeros about 1, compressed rows beyond 1, marked slower, neurons about a half."
 course.show(course.figures.masks.measured_times(timed, "256 tokens, down_proj 576 x 1536, half of it pruned"), alt)
 csr, cut = (speedup(timed[form], timed["dense"])[0] for form in ("unstructured, CSR", "neurons cut out"))
-course.reveal("csr", "longer than dense", f"Measured: {csr:.1f} times as long; with half of the neurons, {cut:.2f}.")
-assert csr > 1 and cut < 0.9
+answer = choices[(csr > 0.7) + (csr > 1.3)]
+course.reveal("csr", answer, f"Measured: {csr:.1f} times as long; with half of the neurons, {cut:.2f}.")
 
 # %% [markdown]
 # Stored zeros take as long as other numbers, whatever their pattern: the processor multiplies them like any other. (If
@@ -382,7 +382,8 @@ course.check("2.4", remove_neuron)
 #
 # Now whole models, with the zeros in the MLPs only, so that the patterns compare: half of the MLP weights go in three
 # ways, and 30 % of the neurons as a milder fourth. File sizes are real. The time is that of reading a prompt of 256
-# tokens, end to end, measured in turn. [Perplexity](GLOSSARY.md#perplexity) is on 2,048 tokens.
+# tokens, end to end, measured in turn. [Perplexity](GLOSSARY.md#perplexity) is on 2,048 tokens of test articles, in
+# windows of 512.
 
 # %% tags=["nbval-ignore-output"]
 prune = partial(pk.compress, model, calibration=calibration, include=["mlp"])
@@ -407,7 +408,7 @@ course.show(course.figures.masks.models(judged), alt)
 unstructured, two_four, fifty, thirty = list(judged.values())[1:]
 assert unstructured["perplexity"] < min(two_four["perplexity"], thirty["perplexity"])
 assert fifty["perplexity"] > max(two_four["perplexity"], thirty["perplexity"])
-assert fifty["time"] < thirty["time"] < 1 and unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
+assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 
 # %% [markdown]
 # The figure is the summary of this notebook. Unstructured zeros keep the most quality of the three ways to prune half,
@@ -433,7 +434,7 @@ course.widgets.mask_explorer(W1, E1)
 # %% [markdown]
 # ## What you are able to do now
 # 1. *Tell the patterns apart.* Unstructured: any weight of a row; N:M: N stay of every M neighbours; neurons: whole
-#    columns, with the rows that feed them. In all that was measured here the loss grows in this order.
+#    columns, with the rows that feed them. At the same sparsity the loss grew in this order in all that was measured.
 # 2. *Store 2:4 by hand.* Two values of four and two bits for each: 9/16 of dense in bfloat16. A mask alone saves
 #    nothing, CSR at 50 % is larger than dense, a bitmap is as small as 2:4.
 # 3. *Say what is faster where.* On a CPU, only removed neurons. On a GPU from compute capability 8.0, 2:4 with many

@@ -227,7 +227,7 @@ for fmt in FORMATS:
 model, tokenizer = pk.load("embedded", device="cpu")
 weights = {name: layer.weight.detach() for name, layer in pk.linear_layers(model).items()}
 example = weights["model.layers.14.mlp.down_proj"]
-course.widgets.fp8_bits(example, name="down_proj of layer 14")
+course.widgets.fp8_bits(example, name="down_proj of block 14")
 
 # %% [markdown]
 # With the usual scale (power 0) nothing saturates, and next to nothing is subnormal: almost all weights lie within the

@@ -154,7 +154,7 @@ assert not FIRST_RUN or ("down_proj" in best and damage[best] < 0.01 and share >
 # input features as uncorrelated and does not see what an error does in later layers; it is a guide for where to look.
 #
 # Which layers to leave out? Always the output layer and the embedding, which prunekit does not touch. Beyond that,
-# those that lose much and weigh little. Layers that stay dense keep two bytes a weight, so there is a budget.
+# those that lose most, as far as a budget allows: layers that stay dense keep two bytes a weight.
 #
 # ### Exercise 6.2: layers to spare (medium, 10 minutes)
 # Go from the most to the least damaged layer. A layer is spared if its weights still fit into what is left of the
@@ -229,7 +229,7 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 # news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is above 1,
 # that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
 # divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
-# perplexities are higher than in notebook 00: windows of 128 tokens give the model less to go on.)
+# perplexities are not those of notebook 00: other windows, fewer of them, and only 128 tokens in each.)
 #
 # How far to trust it: on Wikipedia drawing windows gives a larger error than counting every token as independent would,
 # as the last line shows, so that one is used (with eight windows of news the two are about alike). Still, 12 and 8

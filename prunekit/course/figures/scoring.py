@@ -174,7 +174,8 @@ def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbe
     for ax in axes[1]:
         ax.set_xlabel("position in the row")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=4, markerscale=2)
+    note = "what lies below an axis, zeros too, is drawn at its foot"
+    figure.legend(handles, labels, loc="outside lower center", ncol=4, markerscale=2, title=note, title_fontsize=9)
     return figure
 
 

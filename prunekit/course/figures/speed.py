@@ -9,7 +9,7 @@ from ...speed.devices import Gpu, find_gpu
 from ...speed.latency import predict
 from ...speed.published import Row, published_rows
 from ...speed.shapes import config_layers
-from ...speed.timing import Timing, clock_note
+from ...speed.timing import Timing, clock_note, speedup
 from ..checks.speed import waves
 from ..style import COLORS, subplots
 
@@ -53,7 +53,7 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
         What was timed.
     """
     figure, axes = subplots(size=(7.0, 1.2 + 0.4 * len(measured)))
-    base = next(iter(measured.values())).median
+    base = next(iter(measured.values()))
     far = max(t.quartiles[1] for t in measured.values()) * 1e6
     for place, timing in enumerate(measured.values()):
         low, high = (1e6 * q for q in timing.quartiles)
@@ -61,11 +61,13 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
         color, hatch = (COLORS["muted"], "") if place == 0 else (COLORS["keep"], "///")
         axes.barh(place, us, 0.65, color=color, hatch=hatch, edgecolor="white", lw=0)
         axes.plot([low, high], [place, place], color=COLORS["ink"], lw=1.2, marker="|")
-        axes.text(high + far * 0.02, place, f"{us:.0f} us, {base / timing.median:.2f} x", va="center")
+        axes.text(high + far * 0.02, place, f"{us:.0f} us, {speedup(base, timing)[0]:.2f} x", va="center")
     axes.set_yticks(range(len(measured)), list(measured))
     axes.invert_yaxis()
     axes.set_xlim(0, far * 1.3)
-    axes.set_xlabel("microseconds, median and quartiles (shorter is faster); x: times as fast as the first")
+    axes.set_xlabel(
+        "microseconds, median and quartiles (shorter is faster); x: times as fast as the first, median of rounds"
+    )
     axes.set_title(f"{title}: measured on this CPU, {clock_note()}")
     return figure
 

@@ -49,7 +49,9 @@ def course_map() -> "Figure":
     axes.set_xticks(range(0, 61, 20))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
-    axes.set_title(f"The course: about {total:.1f} hours, of which the computer computes a few minutes", loc="left")
+    axes.set_title(
+        f"The course: about {total:.1f} hours, of which the computer computes about eleven minutes", loc="left"
+    )
     return figure
 
 
@@ -160,7 +162,8 @@ def sentence(tokens: Sequence[str], log_probs: Tensor) -> "Figure":
     places = range(len(tokens))
     axes.bar(places, log_probs.exp(), 0.8, color=COLORS["light"], edgecolor=COLORS["ink"], lw=0.6)
     for place, value in zip(places, log_probs.exp().tolist()):
-        axes.text(place, value * 1.25, f"{value:.2g}", ha="center", fontsize=8)
+        ground = {"fc": "white", "ec": "none", "pad": 0.5}  # where the dashed line passes
+        axes.text(place, value * 1.25, f"{value:.2g}", ha="center", fontsize=8, bbox=ground)
     axes.set_yscale("log")
     axes.set_ylim(top=6)
     axes.set_xticks(places, tokens, rotation=35, ha="right")

@@ -96,7 +96,7 @@ def draw(scores: list[float], position: int, rate: float, sparsity: float, warm_
 
     figure, (top, bottom) = subplots(2, size=(8.6, 4.6), sharex=True, height_ratios=(3, 1))
     figure.set_layout_engine(None)  # placing the axes by hand halves the time
-    figure.subplots_adjust(0.08, 0.11, 0.99, 0.92, hspace=0.22)
+    figure.subplots_adjust(0.1, 0.11, 0.99, 0.92, hspace=0.22)
     met, place = np.arange(n) < position, np.arange(n)
     low = max(np.quantile(x, 0.01), x.max() * 1e-9) / 4
     shown = np.maximum(x, low)

@@ -145,7 +145,7 @@ def picture(code: int, fmt: Format, W: Tensor, scale: float, name: str) -> "tupl
     draw_bits(top, code, fmt)
     _interval(middle, about)
     _histogram(bottom, W, scale, fmt, found)
-    bottom.set_xlabel(f"log2 |w| of {name}; one scale, {scale:.3g}, for all: relative error {found.error:.2%}")
+    bottom.set_xlabel(f"log2 |w| of a sample of {name}; one scale, {scale:.3g}: relative error {found.error:.2%}")
     alt = (
         f"The byte 0x{code:02X} in {fmt.name.upper()} stands for {short(about.value)}. {_sentence(about)} "
         f"Below, a histogram of {name} at scale {scale:.3g}: {found.saturated:.2%} saturate, "
