@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"prunekit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"prunekit: interrupted; {str(stop) or 'nothing was written'}.", file=sys.stderr)
+        print(f"prunekit: interrupted; {str(stop) or 'nothing unfinished was written'}.", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     c = add("compress", run_compress, "Prune a model and cast it to FP8.")
     c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help=_MODEL)
-    c.add_argument("--sparsity", metavar="S", help="share of each row to prune, 0 to below 1; 0 only casts")
+    c.add_argument("--sparsity", metavar="S", help="share to prune, 0 to below 1; 0 only casts")
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
     c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
     c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
@@ -95,12 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--no-permute", action="store_true", help="N:M: leave the channels in their order")
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
-    c.add_argument("--calibration-tokens", default="auto", metavar="N", help="auto (default: until masks hold still)")
+    c.add_argument(
+        "--calibration-tokens", default="auto", metavar="N", help="default auto: until masks hold still; admm 32768"
+    )
     c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
-    c.add_argument("--minutes", type=float, metavar="N", help="how long to recover; default 17.5, less below half")
-    c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one machine")
+    c.add_argument("--minutes", type=float, metavar="N", help="recover for so long; default 17.5, less below half")
+    c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
     c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
     c.add_argument(
         "--include", action="append", default=[], metavar="PATTERN", help="only layers with this in the name"
@@ -150,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
-_TEXT = "wikipedia (default), news, or a UTF-8 file"
+_TEXT = "wikipedia (default), news, wikitext (WikiText-2, needs a network), or a UTF-8 file"
 
 
 if __name__ == "__main__":

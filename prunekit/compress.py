@@ -31,7 +31,8 @@ class Compressed:
     """A compressed model and how it came about.
 
     Attributes:
-        model: the new model; what was not compressed is shared with the original.
+        model: the new model. What was not compressed is shared with the original: copy it (``copy.deepcopy``) before
+            it is moved to another device or cast.
         recipe: the options.
         sparsity: share of the weights in the chosen layers that are zero.
         layers: for each layer its name, shape ``[out, in]`` and sparsity.
@@ -74,7 +75,8 @@ def compress(
     Args:
         model: a causal language model of transformers.
         ids: calibration tokens, int64 ``[windows, context]``, see `corpus.corpus`.
-        sparsity: share of each row to prune, in ``[0, 1)``; 0 only casts. Or else
+        sparsity: share to prune, in ``[0, 1)``: of each row; by ``magnitude`` of the whole layer, by ``sparsegpt`` of
+            all rows in blocks of 128 columns. 0 only casts. Or else
         pattern: ``"N:M"``, N weights kept in every M neighbours.
         metric: ``contribution``, ``magnitude`` or ``rank-one``, see `scores.column_factors`.
         select: ``ewma`` (tracks a quantile, no sort; N:M by comparing), ``ewma-mean`` or ``exact`` (sorts).
@@ -99,7 +101,8 @@ def compress(
 
     Raises:
         PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite or quantized
-            already, or there is no calibration where one is needed, or one that does not fit.
+            already, there is no calibration where one is needed, or one that does not fit, or the model was
+            compiled or spread over devices.
     """
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)
@@ -144,6 +147,8 @@ def compress(
         new = {}
         for name, module in progress(layers.items(), "select and cast"):
             new[name] = compress_layer(module, energy.get(name), recipes[name], answers.get(name))
+        if next(model.parameters()).is_cuda:
+            torch.cuda.synchronize()  # a GPU works on after the calls have returned
         seconds["select"] = perf_counter() - begin
 
     return assemble(model, new, recipe, tokens, seconds)
@@ -196,6 +201,8 @@ def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, 
         return dict.fromkeys(layers, recipe)
     if recipe.pattern is not None:
         raise PrunekitError(f"the pattern {recipe.pattern} leaves no budget to spread: leave the budget out.")
+    if not recipe.sparsity:
+        raise PrunekitError("a sparsity of 0 leaves no budget to spread: give the average of the budget as sparsity.")
     if layers.keys() != budget.keys():
         name = min(layers.keys() ^ budget.keys())
         raise PrunekitError(f"the budget must name the layers that are compressed, and {name} is in only one of them.")
@@ -217,6 +224,8 @@ def _blockwise(
 
     def updated(name: str, module: nn.Module, H: Tensor) -> nn.Module:
         W, recipe = weight_of(module), recipes[name]
+        if not recipe.prunes:
+            return finish(module, W, torch.ones_like(W, dtype=torch.bool), recipe)
         try:
             if method == "admm":
                 new, keep = admm(W, H, recipe.sparsity, recipe.pattern, bfloat16=bfloat16)

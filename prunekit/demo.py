@@ -9,7 +9,7 @@ from .corpus import corpus
 from .errors import PrunekitError
 from .evaluate import evaluate_all, generate
 from .export import save, stored_bytes
-from .files import check_writable_file, replacing, write_json
+from .files import check_writable_file, replacing, temporary_file, write_json
 from .info import machine, versions
 from .models import load
 from .prepare import calibration_text, warm_up
@@ -35,7 +35,8 @@ def demo(out: Path) -> dict:
     Raises:
         PrunekitError: the folder cannot be written, or the embedded model is not installed.
     """
-    check_writable_file(out / "report.json")
+    for name in ("report.json", "figure.png"):
+        check_writable_file(out / name)
     for name in TARGETS:
         _check_own(out / f"smollm2-{name}")
     stages = Stages()
@@ -133,9 +134,8 @@ def draw(report: dict, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     protocol = report["protocol"]
     figure.suptitle(f"SmolLM2-135M, measured on {protocol['tokens']} tokens of unseen Wikipedia articles", fontsize=11)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=150, format="png")
-    temporary.replace(path)
+    with temporary_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 def _check_own(folder: Path) -> None:

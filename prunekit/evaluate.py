@@ -34,7 +34,8 @@ def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batc
         ``retention`` (a ratio) and ``kl`` (nats per token).
 
     Raises:
-        PrunekitError: `ids` is not a table of at least one window of two tokens.
+        PrunekitError: `ids` is not a table of at least one window of two tokens, or a window is longer than a model
+            takes, or the models' vocabularies differ.
     """
     if dense is None:
         return evaluate_all({"model": model}, ids, batch)["model"]
@@ -48,6 +49,12 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
         raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= 2].")
     for model in models.values():
         check_context(model, ids.shape[1])
+        known = model.get_input_embeddings().num_embeddings
+        if ids.max() >= known:
+            raise PrunekitError(
+                f"the text has a token of number {ids.max()}, but a model knows {known}: tokenize it for that model, "
+                "and compare a model with the dense one that it was made from."
+            )
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0

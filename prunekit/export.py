@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -50,6 +50,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     with new_folder(out) as folder, quiet():
         tensors = stored_tensors(model)
+        dtype = str(_usual_dtype(tensors.values())).removeprefix("torch.")
         if recipe.granularity == "tensor":  # transformers expects the scale of a whole tensor as [1]
             tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith(".weight_scale")}
         # Tensors keep the names that they have here, which transformers reads, too; those of older checkpoints of
@@ -59,12 +60,12 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
             if "save_original_format" in signature(model.save_pretrained).parameters
             else {}
         )
-        model.save_pretrained(folder, state_dict=dict(tensors), **names)  # which empties the dict
+        model.save_pretrained(folder, state_dict=tensors, **names)  # which empties the dict
         tokenizer.save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if layers and all(map(_holds, layers.values())):
             config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
-        config["dtype"] = str(_usual_dtype(tensors.values())).removeprefix("torch.")
+        config["dtype"] = dtype
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         about = {
             "version": 1,
@@ -88,11 +89,11 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         PrunekitError: the folder is damaged.
     """
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     with quiet(), explained(str(folder), "model"):
         about = json.loads((folder / "prunekit.json").read_text("utf-8"))
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         tensors: dict[str, Tensor] = {}
@@ -103,6 +104,8 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         target = _usual_dtype(rest) if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
             model = AutoModelForCausalLM.from_config(config, dtype=target)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
         layers = {name: module for name, module in model.named_modules() if name in names}
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")
@@ -149,7 +152,17 @@ def narrow(tensor: Tensor) -> Tensor:
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint of the model holds, by name: FP8 layers as codes and scales, the rest as narrow as
     is exact, tied weights once."""
-    tensors, seen = {}, set()
+    return dict(_stored(model))
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Size of the weights in a checkpoint of the model, in bytes, without writing one."""
+    return sum(t.numel() * t.element_size() for _, t in _stored(model))
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """`stored_tensors`, one after the other."""
+    seen = set()
     for name, tensor in model.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape)
         if place in seen:
@@ -161,15 +174,9 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
             if leaf == "weight" and not _holds(module):
                 W = module.dense_weight().cpu()
                 tensor = W.T if module.transposed else W
-            tensors[name] = tensor.contiguous()
+            yield name, tensor.contiguous()
         else:
-            tensors[name] = narrow(tensor.detach()).contiguous()
-    return tensors
-
-
-def stored_bytes(model: nn.Module) -> int:
-    """Size of the weights in a checkpoint of the model, in bytes, without writing one."""
-    return sum(t.numel() * t.element_size() for t in stored_tensors(model).values())
+            yield name, narrow(tensor.detach()).contiguous()
 
 
 def _holds(module: Fp8Linear) -> bool:

@@ -72,6 +72,11 @@ def is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`."""
+    return isinstance(module, (nn.Linear, Fp8Linear)) or is_conv1d(module)
+
+
 def is_transposed(module: nn.Module) -> bool:
     """Whether a checkpoint keeps the layer's weight as ``[in, out]``: `Conv1D`, and what replaces it."""
     return module.transposed if isinstance(module, Fp8Linear) else is_conv1d(module)
@@ -90,11 +95,25 @@ def exact_dtype(tensor: Tensor) -> torch.dtype:
     return next(fit, tensor.dtype)
 
 
+def _copy_of(module: nn.Module) -> nn.Module:
+    """A copy that shares tensors and children; what is put into it or registered on it later is its own.
+
+    Raises:
+        PrunekitError: the module calls code that is bound to it, which would run in place of the copy's.
+    """
+    if {"forward", "_hf_hook"} & vars(module).keys() or vars(module).get("_compiled_call_impl"):
+        raise PrunekitError(
+            f"a {type(module).__name__} of the model was compiled (torch.compile) or spread over devices (device_map): "
+            "load the model without that, and compile or spread the result."
+        )
+    copy = module.__class__.__new__(module.__class__)
+    copy.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()})
+    return copy
+
+
 def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
-    copy = module.__class__.__new__(module.__class__)
-    copy.__dict__.update(module.__dict__)
-    copy._parameters = dict(module._parameters)
+    copy = _copy_of(module)
     W = W.to(module.weight.dtype)
     copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
     return copy
@@ -129,18 +148,14 @@ def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequen
         exclude: patterns that must not occur in the name.
 
     Raises:
-        PrunekitError: the model has no such layer, or the patterns leave none.
+        PrunekitError: the model has no such layer, a pattern names nothing, or the patterns leave none.
     """
 
     def matches(name: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
 
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if (isinstance(module, (nn.Linear, Fp8Linear)) or is_conv1d(module)) and module is not head
-    }
+    found = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
     if not found:
         raise PrunekitError("the model has no linear layer to compress: expected nn.Linear or Conv1D modules.")
     for pattern in include:
@@ -148,6 +163,11 @@ def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequen
             raise PrunekitError(
                 f"--include {pattern} matches none of the {len(found)} linear layers: try a part of a name "
                 f"such as {next(iter(found))}."
+            )
+    for pattern in exclude:  # the output embedding may be named, though it stays out by itself
+        if not any(matches(name, [pattern]) for name, _ in model.named_modules()):
+            raise PrunekitError(
+                f"--exclude {pattern} matches nothing in the model: try a part of a name such as {next(iter(found))}."
             )
     chosen = {n: m for n, m in found.items() if (not include or matches(n, include)) and not matches(n, exclude)}
     if not chosen:
@@ -175,6 +195,9 @@ def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
     Args:
         model: any module.
         layers: new modules by the names of those that they replace.
+
+    Raises:
+        PrunekitError: the model was compiled, or spread over devices.
     """
 
     def copy_of(module: nn.Module, prefix: str) -> nn.Module:
@@ -182,8 +205,7 @@ def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
             return layers[prefix[:-1]]
         if not any(name.startswith(prefix) for name in layers):
             return module
-        copy = module.__class__.__new__(module.__class__)
-        copy.__dict__.update(module.__dict__)
+        copy = _copy_of(module)
         copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
         return copy
 

@@ -38,8 +38,8 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         (model, tokenizer).
 
     Raises:
-        PrunekitError: unknown model, damaged checkpoint, missing tokenizer, no network, too little memory, or
-            the embedded model is not installed.
+        PrunekitError: unknown model, damaged checkpoint, missing tokenizer, no network, too little memory for a
+            local folder, code of its own (which is never run), or the embedded model is not installed.
     """
     if dtype is not None and dtype not in DTYPES:
         raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
@@ -95,7 +95,9 @@ def open_model(source: str, **options) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     with quiet(), explained(source, "model"):
-        model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, output_loading_info=True, trust_remote_code=False, **options
+        )
     missing = sorted(info["missing_keys"]) + [key for key, *_ in info.get("mismatched_keys", ())]
     if missing:
         raise PrunekitError(
@@ -121,7 +123,7 @@ def _open_tokenizer(source: str):
             "into it."
         )
     with quiet(), explained(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
 
 _TOKENIZER_FILES = (
@@ -206,19 +208,28 @@ def _forget_gguf(model: nn.Module) -> None:
             delattr(owner, attribute)
 
 
+def _weight_bytes(folder: Path) -> int:
+    """Size of the weights that transformers reads from a folder; others may lie beside them."""
+    index = folder / "model.safetensors.index.json"
+    files = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else ()
+    paths = [folder / name for name in files] or list(folder.glob("model.safetensors"))
+    return sum(path.stat().st_size for path in paths)
+
+
 def _check_memory(folder: Path, dtype: str, device: str) -> None:
     """Refuse a model that cannot fit, before the machine begins to swap."""
     try:
         with open("/proc/meminfo") as lines:
             available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
         stored = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, StopIteration):
+        needed = _weight_bytes(folder)
+    except (OSError, ValueError, LookupError, AttributeError, StopIteration):  # opening it will tell what is wrong
         return
     if not isinstance(stored, dict):
         return
-    width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
-    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    needed = size * (4 // width if dtype == "float32" else 1)
+    if dtype != "auto" and not (folder / "prunekit.json").exists():  # FP8 stays FP8
+        width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
+        needed *= getattr(torch, dtype).itemsize / width
     if device == "cpu" and needed > available:
         raise PrunekitError(
             f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .errors import PrunekitError
-from .linear import Fp8Linear, is_conv1d, replace_layers, text_config, weight_of, with_columns, with_rows
+from .linear import Fp8Linear, is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
 
 MULTIPLE = 32
@@ -120,16 +120,12 @@ def find_mlps(model: nn.Module) -> list[Mlp]:
     """The MLPs of a model whose neurons have rows of their own, by the names of their layers, in the model's order."""
     found = []
     for prefix, module in model.named_modules():
-        children = {name: child for name, child in module.named_children() if _is_linear(child)}
+        children = {name: child for name, child in module.named_children() if is_linear(child)}
         for before, after in _KINDS:
             if after in children and all(name in children for name in before):
                 dot = f"{prefix}." if prefix else ""
                 found.append(Mlp(tuple(dot + name for name in before), dot + after))
     return found
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, Fp8Linear)) or is_conv1d(module)
 
 
 def _width(model: nn.Module, mlps: list[Mlp]) -> int:

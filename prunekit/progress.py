@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+def progress(items: Iterable[T], what: str) -> Iterable[T]:
     """Iterate with a bar that appears after two seconds; silent in notebooks, pipes and tests."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, total=total, delay=2, leave=False, disable=not sys.stderr.isatty())
+    return tqdm(items, desc=what, delay=2, leave=False, disable=not sys.stderr.isatty())

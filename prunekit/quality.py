@@ -105,16 +105,21 @@ def read(path: Path) -> dict:
     """The table that `quality` wrote.
 
     Raises:
-        PrunekitError: the file is no such table.
+        PrunekitError: the file is no such table, or of another version.
     """
     try:
         table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         table = None
     known = isinstance(table, dict) and {"protocol", "dense", "rows"} <= table.keys()
-    if not known or not all("bfloat16" in row for row in table["rows"]):
+    if not known or not all(map(_is_row, table["rows"])):
         raise PrunekitError(f"{path} is no table of quality: give a new file, or one that this command wrote.")
     return table
+
+
+def _is_row(row: object) -> bool:
+    keys = {"method", "pattern", "seed", "bfloat16", "seconds", "texts"}
+    return isinstance(row, dict) and keys <= row.keys() and row["method"] in METHODS and row["pattern"] in PATTERNS
 
 
 def _key(row: dict) -> tuple[int, int, bool, int]:

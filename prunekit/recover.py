@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .calibrate import fast_bfloat16
 from .compress import Compressed, assemble
+from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
@@ -64,7 +65,7 @@ def recover(
         result: what `compress` made.
         dense: the model that it was made from.
         ids: training text, int64 ``[windows, context]``.
-        steps: how many steps; the outcome is then the same on every run on one machine. Or else
+        steps: how many steps; on a CPU the outcome is then the same on every run on one machine. Or else
         minutes: how long, in minutes of training.
         rate: highest learning rate.
         batch: windows in a step.
@@ -165,6 +166,8 @@ def recover(
     new = {name: trained[name].finished(layer) for name, layer in layers.items()}
     for name, module in norms.items():
         old = result.model.get_submodule(name)
+        for before, after in zip(old.parameters(), module.parameters()):
+            after.data = as_precise_as(before, after.data)
         norms[name] = module.to(next(old.parameters()).dtype).requires_grad_(False)
     seconds = result.seconds | {"recover": spent}
     recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)

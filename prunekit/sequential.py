@@ -75,7 +75,7 @@ def prune_blocks(
             sums[name] = sums[name] + value if name in sums else value
 
         with observing({name: running.get_submodule(name[len(inside) :]) for name in mine}, observe, take):
-            outputs = [_tensor(running(x, **kwargs)) for x, kwargs in zip(hidden, options[index])]
+            outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
         check_reached(mine, sums)
         for name in mine:
             if not torch.isfinite(sums[name]).all():
@@ -83,7 +83,7 @@ def prune_blocks(
             new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
         if not dense_inputs:
             pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
-            outputs = [_tensor(pruned(x, **kwargs)) for x, kwargs in zip(hidden, options[index])]
+            outputs = [_tensor(pruned(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
         hidden = outputs
     return new
 
@@ -101,8 +101,9 @@ def _tensor(output: Tensor | tuple) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[list[Tensor], list[list[dict]]]:
-    """What the first block is called with, by batch; what else blocks get (masks, positions), by block and batch.
+def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[list[Tensor], list[list[tuple]]]:
+    """What the first block is called with, by batch; what else blocks get (masks, positions), by block and batch, as
+    arguments by position and by name.
 
     Where blocks are of several kinds (Gemma 3's local and global attention) each may get something else, and the whole
     model runs; elsewhere the first block speaks for all.
@@ -111,13 +112,13 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple
     several = len(set(getattr(config, "layer_types", None) or ())) > 1
     watched = blocks if several else blocks[:1]
     hidden: list[Tensor] = []
-    options: list[list[dict]] = [[] for _ in watched]
+    options: list[list[tuple[list, dict]]] = [[] for _ in watched]
 
     def catch(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        kwargs = dict(kwargs)
-        x = args[0] if args else kwargs.pop("hidden_states")
+        args, kwargs = list(args), dict(kwargs)
+        x = args.pop(0) if args else kwargs.pop("hidden_states")
         index = next(i for i, b in enumerate(watched) if b is block)
-        options[index].append(kwargs)
+        options[index].append((args, kwargs))
         if index == 0:
             hidden.append(x)
         if index == len(watched) - 1:

@@ -414,7 +414,11 @@ def test_models_of_different_vocabularies(refused, model, make_model, tokenizer,
     tokenizer.save_pretrained(tmp_path / "other")
     capsys.readouterr()
     options = ("--text", text_file, "--tokens", 64, "--context", 32)
-    refused("evaluate", model, "--dense", "other", *options)
+    assert "have vocabularies of 310 and 300" in refused("evaluate", model, "--dense", "other", *options)
+    other.resize_token_embeddings(50, mean_resizing=False)
+    other.save_pretrained(tmp_path / "other")
+    capsys.readouterr()
+    assert "but a model knows 50: tokenize" in refused("evaluate", model, "--dense", "other", *options)
 
 
 def test_windows_longer_than_the_model_has_positions(refused, folders, text_file):
@@ -437,7 +441,7 @@ def test_an_interrupt(run, monkeypatch, model):
 
     monkeypatch.setattr("prunekit.models.load", interrupt)
     code, _, error = run("compress", model, "--sparsity", "0.5")
-    assert code == 130 and error == "prunekit: interrupted; nothing was written.\n"
+    assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
 
 
 @pytest.mark.embedded
@@ -527,6 +531,54 @@ def test_how_long_recovery_is_to_take(run, model, text_file, monkeypatch, option
         with pytest.raises(Seen) as seen:
             run(*command)
         assert seen.value.args == (budget,)
+
+
+CALLS = [
+    ("evaluate M --dtype bfloat16 --device cpu", "models", "load", ("M", "bfloat16", "cpu")),
+    ("generate M The --device cuda", "models", "load", ("M", None, "cuda")),
+    ("compress M --sparsity 0.5 --device cuda", "models", "load", ("M", None, "cuda")),
+    ("demo --out d", "demo", "demo", (Path("d"),)),
+    ("bench select --model M", "bench", "select", ("M",)),
+    ("bench pipeline", "bench", "pipeline", ("embedded",)),
+    ("bench neurons --share 0.5", "speed.neurons", "neurons", (0.5, "embedded")),
+    ("bench gpu", "speed.gpu", "bench_gpu", ()),
+    ("bench quality --json t", "quality", "quality", (Path("t"), [], [0], "embedded")),
+    (
+        "bench quality --json t --only fast --only best --seed 3 --seed 4",
+        "quality",
+        "quality",
+        (Path("t"), ["fast", "best"], [3, 4], "embedded"),
+    ),
+]
+
+
+@pytest.mark.parametrize("command, module, function, given", CALLS, ids=[command for command, *_ in CALLS])
+def test_what_commands_call(run, monkeypatch, command, module, function, given):
+    def see(*arguments):
+        raise Seen(arguments)
+
+    monkeypatch.setattr(importlib.import_module(f"prunekit.{module}"), function, see)
+    with pytest.raises(Seen) as seen:
+        run(*command.split())
+    assert seen.value.args == (given,)
+
+
+def test_a_seed_reaches_calibration_and_recovery(run, model, text_file, monkeypatch):
+    prepare, seeds = importlib.import_module("prunekit.prepare"), []
+    original = prepare.corpus
+
+    def corpus(*arguments):
+        seeds.append(arguments[-1])
+        return original(*arguments)
+
+    def see(*_, seed, **__):
+        raise Seen(seed)
+
+    monkeypatch.setattr(prepare, "corpus", corpus)
+    monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", see)
+    with pytest.raises(Seen) as seen:
+        run("compress", model, "--sparsity", "0.5", "--steps", "2", "--seed", "3", "--calibration-text", text_file)
+    assert seeds == [3, 3, 3] and seen.value.args == (3,)
 
 
 def test_a_budget_over_layers_reaches_them(run, model, text_file):

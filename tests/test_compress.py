@@ -264,7 +264,29 @@ def test_include_and_exclude_choose_layers(llama, ids):
     assert names(include=["layers.0.*_proj"], exclude=["mlp"]) == {f"0.self_attn.{x}_proj" for x in "qkvo"}
     assert names(include=["up_proj", "0.self_attn.o"]) == {"0.mlp.up_proj", "1.mlp.up_proj", "0.self_attn.o_proj"}
     assert len(names(exclude=["self_attn"])) == 6
+    assert len(names(exclude=["lm_head"])) == 14  # which stays out by itself
     assert len(names()) == 14
+
+
+def test_an_exclude_that_matches_nothing_is_refused(llama):
+    with pytest.raises(PrunekitError, match=r"--exclude dwn_proj matches nothing .* such as model.layers.0"):
+        compress(llama, sparsity=0.5, method="magnitude", exclude=["self_attn", "dwn_proj"])
+
+
+@pytest.mark.parametrize("how", ["sparsegpt", "admm"])
+def test_a_layer_whose_budget_is_0_stays_as_it_is(llama, ids, how):
+    layers = linear_layers(llama)
+    budget = {name: 0.0 if "mlp" in name else 0.5 for name in layers}
+    result = compress(llama, ids, sparsity=0.3, method=how, budget=budget)
+    for name, layer in layers.items():
+        same = torch.equal(weight_of(result.model.get_submodule(name)), weight_of(layer))
+        assert same == ("mlp" in name)
+
+
+def test_a_budget_needs_an_average(llama, ids):
+    budget = dict.fromkeys(linear_layers(llama), 0.5)
+    with pytest.raises(PrunekitError, match="a sparsity of 0 leaves no budget to spread"):
+        compress(llama, ids, sparsity=0, budget=budget)
 
 
 @pytest.mark.parametrize("how", ["wanda", "sparsegpt", "admm"])

@@ -12,10 +12,17 @@ from prunekit.models import load
 @pytest.fixture
 def small(monkeypatch, llama, tokenizer, ids, said):
     """The tiny model in place of the embedded one, and text that it has said, on which it is mostly right."""
+    asked = []
+
+    def corpus(_, text="wikipedia", split="test", tokens=8192, **__):
+        asked.append((text, split, tokens))
+        return said
+
     for module in (demo, bench):
         monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
-        monkeypatch.setattr(module, "corpus", lambda *_, **__: said)
+        monkeypatch.setattr(module, "corpus", corpus)
         monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
+    return asked
 
 
 def test_the_demo_writes_a_report_a_figure_and_two_models_and_replaces_its_own(small, tmp_path, capsys):
@@ -25,6 +32,7 @@ def test_the_demo_writes_a_report_a_figure_and_two_models_and_replaces_its_own(s
         found = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert found == ["figure.png", "report.json", "smollm2-2-4", "smollm2-half"]
     assert report["models"].keys() == {"dense", "half", "2-4"}
+    assert set(small) == {("wikipedia", "test", demo.TOKENS)}
     printed = capsys.readouterr().out
     for row in report["models"].values():
         keys = {"sparsity", "bytes", "perplexity", "top1", "retention", "seconds", "calibration_tokens", "sentence"}

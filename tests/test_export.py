@@ -333,3 +333,10 @@ def test_as_stored_is_what_is_not_fp8_nor_a_scale(llama, tokenizer, ids, tmp_pat
     result = compress(deepcopy(llama).bfloat16(), ids, sparsity=0.5, fp8="e4m3")
     folder = save(result, tokenizer, tmp_path / "out")
     assert open_compressed(folder, "auto").get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_how_to_generate_comes_back(make_model, tokenizer, ids, tmp_path):
+    model = make_model()
+    model.generation_config.eos_token_id = [0, 7]  # which the model's config does not know
+    loaded, _ = load(str(save(compress(model, ids, sparsity=0.5), tokenizer, tmp_path / "once")), device="cpu")
+    assert loaded.generation_config.eos_token_id == [0, 7]

@@ -9,7 +9,7 @@ from prunekit import fp8
 from prunekit.errors import PrunekitError
 from prunekit.ewma import quantile_mask
 from prunekit.fp8 import E4M3, E5M2
-from prunekit.kernels import cpu
+from prunekit.kernels import cpu, loops
 from prunekit.patterns import exact_mask, nm_mask
 from prunekit.scores import keep_score, score
 
@@ -287,3 +287,16 @@ def weight_pruned_in_place(W, f, **target):
 def test_the_check_of_the_joint_pass_rejects(wrong):
     with pytest.raises(AssertionError):
         check_select_cast(wrong)
+
+
+def test_loops_compile_where_their_code_cannot_be_kept(monkeypatch):
+    asked = []
+
+    def njit(function, cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return function
+
+    monkeypatch.setattr(loops, "njit", njit)
+    assert loops._jit(max) is max and asked == [True, False]

@@ -98,6 +98,28 @@ def test_replacing_layers_copies_no_more_than_the_way_to_them():
     assert replace_layers(model, {}) is model
 
 
+def test_what_is_registered_on_the_copy_is_its_own():
+    calls = []
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model.register_forward_hook(lambda *_: calls.append("model"))
+    new = replace_layers(model, {"1": with_weight(model[1], torch.zeros(4, 4))})
+    new.register_forward_hook(lambda *_: calls.append("new"))
+    new[1].register_forward_hook(lambda *_: calls.append("layer"))
+    new.register_buffer("scale", torch.ones(1))
+    assert not torch.equal(model(torch.ones(4)), torch.zeros(4)) and calls == ["model"]
+    assert "scale" not in model.state_dict()
+    new(torch.ones(4))
+    assert calls == ["model", "layer", "model", "new"]
+
+
+@pytest.mark.parametrize("attribute", ["forward", "_hf_hook", "_compiled_call_impl"])
+def test_a_model_that_calls_code_bound_to_it_is_refused(attribute):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    object.__setattr__(model, attribute, model.forward)
+    with pytest.raises(PrunekitError, match=r"a Sequential of the model was compiled \(torch.compile\) or spread"):
+        replace_layers(model, {"1": nn.Linear(4, 4)})
+
+
 def test_names_of_which_one_begins_another():
     blocks = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(2, 2) for _ in range(12))})
     new_layer = nn.Linear(2, 2)

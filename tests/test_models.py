@@ -176,6 +176,31 @@ def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
         load(str(folders.llama), device="cpu")
 
 
+def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):
+    size = (copy / "model.safetensors").stat().st_size  # in float32
+    monkeypatch.setattr(
+        models, "open", lambda path: iter_lines(f"MemAvailable: {size // 1024 + 1} kB\n"), raising=False
+    )
+    shutil.copy(copy / "model.safetensors", copy / "consolidated.safetensors")  # in another tool's names
+    load(str(copy), device="cpu")
+    monkeypatch.setattr(
+        models, "open", lambda path: iter_lines(f"MemAvailable: {size // 2048 + 1} kB\n"), raising=False
+    )
+    load(str(copy), dtype="bfloat16", device="cpu")
+    assert_refused(copy, "GB in float32, but .* free: use --dtype bfloat16")
+
+
+def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # nobody is asked
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    (copy / "code.py").write_text(f"open({str(copy / 'ran')!r}, 'w')\n")
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"model_type": "nobody", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert_refused(copy, "cannot read the")
+    assert not (copy / "ran").exists()
+
+
 class iter_lines:
     """A file of one line."""
 
@@ -260,9 +285,11 @@ def test_peak_memory_is_in_bytes():
 
 
 @pytest.mark.embedded
-def test_the_embedded_model_continues_a_sentence():
+def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, tmp_path):
     import prunekit as pk
 
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))  # an earlier conversion would serve otherwise
     model, tokenizer = pk.load(dtype="bfloat16", device="cpu")
     assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
     assert len(pk.linear_layers(model)) == 210
+    assert [path.name for path in tmp_path.iterdir()] == [models._CACHED]

@@ -11,6 +11,7 @@ import prunekit as pk
 from prunekit.errors import PrunekitError
 from prunekit.linear import is_conv1d
 from prunekit.neurons import find_mlps, kept_neurons, neuron_scores
+from prunekit.speed.timing import Timing
 
 
 def tiny_opt():
@@ -153,6 +154,19 @@ def test_the_benchmark_prints_its_protocol_and_writes_its_figures(folders, tmp_p
     assert result["bytes"]["smaller"] < result["bytes"]["dense"]
     assert main(["bench", "neurons", "--share", "1.5"]) == 2
     assert "sparsity is '1.5'" in capsys.readouterr().err
+
+
+def test_a_smaller_model_that_takes_half_the_time_is_twice_as_fast(folders, monkeypatch):
+    import prunekit.speed.neurons as bench
+
+    def time_in_turn(calls, rounds, warmup):
+        return {n: Timing({"dense": (4.0, 6.0, 8.0), "smaller": (2.0, 3.0, 4.0)}[n], 1, "cpu") for n in calls}
+
+    monkeypatch.setattr(bench, "time_in_turn", time_in_turn)
+    result = bench.neurons(0.5, str(folders.llama))
+    for kind, key in (("prompt", "speedup"), ("all_logits", "speedup_all_logits"), ("one_token", "speedup_one_token")):
+        assert result[key] == 2 and result[f"{key}_quartiles"] == [2, 2]
+        assert result["milliseconds"][kind] == {"dense": 6000, "smaller": 3000}
 
 
 def test_what_cannot_be_done_is_said(make_model, llama, ids):

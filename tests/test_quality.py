@@ -18,15 +18,23 @@ README = Path(__file__).parent.parent / "README.md"
 def small(monkeypatch, llama, tokenizer, ids, said):
     """The tiny model and text in place of the embedded ones, and a recovery of two steps."""
     monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
-    monkeypatch.setattr(module, "corpus", lambda *_, **__: said)  # the dense model is mostly right on it
+    asked = []
+
+    def corpus(_, *what):
+        asked.append(what)
+        return said  # the dense model is mostly right on it
+
+    monkeypatch.setattr(module, "corpus", corpus)
     monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
     monkeypatch.setattr(module, "recovery_text", lambda *_, **__: (ids, ids[:2]))
     monkeypatch.setattr(module, "recover", lambda *a, minutes, **k: recover(*a, steps=2, **k))
+    return asked
 
 
 def test_rows_are_added_replaced_and_in_order(small, tmp_path):
     path = tmp_path / "table.json"
     quality(path, ["fast"], seeds=[1])
+    assert small == [("wikipedia", "test", 32_768, 512), ("news", "train", 16_384, 512)]
     table = quality(path, ["best", "magnitude"])
     assert table == json.loads(path.read_text()) == read(path)
     keys = [(row["method"], row["pattern"], row["seed"]) for row in table["rows"]]
@@ -49,14 +57,24 @@ def test_rows_of_another_kind_of_cpu_stay(small, tmp_path, monkeypatch):
 def test_what_cannot_be_measured_is_refused(small, tmp_path):
     with pytest.raises(PrunekitError, match="unknown method or pattern 'fastest'"):
         quality(tmp_path / "table.json", ["fastest"])
-    other = tmp_path / "other.json"
-    for text in ("no table", "[]", "{}", '{"protocol": {}, "dense": {}, "rows": [{"method": "fast"}]}'):
+    other, table = tmp_path / "other.json", '{"protocol": {}, "dense": {}, "rows": [%s]}'
+    for text in ("no table", "[]", "{}", table % '{"method": "fast"}', table % "1"):
         other.write_text(text)
         with pytest.raises(PrunekitError, match="no table of quality"):
             quality(other, ["fast"])
     other.write_text(json.dumps({"protocol": {}, "dense": {}, "rows": []}))
     with pytest.raises(PrunekitError, match="another protocol"):
         quality(other, ["fast"])
+
+
+def test_a_row_of_another_version_is_refused_before_anything_is_measured(small, tmp_path, monkeypatch):
+    path = tmp_path / "table.json"
+    table = quality(path, ["magnitude", "50 %"])
+    table["rows"][0]["method"] = "slowest"
+    path.write_text(json.dumps(table))
+    monkeypatch.setattr(module, "load", None)
+    with pytest.raises(PrunekitError, match="no table of quality"):
+        quality(path, ["fast"])
 
 
 def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():

@@ -18,7 +18,7 @@ from prunekit.compress import compress
 from prunekit.distillation import chances, speaking
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
-from prunekit.linear import Fp8Linear, linear_layers, weight_of
+from prunekit.linear import Fp8Linear, exact_dtype, linear_layers, weight_of
 from prunekit.recover import recover
 from prunekit.recovery_state import undisturbed
 from prunekit.straight_through import StraightThroughCast
@@ -314,9 +314,17 @@ def test_gradients_pass_the_cast_as_if_it_were_not_there():
 
 def test_embeddings_stay_and_norms_move(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
-    better = recover(result, llama, ids, steps=5).model
+    better = recover(result, llama, ids, steps=5, rate=0.05).model
     assert better.model.embed_tokens is result.model.model.embed_tokens
     assert not torch.equal(better.model.norm.weight, llama.model.norm.weight)
+
+
+def test_norms_stay_as_precise_as_they_were(make_model, ids):
+    dense = make_model(dtype=torch.bfloat16).float()  # as a checkpoint in bfloat16 is opened on a CPU
+    better = recover(compress(dense, ids, sparsity=0.5, fp8="e4m3"), dense, ids, steps=5, rate=0.05).model
+    norm = better.model.norm.weight
+    assert norm.dtype == torch.float32 and exact_dtype(norm) == torch.bfloat16
+    assert not torch.equal(norm, dense.model.norm.weight)
 
 
 def test_bad_arguments_get_one_sentence(llama, ids, tmp_path):

@@ -8,6 +8,8 @@ its own range of rows, or of groups of rows.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numba import njit
 
@@ -18,8 +20,17 @@ _LOW, _HIGH = np.float32(LOW), np.float32(HIGH)
 _INFINITY = np.float32(np.inf)
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds to an integer, halves to even
 _TINY = np.float32(np.finfo(np.float32).tiny)
-_jit = njit(error_model="numpy", cache=True)
-_pass = njit(nogil=True, error_model="numpy", cache=True)
+
+
+def _jit(function, nogil=False):
+    """Compile, and keep the code on disk if there is a folder that may be written."""
+    try:
+        return njit(function, nogil=nogil, error_model="numpy", cache=True)
+    except RuntimeError:
+        return njit(function, nogil=nogil, error_model="numpy")
+
+
+_pass = partial(_jit, nogil=True)
 
 
 @_jit
