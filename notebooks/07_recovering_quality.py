@@ -311,7 +311,7 @@ for name, row in rows:
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
-# On this scale the points lie near a line: tenfold time buys six or seven percentage points, first by solving, then by
+# On this scale the points lie near a line: tenfold time buys five to seven percentage points, first by solving, then by
 # training, so each further point of the presets costs more time than the one before. Where the two lines do not meet it
 # is because of this run's short schedule (an eighth of the text for ADMM, a dozen steps of training), of the
 # compensation in `fast`, of another machine, other articles, other windows, and of its few tokens, which make its
