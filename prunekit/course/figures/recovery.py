@@ -61,8 +61,9 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
         rows = sorted(rows, key=lambda row: row[1])
         if rows:
             axes.plot([row[1] for row in rows], [100 * row[2] for row in rows], label=label, **look)
+        place = place | {"color": look["color"], "fontsize": 8, "bbox": ground}
         for name, seconds, kept in rows:
-            axes.annotate(name, (seconds, 100 * kept), textcoords="offset points", fontsize=8, bbox=ground, **place)
+            axes.annotate(name, (seconds, 100 * kept), textcoords="offset points", **place)
     axes.set_xscale("log")
     axes.margins(0.14)
     axes.set_xlabel("seconds, log scale")

@@ -65,9 +65,7 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
     axes.set_yticks(range(len(measured)), list(measured))
     axes.invert_yaxis()
     axes.set_xlim(0, far * 1.3)
-    axes.set_xlabel(
-        "microseconds, median and quartiles (shorter is faster); x: times as fast as the first, median of rounds"
-    )
+    axes.set_xlabel("microseconds, median and quartiles; x: speed over the first, by rounds")
     axes.set_title(f"{title}: measured on this CPU, {clock_note()}")
     return figure
 
