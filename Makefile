@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
 	$(BIN)/prunekit demo --out out
 
-test: env ## lint, run all tests and all notebooks (6 to 10 minutes on two cores)
+test: env ## lint, run all tests and all notebooks (10 to 20 minutes on two cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .errors import PrunekitError
 from .files import cache_dir, write_json
+from .models import quiet
 
 SPLITS = ("train", "validation", "test")
 _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -162,7 +163,8 @@ def _wikitext(split: str) -> str:
             "WikiText-2 comes through the package datasets, which is not installed: pip install datasets."
         ) from None
     try:
-        lines = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)["text"]
+        with quiet():  # the hub's retries would drown the sentence
+            lines = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)["text"]
     except Exception as error:  # of a network, a cache, or the hub's many
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrunekitError(
