@@ -44,7 +44,7 @@ from IPython.display import Markdown, display
 from prunekit import course
 from prunekit.course import disk, memo, sensitivity
 from prunekit.info import machine, versions
-from prunekit.models import peak_rss
+from prunekit.memory import peak_rss
 
 figures = course.figures.own_model
 

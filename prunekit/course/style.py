@@ -25,6 +25,8 @@ COLORS = {
     "ink": "#000000",
 }
 
+ON_WHITE = {"fc": "white", "ec": "none", "pad": 0.5}  # the box of a label that lines may cross
+
 SETTINGS = {
     "font.size": 10,
     "axes.titlesize": 11,

@@ -27,6 +27,7 @@ def _triton_for(device) -> ModuleType | None:
     """`kernels.cuda` if it computes rightly on a small weight there."""
     import torch
 
+    from ..errors import first_line
     from ..fp8 import E4M3
 
     try:
@@ -44,7 +45,7 @@ def _triton_for(device) -> ModuleType | None:
             if not all(torch.equal(a.cpu().view(torch.uint8), b.view(torch.uint8)) for a, b in zip(ours, theirs)):
                 raise RuntimeError("it computes wrongly")
     except Exception as problem:  # no triton, no compiler, a driver that is too old: the plain functions do
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        reason = first_line(problem)
         warnings.warn(f"the fused Triton pass cannot run here, so the plain functions do: {reason}.", stacklevel=2)
         return None
     return cuda

@@ -3,7 +3,8 @@
 A pass reads each row from memory once; what follows happens in a buffer of a few rows that stays in the cache.
 Every operation is float32 and in the order of the plain functions, so that results agree bit for bit.
 `cpu.py` calls the passes with arguments that it has checked (nothing here looks at sizes), each thread for
-its own range of rows, or of groups of rows.
+its own range of rows, or of groups of rows. Selection and cast share this file because numba's cache of a pass
+notices changes in the file of that pass alone, not in those of the functions that it calls.
 """
 
 from __future__ import annotations

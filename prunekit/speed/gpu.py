@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit import fp8
-from prunekit.errors import PrunekitError
+from prunekit.errors import PrunekitError, first_line
 from prunekit.info import machine, versions
 from prunekit.kernels import fused_for
 from prunekit.kernels.arguments import results
@@ -141,7 +141,7 @@ def measure_layers(
             make()(torch.ones(2, shape[1], dtype=dtype, device=device))
             layers[kind] = rotating(make, int(size * W.numel()), device)
         except Exception as problem:  # what the card, the driver or torch lacks
-            missing[kind] = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            missing[kind] = first_line(problem)
     rows = []
     for M in batches:
         x = torch.randn(M, shape[1], generator=g).to(device, dtype)

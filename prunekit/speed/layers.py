@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit import fp8
-from prunekit.errors import PrunekitError
+from prunekit.errors import PrunekitError, first_line
 from prunekit.linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
@@ -195,8 +195,7 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
             _try(layer, module)
             return layer
         except Exception as problem:  # whatever a driver or library lacks: the next one may run
-            lines = str(problem).strip().splitlines() or [type(problem).__name__]
-            reason = reason or f"{kind.path} does not run: {lines[0].rstrip('.')}"
+            reason = reason or f"{kind.path} does not run: {first_line(problem).rstrip('.')}"
     plain = copy.copy(module)
     plain.path = f"plain: {reason}" if reason else "dense"
     return plain

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunekit.errors import PrunekitError
+from prunekit.errors import PrunekitError, first_line
 from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
-# Model types whose MLPs have two layers, without a gate; those that keep several of the seven in one.
-NO_GATE = ("apertus", "arcee", "gpt_neox", "nemotron", "persimmon", "phi", "starcoder2")
-FUSED = ("glm", "glm4", "phi3")
+# What keeps a model type from having the seven layers of LLaMA-like models.
+UNLIKE = dict.fromkeys(
+    ("apertus", "arcee", "gpt_neox", "nemotron", "persimmon", "phi", "starcoder2"),
+    "the MLPs of {} have no gate, unlike those of LLaMA-like models",
+) | dict.fromkeys(("glm", "glm4", "phi3"), "{} keeps several of the seven layers of LLaMA-like models in one")
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 EMBEDDED = {
     "model_type": "llama",
@@ -65,26 +66,18 @@ def config_layers(config: Mapping) -> list[Layer]:
                 f"the model's configuration has {key}: mixtures of experts are not supported; "
                 "list their shapes in a file for --shapes"
             )
-    if config.get("model_type") in NO_GATE:
-        raise PrunekitError(
-            f"the MLPs of {config['model_type']} have no gate, unlike those of LLaMA-like models; list other models' "
-            "shapes in a file for --shapes"
-        )
-    if config.get("model_type") in FUSED:
-        raise PrunekitError(
-            f"{config['model_type']} keeps several of the seven layers of LLaMA-like models in one: list its shapes in "
-            "a file for --shapes"
-        )
+    kind = config.get("model_type")
+    if kind in UNLIKE:
+        raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes")
 
     def size(key: str, default=None) -> int:
         value = config.get(key)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            kind = config.get("model_type", "this kind of model")
             what = "has no" if value is None else f"says {value!r} for"
             raise PrunekitError(
-                f"the configuration of {kind} {what} {key}, a positive whole number in LLaMA-like "
-                "models; list other models' shapes in a file for --shapes"
+                f"the configuration of {kind or 'this kind of model'} {what} {key}, a positive whole number in "
+                "LLaMA-like models; list other models' shapes in a file for --shapes"
             )
         return value
 
@@ -121,12 +114,13 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     try:
         from transformers import AutoConfig
 
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries drown the sentence
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
+        from prunekit.models import quiet
+
+        with quiet():  # the hub's retries drown the sentence
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PrunekitError(
-            f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: {reason}"
+            f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: {first_line(error)}"
         ) from error
     return config_layers(config)
 

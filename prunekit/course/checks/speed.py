@@ -169,10 +169,8 @@ def _verify_waves(args: tuple, out) -> str | None:
         value = float(pair[0])
         if _close(value, tiles):
             return "this is the number of tiles: one wave does as many tiles as there are multiprocessors"
-        if value != int(value):
+        if value != int(value) or _close(value, tiles // sms):
             return "a wave that has begun takes as long as a full one: round up to a whole number"
-        if _close(value, tiles // sms):
-            return "a wave that has begun takes as long as a full one: round up"
         if value < count:
             return f"a tile that sticks out over the edge is a whole tile: {grid}"
         return f"there are {grid}, and each of the {sms} multiprocessors does one a wave"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import PrunekitError
 from ..memo import WIDTH, Criterion
-from ..style import COLORS, subplots
+from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +173,7 @@ def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
                 ha="center",
                 va="bottom",
                 fontsize=8,
-                bbox={"fc": "white", "ec": "none", "pad": 0.5},
+                bbox=ON_WHITE,
             )
         axes.axvline(1, color=COLORS["ink"], ls="--", lw=1, zorder=0)
         axes.set_xlim(0.4, 2.7)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..pipeline import CAST_FIRST, JOINT, PRUNE_FIRST
 from ..points import CLAIMS, pareto
-from ..style import COLORS, subplots
+from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,7 +217,6 @@ def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[
     axis.figure.draw_without_rendering()  # settles the layout, on which places depend
     places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
-    ground = {"fc": "white", "ec": "none", "pad": 0.5}
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
         text, (a, b) = points[i]["pattern"], places[i]
         width = 5 * len(text)
@@ -226,7 +225,7 @@ def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[
             free = all(box[2] < c or box[0] > e or box[3] < d or box[1] > f for c, d, e, f in taken)
             if free and text != "dense":
                 taken.append(box)
-                axis.annotate(text, (x[i], y[i]), (dx, dy), textcoords="offset points", size=8, bbox=ground)
+                axis.annotate(text, (x[i], y[i]), (dx, dy), textcoords="offset points", size=8, bbox=ON_WHITE)
                 break
 
 

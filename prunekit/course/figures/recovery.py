@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..style import COLORS, subplots
+from ..style import COLORS, ON_WHITE, subplots
 from .own_model import LOOKS, field
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
     hollow = {"color": COLORS["prune"], "marker": "s", "ls": "--", "mfc": "white"}
     below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
     above = {"xytext": (-7, 5), "ha": "right"}
-    ground = {"fc": "white", "ec": "none", "pad": 0.5}
     for rows, label, place, look in (
         (here, "measured in this run", below, filled),
         (before, "measured beforehand, on other tokens", above, hollow),
@@ -61,7 +60,7 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
         rows = sorted(rows, key=lambda row: row[1])
         if rows:
             axes.plot([row[1] for row in rows], [100 * row[2] for row in rows], label=label, **look)
-        place = place | {"color": look["color"], "fontsize": 8, "bbox": ground}
+        place = place | {"color": look["color"], "fontsize": 8, "bbox": ON_WHITE}
         for name, seconds, kept in rows:
             axes.annotate(name, (seconds, 100 * kept), textcoords="offset points", **place)
     axes.set_xscale("log")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...linear import linear_layers
-from ..style import COLORS, subplots
+from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,8 +162,7 @@ def sentence(tokens: Sequence[str], log_probs: Tensor) -> "Figure":
     places = range(len(tokens))
     axes.bar(places, log_probs.exp(), 0.8, color=COLORS["light"], edgecolor=COLORS["ink"], lw=0.6)
     for place, value in zip(places, log_probs.exp().tolist()):
-        ground = {"fc": "white", "ec": "none", "pad": 0.5}  # where the dashed line passes
-        axes.text(place, value * 1.25, f"{value:.2g}", ha="center", fontsize=8, bbox=ground)
+        axes.text(place, value * 1.25, f"{value:.2g}", ha="center", fontsize=8, bbox=ON_WHITE)
     axes.set_yscale("log")
     axes.set_ylim(top=6)
     axes.set_xticks(places, tokens, rotation=35, ha="right")
