@@ -258,8 +258,9 @@ assert abs(result.sparsity - 0.5) < 0.005
 
 # %% [markdown]
 # The sparsity is what was asked for, although no row was sorted: why, is the subject of notebook 01. Now judge both
-# models on the same text, articles that calibration never saw. Besides perplexity: [top-1](GLOSSARY.md#top-1) accuracy,
-# the share of tokens for which the model's first choice is right.
+# models on the same text, articles that calibration never saw, cut into windows of 256 tokens that are read each by
+# itself; the first token of a window is given, the others are predicted. Besides perplexity:
+# [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the model's first choice is right.
 
 # %% tags=["nbval-ignore-output"]
 models = {"dense": model, "compressed": result.model}

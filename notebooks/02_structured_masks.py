@@ -328,7 +328,8 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
 
 # %% [markdown]
 # On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
-# are slower (the hatched part): such products take 12 to 29 microseconds (published, the same file), and why 2:4 loses
+# are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4
+# (published, the same file), and why 2:4 loses
 # there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb) tries to predict it). On both cards some products
 # are slower with 2:4, on the H100 still with thousands of tokens. Generating text for one user means one token at a
 # time, so test the sizes that you will run. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4 has
@@ -411,12 +412,14 @@ assert fifty["perplexity"] > max(two_four["perplexity"], thirty["perplexity"])
 assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 
 # %% [markdown]
-# The figure is the summary of this notebook. Unstructured zeros keep the most quality of the three ways to prune half,
-# and gain nothing here. 2:4 makes the file smaller (it is packed; this CPU still multiplies it as a dense weight), and
-# speed needs the right GPU. Removing neurons makes file and time smaller on any machine, and costs the most quality:
-# half of them leave a poor model, and even 30 % without retraining cost more than pruning half of the weights
-# unstructured. In practice one trains such a model for a while afterwards. [Notebook 07](07_recovering_quality.ipynb)
-# does that where single weights were pruned; for removed neurons this course doesn't.
+# The figure is the summary of this notebook. (In brackets above: the quartiles over the rounds. Unstructured and 2:4
+# run the very product of the dense model, so where they differ from 1, even as "slower", it is the machine's noise.)
+# Unstructured zeros keep the most quality of the three ways to prune half, and gain nothing here. 2:4 makes the file
+# smaller (it is packed; this CPU still multiplies it as a dense weight), and speed needs the right GPU. Removing
+# neurons makes file and time smaller on any machine, and costs the most quality: half of them leave a poor model, and
+# even 30 % without retraining cost more than pruning half of the weights unstructured. In practice one trains such a
+# model for a while afterwards. [Notebook 07](07_recovering_quality.ipynb) does that where single weights were pruned;
+# for removed neurons this course doesn't.
 #
 # How far to trust this: one model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes;
 # the perplexities would move by some percent with other text, and the times depend on the machine. File and time
@@ -425,8 +428,9 @@ assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 #
 # ## 7. Explore
 # The layer of section 3. The left side shows a corner of the weight. On the right everything is over dense: the
-# contribution that is lost, the file, and the time, measured on this CPU with 64 tokens, or published for 2:4. Move the
-# sparsity to 0.9 with compressed rows: when do they become smaller, and when faster?
+# contribution that is lost, the file, and the time, measured on this CPU with 64 tokens, or published for 2:4. Move
+# the sparsity to 0.9 with compressed rows: when do they become smaller, and when faster? (Smaller where less than a
+# third of the weights is left, as each then takes 6 bytes and a dense one 2; when faster, the machine decides.)
 
 # %% tags=["nbval-ignore-output"]
 course.widgets.mask_explorer(W1, E1)

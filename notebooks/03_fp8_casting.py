@@ -323,8 +323,8 @@ course.check("3.3", row_scales)
 #     return codes.float() * scale * keep
 # ```
 #
-# Write it so that pruned weights are 0, survivors that are too large become the largest number, and nothing is ever
-# infinite or NaN.
+# Write it so that pruned weights are 0, survivors that are too large become 57344 times their scale, with their own
+# sign, and nothing is ever infinite or NaN.
 
 
 # %% tags=["exercise"]

@@ -483,9 +483,10 @@ measure_gpu(report["gpu"])
 #    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
 #    within 5 to 10 %, the others further off.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
-#    thousands of tokens (published), at most as much as they save bytes with one (predicted), and can lose at 64
-#    (published). With many tokens a T4 gains from neither, Ampere from 2:4, Ada and later from both; with few,
-#    weight-only FP8 may gain on older cards (published, not in our model).
+#    thousands of tokens (published), at most as much as they save bytes with one (predicted), and 2:4 in FP8 can lose
+#    with few tokens: most shapes at 64, some up to 512 (published). With many tokens a T4 gains from neither, Ampere
+#    from 2:4, Ada and later from both; with few, weight-only FP8 may gain on older cards (published, not in our
+#    model).
 #
 # Where to go next: `prunekit predict --gpu NAME --model MODEL` does sections 4 to 6 for your card and your model, and
 # [06 Your model](06_your_model.ipynb) compresses one and judges it.

@@ -149,17 +149,18 @@ assert apart["ADMM"] < apart["compensated"] < apart["one pass"]
 
 # %% [markdown]
 # The same number of zeros, for a minute in place of seconds: the weights that are left were in the wrong place for a
-# model without the others. The shortcut goes a small part of the way, at almost no cost; the perplexity of news hardly
-# moves. With ADMM both texts gain, although `H` was measured on Wikipedia only. (For a 2:4 pattern the presets
-# `balanced` and `best` reorder channels first, section 3 of notebook [02](02_structured_masks.ipynb): for seconds, and
-# without moving a weight's value.)
+# model without the others. The shortcut goes a small part of the way, at almost no cost; the perplexity of news
+# hardly moves. With ADMM both texts gain, although `H` was measured on Wikipedia only. (prunekit's *presets* put such
+# steps together: `fast` is one pass with compensation, `balanced` is ADMM, `best` is ADMM and then training, which is
+# the next section. For a 2:4 pattern the last two reorder channels first, section 3 of notebook
+# [02](02_structured_masks.ipynb): for seconds, and without moving a weight's value.)
 #
 # ## 3. Train what is left
 # Layer by layer is short-sighted: an error that a later layer would swallow counts as much as one that ruins the
 # sentence. So train all of it at once. What to aim at? Not at the text's next word: the dense model's whole
 # distribution says far more for each token. That is [distillation](GLOSSARY.md#distillation), and the loss is the [KL
-# divergence](GLOSSARY.md#kl-divergence) of the pruned model's distribution from the dense one's ([Hinton et
-# al.](BIBLIOGRAPHY.md#distillation)).
+# divergence](GLOSSARY.md#kl-divergence) `KL(p || q)` between the dense model's distribution `p` and the pruned one's
+# `q` ([Hinton et al.](BIBLIOGRAPHY.md#distillation)).
 #
 # ### Exercise 7.2: divergence (medium, 10 minutes)
 # Both models' logits come as `[tokens, vocabulary]`. Return the mean over tokens of `sum p (log p - log q)`, with `p`
@@ -222,7 +223,7 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # This is what [overfitting](GLOSSARY.md#overfitting) looks like. On its own four windows the second model is far
 # ahead; on articles that it never saw it is behind. Anybody who judges on the calibration text picks the wrong one.
 # (One run, few windows, no error bars.) And held-out *articles* are still Wikipedia, like the training text; only news
-# says how much of the gain is general. In this short run, which distils alone, news gains as much as the articles do:
+# says how much of the gain is general. In this short run, which distils alone, news gains no less than the articles do:
 # compare the bars. In the preset `best`, which trains longer and also on the text's own words, it does not: the last
 # cell of section 5 prints the retention on both. Watch both, and stop, or find more text, when they part.
 #
@@ -233,10 +234,10 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # ## 4. A budget over layers
 # So far every layer lost half. Some can spare more. By [Optimal Brain Damage](BIBLIOGRAPHY.md#brain-damage) removing
 # weight `w` adds about `w^2 / 2` times the second derivative of the loss. For that derivative we take the Fisher
-# information, as a product of two averages (the same entry): `W_ij^2 E_j G_i / 2`, with `E_j` the energy of the input
-# and `G_i` the mean square of the loss's gradient at output `i`, from one backward pass. That makes layers comparable.
-# Each layer's cost rises ever faster with its sparsity,
-# so the best budget is easy to find.
+# information, the mean square of the loss's gradient by `w`, and that as a product of two averages (the same entry):
+# `W_ij^2 E_j G_i / 2`, with `E_j` the energy of the input and `G_i` the mean square of the loss's gradient at output
+# `i`, from one backward pass. That makes layers comparable. Each layer's cost rises ever faster with its sparsity, so
+# the best budget is easy to find.
 #
 # ### Exercise 7.3: spend a budget (medium, 10 minutes)
 # `costs[i][k]` is what layer `i` costs after `k` steps of pruning, `k` from 0 to the most that it can take; each step
@@ -289,15 +290,16 @@ print(f"retention {kept['one pass']:.3f}, with the budget {kept['one pass, budge
 
 # %% [markdown]
 # Values (`v_proj`) and keys are spared nearly everywhere: they are narrow, and several queries share each of them.
-# Queries pay for it, and the middle of the model more than its ends. The cheapest layers, in the first block, cost next
-# to nothing. The estimate itself is rough, since it adds up single weights, and half of a layer is no small change. But
-# it ranks the layers well enough to help here: the retention rises, as printed above (one run, without a margin), for
-# seconds and not minutes more.
+# Queries pay for it, and the middle of the model more than its ends. Many layers stand at exactly 40 or 60 %, because
+# none may be further than 10 percentage points from the target (`reach=0.1`, our choice). The cheapest layers, in the
+# first block, cost next to nothing. The estimate itself is rough, since it adds up single weights, and half of a
+# layer is no small change. But it ranks the layers well enough to help here: the retention rises, as printed above
+# (one run, without a margin), for seconds and not minutes more.
 #
 # ## 5. What minutes buy
 # Here they are over their seconds, and beside them what the presets reached with their full text
 # and time, measured beforehand for half of the weights, on two cores with bfloat16 instructions: 33,000 tokens of other
-# Wikipedia articles, windows of 512.
+# Wikipedia articles, windows of 512. (The presets' seconds include reading the calibration text.)
 
 # %% tags=["nbval-ignore-output"]
 here = [(name, seconds[name], kept[name]) for name in seconds if name != "compensated"]  # it would hide "one pass"
@@ -311,12 +313,12 @@ for name, row in rows:
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
-# On this scale the points lie near a line: tenfold time buys five to seven percentage points, first by solving, then by
-# training, so each further point of the presets costs more time than the one before. Where the two lines do not meet it
-# is because of this run's short schedule (an eighth of the text for ADMM, a dozen steps of training), of the
-# compensation in `fast`, of another machine, other articles, other windows, and of its few tokens, which make its
-# points uncertain by some five percentage points (two [standard errors](GLOSSARY.md#standard-error), as notebook 04
-# measured on as many tokens).
+# On this scale the presets lie near a line: tenfold time buys five to seven percentage points, first by solving, then
+# by training, so each further point costs more time than the one before. The first dozen steps of training, in this
+# run, buy more than that. Where the two lines do not meet it is because of this run's short schedule (an eighth of
+# the text for ADMM, a dozen steps of training), of the compensation in `fast`, of another machine, other articles,
+# other windows, and of its few tokens, which make its points uncertain by some five percentage points (two [standard
+# errors](GLOSSARY.md#standard-error), as notebook 04 measured on as many tokens).
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
 # share in the loss. That teaches the manner of Wikipedia, which the dense model would profit from, too: at 20 % pruned

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
-from .errors import PrunekitError
+from .errors import PrunekitError, out_of_memory
 from .presets import describe_presets
 
-_LESS_MEMORY = "expected room for two copies of the model, or 25 bytes a weight to recover: try --dtype bfloat16"
+_LESS_MEMORY = (
+    "expected room for two copies of the model, three to reorder channels, or 25 bytes a weight to recover: try "
+    "--dtype bfloat16, --no-permute, or --device cpu"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     _keep_freed_memory()
     try:
+        for option in ("out", "json"):
+            if getattr(arguments, option, None) == "":
+                raise PrunekitError(f"--{option} is empty: give a path, or leave it out.")
         if getattr(arguments, "json", None) and isinstance(arguments.json, str):
             from .files import check_writable_file
 
@@ -38,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"prunekit: interrupted; {str(stop) or 'nothing unfinished was written'}.", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+        if not out_of_memory(error):
             raise
         print(f"prunekit: out of memory; {_LESS_MEMORY}.", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from .errors import PrunekitError
@@ -20,6 +20,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .models import load
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
     from .presets import preset_named, recovery_minutes
+    from .recovery_state import check_state
     from .stages import Stages
 
     preset = preset_named(a.preset)
@@ -43,11 +44,18 @@ def run_compress(a: argparse.Namespace) -> None:
         raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
     if a.activations not in ("none", "dynamic"):
         raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
+    if a.activations == "dynamic" and recipe.fp8 != "e4m3":
+        raise PrunekitError("--activations dynamic belongs to FP8 weights: add --fp8 e4m3, or leave it out.")
+    if a.granularity != "row" and recipe.fp8 is None:
+        raise PrunekitError("--granularity belongs to FP8 weights: add --fp8 e4m3 or e5m2, or leave it out.")
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
         if budget and _state(a).is_dir():
             raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
+        if budget:
+            plan = {"steps": None, "minutes": None} | budget | {"seed": a.seed, "recipe": asdict(recipe)}
+            check_state(_state(a), plan)
 
     stages = Stages()
     with stages("load"):
@@ -65,7 +73,8 @@ def run_compress(a: argparse.Namespace) -> None:
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:
         with stages("allocate"):
-            text = calibration_text(tokenizer, method, ALLOCATION_TOKENS, a.calibration_text, a.seed, limit)
+            few = min(tokens or ALLOCATION_TOKENS, ALLOCATION_TOKENS)
+            text = calibration_text(tokenizer, method, few, a.calibration_text, a.seed, limit)
             allocation = allocate(model, text, recipe.sparsity, include=a.include, exclude=a.exclude)
         print(allocation)
         options["budget"] = allocation.sparsity

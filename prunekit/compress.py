@@ -143,12 +143,12 @@ def compress(
                     raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
             seconds["calibrate"] = calibration.seconds
         begin = perf_counter()
-        answers = _answers(calibration, recipe.share) if compensate else {}
+        answers = _answers(calibration, recipes) if compensate else {}
         new = {}
         for name, module in progress(layers.items(), "select and cast"):
             new[name] = compress_layer(module, energy.get(name), recipes[name], answers.get(name))
         if next(model.parameters()).is_cuda:
-            torch.cuda.synchronize()  # a GPU works on after the calls have returned
+            torch.cuda.synchronize(next(model.parameters()).device)  # a GPU works on after the calls have returned
         seconds["select"] = perf_counter() - begin
 
     return assemble(model, new, recipe, tokens, seconds)
@@ -184,15 +184,19 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
             raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
-def _answers(calibration: Calibration, pruned: float) -> dict[str, tuple[Tensor, Tensor]]:
-    """Sampled inputs and the response to them, by layer; layers with the same input share both."""
+def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Sampled inputs and the response to them, by layer; layers with the same input and sparsity share both."""
     if not calibration.samples:
         raise PrunekitError("compensate needs sampled inputs: calibrate with samples=64, or pass ids.")
-    responses: dict[int, Tensor] = {}
-    for name, X in calibration.samples.items():
-        if id(X) not in responses:
-            responses[id(X)] = response(X, calibration.energy[name], pruned)
-    return {name: (X, responses[id(X)]) for name, X in calibration.samples.items()}
+    responses: dict[tuple[int, float], Tensor] = {}
+    answers = {}
+    for name, recipe in recipes.items():
+        X = calibration.samples[name]
+        key = id(X), recipe.share
+        if key not in responses:
+            responses[key] = response(X, calibration.energy[name], recipe.share)
+        answers[name] = X, responses[key]
+    return answers
 
 
 def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:

@@ -1,11 +1,19 @@
 """The one exception that prunekit raises for bad input, and what is quoted of others."""
 
+import re
+
 
 class PrunekitError(ValueError):
     """Bad input: the message says in one sentence what was wrong, what was expected and what to do.
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was too small, in Python's words, torch's or CUDA's."""
+    said = re.search("out of memory|can't allocate memory|ALLOC_FAILED", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said is not None)
 
 
 def first_line(error: BaseException) -> str:

@@ -129,8 +129,16 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
     scale = scale.reshape(1, 1) if scale.numel() == 1 else scale
     if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
         weight = fp8.cast(weight.T if is_conv1d(old) else weight, scale, fmt)
+    if not (torch.isfinite(scale).all() and _finite(weight)):
+        raise ValueError(f"{name} holds NaN or infinity")
     bias = tensors.pop(f"{name}.bias", None)
     return Fp8Linear(weight, scale, bias if bias is None else bias.to(dtype), is_conv1d(old))
+
+
+def _finite(codes: Tensor) -> bool:
+    """Whether no FP8 code stands for NaN or infinity: those come last, whatever the sign."""
+    largest = torch.tensor(torch.finfo(codes.dtype).max).to(codes.dtype).view(torch.uint8)
+    return bool(((codes.view(torch.uint8) & 0x7F) <= largest).all())
 
 
 def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:

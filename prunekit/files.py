@@ -112,6 +112,7 @@ def temporary_file(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f"{_MARK}{os.getpid()}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         yield temporary
         _sync(temporary)
         os.replace(temporary, target)

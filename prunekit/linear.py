@@ -59,7 +59,7 @@ class Fp8Linear(Fp8Module):
 
 
 def widen(codes: Tensor, scale: Tensor) -> Tensor:
-    """`fp8.uncast`, by the fused pass on a CPU: float32 ``[out, in]``."""
+    """`fp8.uncast`, by the fused pass on a CPU: float32 ``[out, in]``. Codes of NaN or infinity are not known there."""
     if codes.device.type == "cpu":
         from .kernels import cpu
 

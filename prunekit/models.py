@@ -8,13 +8,14 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from .errors import PrunekitError, first_line
+from .errors import PrunekitError, first_line, out_of_memory
 from .files import cache_dir, new_folder
 from .memory import check_memory
 
@@ -105,13 +106,21 @@ def open_model(source: str, **options) -> nn.Module:
             f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
             "them: it is damaged or not a causal language model; download or save it again."
         )
-    generation = model.generation_config
-    generation.max_length = None
-    try:
-        generation.validate(strict=True)
-    except ValueError:  # a temperature without do_sample, mostly, with which transformers refuses to save
-        generation.do_sample = True
+    model.generation_config.max_length = None
+    model.generation_config = _savable(model.generation_config)
     return model.eval().requires_grad_(False)
+
+
+def _savable(generation):
+    """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
+    for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly
+        changed = deepcopy(generation)
+        changed.update(**change)
+        with suppress(ValueError):
+            changed.validate(strict=True)
+            return changed
+    ids = {k: v for k in ("bos_token_id", "eos_token_id") if (v := getattr(generation, k, None)) is not None}
+    return type(generation)(**ids)
 
 
 def _open_tokenizer(source: str):
@@ -145,6 +154,8 @@ def explained(source: str, what: str) -> Iterator[None]:
     except PrunekitError:
         raise
     except Exception as error:  # transformers raises nearly anything for a damaged folder
+        if out_of_memory(error):
+            raise
         text = first_line(error)[:150]
         if Path(source).is_dir():
             raise PrunekitError(

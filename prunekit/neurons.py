@@ -77,7 +77,7 @@ def remove_neurons(
         PrunekitError: no such MLP, blocks of several widths, energies are missing, FP8 layers, a width that
             the config does not state, or a bad share or multiple.
     """
-    check_sparsity(share)
+    share = check_sparsity(share)
     if not isinstance(multiple, int) or multiple < 1:
         raise PrunekitError(f"multiple is {multiple!r}: expected a whole number of 1 or more.")
     energy = calibration.energy if isinstance(calibration, Calibration) else calibration

@@ -22,6 +22,7 @@ from .neurons import find_mlps
 from .patterns import parse_pattern
 from .scores import contribution
 
+_TINY = torch.finfo(torch.float32).tiny  # for a mean of zero
 ROUNDS = 6
 AT_ONCE = 128  # groups that exchange channels: more take far longer and gain little
 ROWS = 4096  # rows that are looked at for one order
@@ -108,7 +109,9 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
     others = _beside(model, layers, m)
     if others:
         readers = [name for name in layers if name.endswith(_READ)]
-        L = torch.cat([x / x.mean() for x in (scores(name, max(1, ROWS // len(readers))) for name in readers)])
+        L = torch.cat(
+            [x / x.mean().clamp_min(_TINY) for x in (scores(name, max(1, ROWS // len(readers))) for name in readers)]
+        )
         order = channel_order(L, n, m)
         rows |= {name: order for name in layers if name.endswith(_WRITE)}
         columns |= dict.fromkeys(readers, order)

@@ -66,7 +66,7 @@ def recover(
         dense: the model that it was made from.
         ids: training text, int64 ``[windows, context]``.
         steps: how many steps; on a CPU the outcome is then the same on every run on one machine. Or else
-        minutes: how long, in minutes of training.
+        minutes: how long, in minutes, saving the state and measuring `watch` included.
         rate: highest learning rate.
         batch: windows in a step.
         text_share: weight of the text's own next token in what is aimed at, 0 to 1; the rest is the dense model's.
@@ -81,7 +81,8 @@ def recover(
         `Compressed`, with the same zeros (and, where a weight fell below the smallest FP8 number, a few more).
 
     Raises:
-        PrunekitError: neither or both of steps and minutes, a bad number, or a state of another recovery.
+        PrunekitError: neither or both of steps and minutes, a bad number, a state of another recovery, or a loss that
+            is not finite.
     """
     if (steps is None) == (minutes is None):
         raise PrunekitError("give either steps or minutes: how long the recovery may take.")
@@ -141,6 +142,8 @@ def recover(
                 window = ids[_order(step, batch, len(ids), seed)].to(device)
                 with autocast():
                     value = loss(student, teacher, window, text_share, chance, _seed(seed, step))
+                if not torch.isfinite(value):
+                    raise PrunekitError(f"the loss is {value.item()} at step {step}: try a lower rate than {rate}.")
                 value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
                 with undisturbed():

@@ -65,6 +65,24 @@ def undisturbed() -> Iterator[None]:
             usual(*waiting[0])
 
 
+def check_state(path: Path | str, part: dict) -> None:
+    """See early whether a recovery could go on.
+
+    Args:
+        path: the file, which need not exist.
+        part: what is known already of the plan that `load_state` will be given.
+
+    Raises:
+        PrunekitError: the file is damaged or belongs to another recovery.
+    """
+    if not Path(path).exists():
+        return
+    with _opened(path) as file:
+        plan = _plan(file)
+        if not isinstance(plan, dict) or any(plan.get(key) != value for key, value in part.items()):
+            raise _another(path)
+
+
 @torch.no_grad()
 def load_state(
     path: Path | str, plan: dict, moving: dict[str, Tensor], optimizer: torch.optim.Optimizer
@@ -80,20 +98,36 @@ def load_state(
     path = Path(path)
     if not path.exists():
         return 0, 0.0
+    with _opened(path) as file:
+        known = set(file.keys())
+        if _plan(file) != plan or not moving.keys() <= known:
+            raise _another(path)
+        position = file.metadata()
+        step = int(position["step"])
+        for name, p in moving.items():
+            p.copy_(file.get_tensor(name))
+            if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
+                moments = {key: file.get_tensor(f"{name}:{key}").to(p.device) for key in _MOMENTS}
+                optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
+        return step, float(position["seconds"])
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator:
     try:
         with safe_open(path, "pt") as file:
-            position = file.metadata() or {}
-            known = set(file.keys())
-            if json.loads(position.get("plan", "null")) != plan or not moving.keys() <= known:
-                raise PrunekitError(
-                    f"{path} holds the state of another recovery: remove it to begin anew, or give the same options."
-                )
-            step = int(position["step"])
-            for name, p in moving.items():
-                p.copy_(file.get_tensor(name))
-                if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
-                    moments = {key: file.get_tensor(f"{name}:{key}").to(p.device) for key in _MOMENTS}
-                    optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
-            return step, float(position["seconds"])
+            yield file
+    except PrunekitError:
+        raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise PrunekitError(f"cannot go on from {path}: {error}; remove it to begin anew.") from None
+
+
+def _plan(file) -> object:
+    return json.loads((file.metadata() or {}).get("plan", "null"))
+
+
+def _another(path: Path | str) -> PrunekitError:
+    return PrunekitError(
+        f"{path} holds the state of another recovery: remove it to begin anew, or give the same options."
+    )

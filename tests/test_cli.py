@@ -606,6 +606,33 @@ def test_a_state_that_is_not_this_command_s_own_stays(run, model, text_file):
     assert run("compress", model, *options)[0] == 0 and Path("out.recovery").read_text() == "mine"
 
 
+def test_the_state_of_another_recovery_is_seen_before_the_work(
+    run, refused, model, text_file, stop_recovery, monkeypatch
+):
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
+    stop_recovery(2)
+    assert run("compress", model, *options, "--steps", "3")[0] == 130
+    monkeypatch.setattr("prunekit.models.load", lambda *_: pytest.fail("the model was loaded"))
+    for other in (
+        ("--steps", "4"),
+        ("--minutes", "3"),
+        ("--steps", "3", "--seed", "1"),
+        ("--steps", "3", "--fp8", "e4m3"),
+    ):
+        assert "another recovery" in refused("compress", model, *options, *other)
+    Path("out.recovery").write_bytes(b"no state")
+    assert "cannot go on" in refused("compress", model, *options, "--steps", "3")
+
+
+def test_options_without_effect_are_refused(refused, model):
+    plain = ("compress", model, "--sparsity", "0.5")
+    assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic")
+    assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic", "--fp8", "e5m2")
+    assert "--granularity" in refused(*plain, "--granularity", "block")
+    assert "--out is empty" in refused(*plain, "--out", "")
+    assert "--json is empty" in refused("evaluate", model, "--json", "")
+
+
 def test_an_interrupted_recovery_goes_on(run, model, text_file, stop_recovery):
     calls = stop_recovery(4)
     options = ("--pattern", "2:4", "--fp8", "e4m3", "--calibration-text", text_file, "--recover", "--steps", "6")

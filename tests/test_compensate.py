@@ -129,6 +129,20 @@ def test_samples_come_from_all_batches_alike():
     assert sorted(by_layer["a"][:, 0].unique().tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("batches", [2, 3, 16, 50, 64, 128])
+def test_no_batch_counts_much_more_than_another(batches):
+    kept = Samples(SAMPLES)
+    for batch in range(batches):
+        kept.take("a", kept.pick(torch.full((256, 2), float(batch))))
+        kept.batches += 1
+    counts = torch.bincount(kept.by_layer()["a"][:, 0].long(), minlength=batches)
+    assert counts.sum() in (SAMPLES - 1, SAMPLES)
+    assert counts.max() <= 2 * SAMPLES / batches + 3
+    early, late = (half.sum().item() for half in counts.split([batches // 2, batches - batches // 2]))
+    expected = SAMPLES * (batches // 2) / batches
+    assert abs(early - expected) <= 5 and abs(late - (SAMPLES - expected)) <= 5
+
+
 def test_samples_are_inputs_of_the_layers(llama, ids):
     calibration = calibrate(llama, ids, stop=False, samples=5)
     name, seen = "model.layers.0.self_attn.q_proj", []
@@ -147,6 +161,19 @@ def test_where_it_does_not_belong_it_is_refused(llama, ids):
             Recipe(**{"sparsity": 0.5, "compensate": True} | options)
     with pytest.raises(PrunekitError, match="samples=64"):
         compress(llama, calibration=calibrate(llama, ids), sparsity=0.5, compensate=True)
+
+
+def test_each_layer_makes_up_for_its_own_share(llama, ids):
+    """A layer's share decides how much it is changed, not the average, nor that of layers with the same input."""
+    layers = linear_layers(llama)
+    budget = {name: 0.25 if "q_proj" in name else 0.75 for name in layers}
+    mixed = compress(llama, ids, sparsity=0.6, budget=budget, compensate=True, stop=False)
+    for share, chosen in ((0.25, "q_proj"), (0.75, "k_proj")):
+        calibration = calibrate(llama, ids, stop=False, samples=SAMPLES)
+        same = compress(llama, sparsity=share, calibration=calibration, compensate=True)
+        for name in layers:
+            if chosen in name:
+                assert torch.equal(mixed.model.get_submodule(name).weight, same.model.get_submodule(name).weight)
 
 
 def test_a_budget_may_leave_a_layer_whole(llama, ids):

@@ -6,10 +6,11 @@ import struct
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from prunekit import memory, models
 from prunekit.compress import compress
-from prunekit.errors import PrunekitError
+from prunekit.errors import PrunekitError, out_of_memory
 from prunekit.export import save
 from prunekit.memory import peak_rss
 from prunekit.models import load, locate
@@ -149,6 +150,33 @@ def test_a_device_that_is_not_there(folders):
             load(str(folders.llama), device=device)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_is_not_called_damage(folders, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    with pytest.raises(type(error)) as caught:
+        load(str(folders.llama), device="cpu")
+    assert caught.value is error and out_of_memory(error)
+
+
+@pytest.mark.parametrize("settings", [{"pad_token_id": -1}, {"early_stopping": True}, {"output_attentions": True}])
+def test_a_model_with_settings_that_cannot_be_saved_can_be_saved(copy, ids, tmp_path, settings):
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": 7, "temperature": 0.9} | settings))
+    model, tokenizer = load(str(copy), device="cpu")
+    save(compress(model, ids, sparsity=0.5), tokenizer, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == 7
+
+
 def test_a_model_with_a_temperature_and_no_sampling_can_be_saved(copy, ids, tmp_path):
     (copy / "generation_config.json").write_text('{"temperature": 0.9, "top_p": 0.6}')
     model, tokenizer = load(str(copy), device="cpu")
@@ -226,6 +254,16 @@ class iter_lines:
 
 
 # Folders that prunekit wrote.
+
+
+@pytest.mark.parametrize(("key", "value"), [("weight", 0x7F), ("weight", 0xFF), ("weight_scale", float("inf"))])
+def test_a_compressed_folder_with_numbers_that_are_none(compressed, key, value):
+    path = compressed / "model.safetensors"
+    tensors = load_file(path)
+    tensor = tensors[f"model.layers.0.mlp.up_proj.{key}"]
+    (tensor.view(torch.uint8) if key == "weight" else tensor)[0, 0] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert_refused(compressed, "up_proj holds NaN or infinity")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 1000, -1])

@@ -169,6 +169,12 @@ def test_a_smaller_model_that_takes_half_the_time_is_twice_as_fast(folders, monk
         assert result["milliseconds"][kind] == {"dense": 6000, "smaller": 3000}
 
 
+def test_a_share_may_be_given_as_text(llama, ids):
+    energy = pk.calibrate(llama, ids).energy
+    of_text, of_number = (pk.remove_neurons(llama, share, energy) for share in ("0.3", 0.3))
+    assert torch.equal(of_text(ids).logits, of_number(ids).logits)
+
+
 def test_what_cannot_be_done_is_said(make_model, llama, ids):
     energy = pk.calibrate(llama, ids).energy
     with pytest.raises(PrunekitError, match="no MLP"):

@@ -158,6 +158,12 @@ def test_channels_that_are_no_multiple_of_the_pattern_stay(llama, ids):
     assert changed == {"gate_proj", "up_proj", "down_proj"}
 
 
+def test_a_layer_of_zeros_has_no_say(make_model, ids):
+    model = make_model()
+    model.model.layers[0].self_attn.q_proj.weight.zero_()
+    torch.testing.assert_close(permute_channels(model, ids, "2:4")(ids).logits, model(ids).logits, rtol=1e-3, atol=1e-3)
+
+
 def test_what_cannot_be_permuted_says_so(llama, ids):
     with pytest.raises(PrunekitError, match="permute belongs to a pattern"):
         compress(llama, ids, sparsity=0.5, permute=True)

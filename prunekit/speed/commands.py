@@ -16,6 +16,7 @@ from prunekit.speed.accuracy import FITTED_ON, accuracy_table
 from prunekit.speed.devices import Gpu, find_gpu
 from prunekit.speed.doctor import run_doctor
 from prunekit.speed.latency import Prediction, check_dtype, predict
+from prunekit.speed.published import published_rows
 from prunekit.speed.shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
 
 DEFAULT_BATCH = "1,16,256,4096"
@@ -134,6 +135,13 @@ def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list
     text.append(_error_note(dtype))
     if any(line.M < 64 for _, lines in groups for line in lines):
         text.append("Below 64 tokens nothing was published to check the model against.")
+    rows = published_rows(dtype=dtype)
+    most = {size: max(getattr(row, size) for row in rows) for size in ("M", "N", "K")}
+    if any(getattr(line, size) > most[size] for _, lines in groups for line in lines for size in most):
+        sizes = ", ".join(f"{size} {most[size]}" for size in most)
+        text.append(f"Beyond {sizes} nothing was published to check the model against.")
+    if gpu.name not in {find_gpu(row.gpu).name for row in rows}:
+        text.append(f"No {dtype} row of {gpu.name} was published: its rates are from {gpu.source}.")
     return text
 
 

@@ -85,7 +85,8 @@ def rotating(make: Callable[[], object], nbytes: int, device: str = "cpu", max_b
     """A function that hands out copies from `make` in turn, enough of them to exceed the cache twice over.
 
     :param nbytes: bytes of one copy.
-    :param max_bytes: the copies together take no more than this (but there are at least two).
+    :param max_bytes: the copies together take no more than this (but there are at least two), and there are no more
+        than 4096, even where they then fit the cache.
     """
     count = 2 * cache_bytes(device) // max(nbytes, 1) + 2
     count = max(2, min(count, max_bytes // max(nbytes, 1), 4096))

@@ -28,6 +28,14 @@ def test_the_embedded_model_on_a_card(capsys):
     assert len({line.index("x  ") for line in table}) == 1  # aligned
 
 
+def test_what_nothing_published_covers_is_said(capsys):
+    run("predict", "--gpu", "rtx4090", "--batch", "16384")
+    assert "published:" not in (covered := capsys.readouterr().out) and "Beyond" not in covered
+    run("predict", "--gpu", "rtx3070", "--dtype", "bf16", "--batch", "16385")
+    out = capsys.readouterr().out
+    assert "Beyond M 16384" in out and "No bf16 row of RTX 3070 was published" in out and "burst assumed" in out
+
+
 def test_totals_count_every_layer(tmp_path, capsys):
     file = tmp_path / "out.csv"
     run("predict", "--gpu", "H100", "--batch", "64", "--csv", str(file))

@@ -35,6 +35,8 @@ def test_a_local_folder(tmp_path):
         ({k: v for k, v in EMBEDDED.items() if k != "intermediate_size"}, "has no intermediate_size"),
         ({**EMBEDDED, "hidden_size": "576"}, "says '576' for hidden_size"),
         ({**EMBEDDED, "num_local_experts": 8}, "mixtures of experts"),
+        ({**EMBEDDED, "model_type": "biogpt"}, "the MLPs of biogpt have no gate"),
+        ({**EMBEDDED, "model_type": "falcon_h1"}, "falcon_h1 has state-space layers"),
         ({**EMBEDDED, "model_type": "gpt_neox"}, "the MLPs of gpt_neox have no gate"),
         ({**EMBEDDED, "model_type": "phi3"}, "phi3 keeps several of the seven layers of LLaMA-like models in one"),
     ],

@@ -64,7 +64,7 @@ def _verify_refit(args: tuple, out: object) -> str | None:
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean over tokens of the student's Kullback-Leibler divergence from the teacher, in nats."""
+    """Mean over tokens of the Kullback-Leibler divergence ``KL(p || q)``, teacher `p`, student `q`, in nats."""
     p, q = teacher.log_softmax(-1), student.log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1).mean()
 
@@ -73,7 +73,7 @@ def _logits(size: int, rng: Generator) -> tuple[Tensor, Tensor]:
     shape = (whole(rng, 1, size), size + 1)
     teacher, student = (torch.randint(-3, 4, shape, generator=rng).float() for _ in range(2))
     if size >= 4:  # what overflows without care
-        teacher, student = teacher * (40 if whole(rng, 0, 1) else 1), student * 40
+        teacher, student = teacher * (400 if whole(rng, 0, 1) else 1), student * 400
     return teacher, student
 
 
