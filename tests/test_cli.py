@@ -488,7 +488,10 @@ PASSED_ON = [
     ("--pattern 2:4 --preset balanced --no-permute --calibration-tokens 512", {"permute": False}),
     ("--pattern 2:4 --preset best --method magnitude", {"permute": False, "method": "magnitude"}),
     ("--sparsity 0.5 --preset balanced --calibration-tokens 512", {"permute": False, "compensate": False}),
-    ("--sparsity 0.5 --granularity tensor --include mlp --exclude up", {"granularity": "tensor", "include": ["mlp"]}),
+    (
+        "--sparsity 0.5 --fp8 e4m3 --granularity tensor --include mlp --exclude up",
+        {"granularity": "tensor", "include": ["mlp"]},
+    ),
 ]
 
 
