@@ -66,8 +66,8 @@ class Samples:
 
     def pick(self, x: Tensor) -> Tensor:
         """The rows of ``[tokens, in]`` that this batch adds: float32."""
-        owed = (_owed(self.count, batches) for batches in (self.batches + 1, self.batches))
-        return _evenly(x, next(owed) - next(owed)).float()
+        count = _owed(self.count, self.batches + 1) - _owed(self.count, self.batches)
+        return _evenly(x, count).float()
 
     def take(self, name: str, rows: Tensor) -> None:
         """Mix a batch's rows in. Layers with the same input are given the same tensor, one after the other."""

@@ -132,7 +132,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
     out = model.generate(
         input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
+        attention_mask=inputs.get("attention_mask"),
         max_new_tokens=tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
