@@ -359,10 +359,9 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 #   third row the table shows less, since `pk` also takes a longer step there.)
 # - *Sorted*: `q` runs after the scores, is late all the way up, and ends far from where it started. After a warm-up it
 #   starts in the middle, falls through the first half, climbs through the second, and ends where it began.
-# - *Drifting* (scores that grow a thousandfold along the row): with a warm-up the *share* is right, since the threshold
-#   comes back to where it was. But it follows the drift, less with `pk`'s shorter step, and decides differently from a
-#   sort. The identity promises
-#   the number of weights, never which ones.
+# - *Drifting* (scores that grow a thousandfold along the row): with a warm-up the *share* is right, since the
+#   threshold comes back to where it was. But it follows the drift, less with `pk`'s shorter step, and decides
+#   differently from a sort. The identity promises the number of weights, never which ones.
 # - *Zeros*: 70 % of the scores are zero, and no threshold tells them apart; about all of them go, though 50 % were
 #   asked for. That does little harm: pruning a zero changes nothing. Ties at other values are split, as `q` jumps over
 #   them and back, and which of the equals go is an accident.

@@ -329,11 +329,10 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
 # %% [markdown]
 # On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
 # are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4
-# (published, the same file), and why 2:4 loses
-# there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb) tries to predict it). On both cards some products
-# are slower with 2:4, on the H100 still with thousands of tokens. Generating text for one user means one token at a
-# time, so test the sizes that you will run. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4 has
-# 7.5, and a CPU has none of it.
+# (published, the same file), and why 2:4 loses there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb)
+# tries to predict it). On both cards some products are slower with 2:4, on the H100 still with thousands of tokens.
+# Generating text for one user means one token at a time, so test the sizes that you will run. 2:4 needs a card of
+# compute capability 8.0 or newer; Colab's free T4 has 7.5, and a CPU has none of it.
 #
 # ## 6. Removing neurons
 # An MLP computes `W2 f(W1 x)`, and neuron `j` is row `j` of `W1` with column `j` of `W2`. Where column `j` is zero,

@@ -51,9 +51,9 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
-        if budget and _state(a).is_dir():
-            raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
         if budget:
+            if _state(a).is_dir():
+                raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
             plan = {"steps": None, "minutes": None} | budget | {"seed": a.seed, "recipe": asdict(recipe)}
             check_state(_state(a), plan)
 

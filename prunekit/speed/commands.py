@@ -133,16 +133,22 @@ def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list
     if not gpu.sparse24:
         text.append(f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty.")
     text.append(_error_note(dtype))
-    if any(line.M < 64 for _, lines in groups for line in lines):
-        text.append("Below 64 tokens nothing was published to check the model against.")
+    return text + _unchecked(gpu, dtype, [line for _, lines in groups for line in lines])
+
+
+def _unchecked(gpu: Gpu, dtype: str, lines: list[_Line]) -> list[str]:
+    """Sentences on what no published row can check."""
     rows = published_rows(dtype=dtype)
     most = {size: max(getattr(row, size) for row in rows) for size in ("M", "N", "K")}
-    if any(getattr(line, size) > most[size] for _, lines in groups for line in lines for size in most):
+    notes = []
+    if any(line.M < 64 for line in lines):
+        notes.append("Below 64 tokens nothing was published to check the model against.")
+    if any(getattr(line, size) > most[size] for line in lines for size in most):
         sizes = ", ".join(f"{size} {most[size]}" for size in most)
-        text.append(f"Beyond {sizes} nothing was published to check the model against.")
-    if gpu.name not in {find_gpu(row.gpu).name for row in rows}:
-        text.append(f"No {dtype} row of {gpu.name} was published: its rates are from {gpu.source}.")
-    return text
+        notes.append(f"Beyond {sizes} nothing was published to check the model against.")
+    if gpu not in {find_gpu(name) for name in {row.gpu for row in rows}}:
+        notes.append(f"No {dtype} row of {gpu.name} was published: its rates are from {gpu.source}.")
+    return notes
 
 
 def _figures(p: Prediction) -> tuple[str, str, str]:

@@ -15,16 +15,16 @@ from prunekit.speed.devices import Gpu
 from prunekit.speed.latency import check_shape
 
 # What keeps a model type from having the seven layers of LLaMA-like models.
-UNLIKE = dict.fromkeys(
-    (
-        *("apertus", "arcee", "bert", "biogpt", "gpt_neox", "gpt_neox_japanese", "nemotron", "persimmon", "phi"),
-        *("roberta", "starcoder2"),
-    ),
-    "the MLPs of {} have no gate, unlike those of LLaMA-like models",
-) | dict.fromkeys(("glm", "glm4", "phi3"), "{} keeps several of the seven layers of LLaMA-like models in one")
-UNLIKE |= dict.fromkeys(
-    ("bamba", "falcon_h1", "nemotron_h", "zamba", "zamba2"), "{} has state-space layers, unlike LLaMA-like models"
-)
+UNLIKE = {
+    kind: reason
+    for reason, kinds in {
+        "the MLPs of {} have no gate, unlike those of LLaMA-like models": "apertus arcee bert biogpt gpt_neox "
+        "gpt_neox_japanese nemotron persimmon phi roberta starcoder2",
+        "{} keeps several of the seven layers of LLaMA-like models in one": "glm glm4 phi3",
+        "{} has state-space layers, unlike LLaMA-like models": "bamba falcon_h1 nemotron_h zamba zamba2",
+    }.items()
+    for kind in kinds.split()
+}
 # SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
 EMBEDDED = {
     "model_type": "llama",
