@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
-    c.add_argument("--minutes", type=float, metavar="N", help="recover for so long; default 17.5, less below half")
+    c.add_argument(
+        "--minutes", type=float, metavar="N", help="recover for so long; default: until minute 19, less below half"
+    )
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
     c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
     c.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 
 from .errors import PrunekitError
 
@@ -23,6 +24,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .recovery_state import check_state
     from .stages import Stages
 
+    begin = perf_counter()
     preset = preset_named(a.preset)
     method = a.method or preset.method
     recipe = Recipe(
@@ -38,7 +40,8 @@ def run_compress(a: argparse.Namespace) -> None:
     permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
     recipe = replace(recipe, compensate=compensates, permute=permutes)
     recovers = a.recover or (preset.recovers and recipe.prunes)
-    budget = _budget(a, recovery_minutes(recipe.share) if recovers else None)
+    budget = _budget(a)
+    recovers = recovers or bool(budget)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
         raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
@@ -51,11 +54,13 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
-        if budget:
+        if recovers:
             if _state(a).is_dir():
                 raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
-            plan = {"steps": None, "minutes": None} | budget | {"seed": a.seed, "recipe": asdict(recipe)}
-            check_state(_state(a), plan)
+            plan = {"steps": None} | ({"minutes": None} | budget if budget else {})
+            kept = check_state(_state(a), plan | {"seed": a.seed, "recipe": asdict(recipe)})
+            if kept and not budget:
+                budget = {"minutes": kept["minutes"]}
 
     stages = Stages()
     with stages("load"):
@@ -79,7 +84,8 @@ def run_compress(a: argparse.Namespace) -> None:
         print(allocation)
         options["budget"] = allocation.sparsity
     result = compress(model, ids, **recipe.__dict__, **options)
-    if budget:
+    if recovers:
+        budget = budget or {"minutes": recovery_minutes(recipe.share, perf_counter() - begin)}
         result = _recover(result, model, tokenizer, a, budget)
     del model, layers
     stages.seconds |= result.seconds
@@ -87,7 +93,7 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.out:
         with stages("save"):
             save(result, tokenizer, a.out, a.activations)
-        if budget:
+        if recovers:
             _state(a).unlink(missing_ok=True)
     print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
     print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
@@ -110,16 +116,15 @@ def run_compress(a: argparse.Namespace) -> None:
         write_json(Path(a.json), report)
 
 
-def _budget(a: argparse.Namespace, minutes: float | None) -> dict:
-    """How long to recover, `minutes` unless an option says otherwise: keywords of `recover`, none for not at all."""
+def _budget(a: argparse.Namespace) -> dict:
+    """How long to recover, if an option says so: keywords of `recover`."""
     if a.minutes is not None and a.steps is not None:
         raise PrunekitError("give either --minutes or --steps, not both.")
     if a.steps is not None:
         return {"steps": _positive(a.steps, "--steps")}
-    minutes = minutes if a.minutes is None else a.minutes
-    if minutes is not None and not 0 < minutes < 1e6:
-        raise PrunekitError(f"--minutes is {minutes}: expected a number above 0.")
-    return {} if minutes is None else {"minutes": minutes}
+    if a.minutes is not None and not 0 < a.minutes < 1e6:
+        raise PrunekitError(f"--minutes is {a.minutes}: expected a number above 0.")
+    return {} if a.minutes is None else {"minutes": a.minutes}
 
 
 def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict):

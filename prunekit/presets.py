@@ -34,9 +34,20 @@ PRESETS = {
 }
 
 
-def recovery_minutes(share: float) -> float:
-    """How long to recover where a share of the weights is pruned: 17.5 minutes for half or more, else less."""
-    return min(max(35.0 * share, 1.0), 17.5)
+LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
+
+
+def recovery_minutes(share: float, spent: float) -> float:
+    """How long to recover where half of the weights or more are pruned: what is left of `LIMIT`; else less.
+
+    Args:
+        share: of the weights that is pruned.
+        spent: seconds until now.
+
+    Returns:
+        Minutes, at least one, and for half or more at least five.
+    """
+    return max(min(2 * share, 1.0) * max(LIMIT - spent / 60, 5.0), 1.0)
 
 
 def preset_named(name: str) -> Preset:

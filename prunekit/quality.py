@@ -140,7 +140,7 @@ def _row(
     result = compress(model, ids, **options)
     if recovers:
         train, watch = recovery_text(model, tokenizer, seed=seed)
-        minutes = recovery_minutes(recipe.share)
+        minutes = recovery_minutes(recipe.share, perf_counter() - begin)
         result = recover(result, model, train, minutes=minutes, seed=seed, watch=watch, report=print)
     seconds = perf_counter() - begin
     figures = {}

@@ -65,22 +65,26 @@ def undisturbed() -> Iterator[None]:
             usual(*waiting[0])
 
 
-def check_state(path: Path | str, part: dict) -> None:
+def check_state(path: Path | str, part: dict) -> dict:
     """See early whether a recovery could go on.
 
     Args:
         path: the file, which need not exist.
         part: what is known already of the plan that `load_state` will be given.
 
+    Returns:
+        The plan in the file, empty if there is none.
+
     Raises:
         PrunekitError: the file is damaged or belongs to another recovery.
     """
     if not Path(path).exists():
-        return
+        return {}
     with _opened(path) as file:
         plan = _plan(file)
         if not isinstance(plan, dict) or any(plan.get(key) != value for key, value in part.items()):
             raise _another(path)
+        return plan
 
 
 @torch.no_grad()

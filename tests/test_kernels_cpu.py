@@ -118,6 +118,14 @@ def test_select_and_cast_with_scales_of_every_granularity(layer, fmt, granularit
     assert_same([cpu.cast(W, keep, scale / 3, fmt)], [fp8.cast(W, scale / 3, fmt, keep)])
 
 
+@settings(max_examples=100)
+@given(layers(), formats)
+def test_round_trip_is_the_plain_cast_and_back(layer, fmt):
+    W, _ = layer
+    scale = fp8.scales(W, fmt)
+    assert torch.equal(cpu.round_trip(W, fmt), fp8.uncast(fp8.cast(W, scale, fmt), scale))
+
+
 def example(seed=0, rows=7, columns=130):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(rows, columns, generator=g), torch.rand(columns, generator=g)

@@ -57,4 +57,5 @@ def test_a_model_is_judged_on_test_articles(asked, folders):
 
 def test_recovery_takes_longer_the_more_is_pruned_but_never_too_long():
     shares = (0.01, 0.1, 0.2, 0.5, 0.75)
-    assert [recovery_minutes(share) for share in shares] == pytest.approx([1.0, 3.5, 7.0, 17.5, 17.5])
+    assert [recovery_minutes(share, 75.0) for share in shares] == pytest.approx([1.0, 3.6, 7.2, 18.0, 18.0])
+    assert [recovery_minutes(share, 3600.0) for share in shares] == pytest.approx([1.0, 1.0, 2.0, 5.0, 5.0])

@@ -247,6 +247,16 @@ def uncast_pass(begin, end, codes, scale, height, width, shift, power, out):
                 ob[j] = (bits.view(np.float32) * power) * s
 
 
+@_pass
+def round_trip_pass(begin, end, W, fp8, out):
+    for r in range(begin, end):
+        s = _scale(_top(W[r]), fp8[0])
+        w, o = W[r], out[r]
+        for j in range(w.size):
+            value, _ = _round_to_fp8(min(abs(w[j]) / s, fp8[0]), fp8[1], fp8[2])
+            o[j] = value * s if w[j] >= 0 else -value * s
+
+
 @_jit
 def _select_joint(first, last, W, f, n, m, share, warmup, decision, fp8, keep):
     """Score with a provisional scale from each whole row, and select, for a few rows."""
