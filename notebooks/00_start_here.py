@@ -64,7 +64,7 @@ course.show(
 )
 
 # %% [markdown]
-# The minutes are estimates of reading, thinking and exercises; running a notebook takes half a minute to four or five.
+# The minutes are estimates of reading, thinking and exercises; running a notebook takes half a minute to four.
 # Each opens with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the
 # idea: 01.
 #
@@ -110,7 +110,7 @@ LiveFigure(draw, pruned=ipywidgets.FloatSlider(0.25, min=0, max=0.75, step=0.25,
 # %% [markdown]
 # **Exercises.** You write a function; a check tries it on many small random inputs. If it is wrong you get the smallest
 # counterexample that was found, and a hint. Until you have written anything it says "not attempted yet" and the
-# notebook runs on. A solution is folded below.
+# notebook runs on. A solution is folded below (in copies for a class it is left out).
 #
 # ### Exercise 0.1: sparsity of each row (easy, 3 minutes)
 # [Sparsity](GLOSSARY.md#sparsity) is the share of weights that are zero. Write it for each row of a matrix. Mind
@@ -172,7 +172,7 @@ print(f"{total / 1e6:.1f} million parameters, {pk.stored_bytes(model) / 1e6:.0f}
 course.show(
     figures.where_weights_are(model),
     alt="Parameters by kind as bars: four attention projections, three MLP projections, embedding, norms. The three of "
-    "the MLP are the longest, with the embedding about as long.",
+    "the MLP are nearly as long as the embedding, the longest.",
 )
 assert 0.75 < linear / total < 0.85 and len(pk.linear_layers(model)) == 210
 

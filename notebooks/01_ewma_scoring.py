@@ -161,16 +161,16 @@ course.reveal("sort", answer, f"Measured here: {ratio:.0f} times, in the median 
 
 # %% [markdown]
 # All three lengths hold the same million numbers. Sorting costs a large multiple of copying at each, and for each
-# weight more in longer rows. (The ratio depends on the machine, its cache and the number of threads: trust its order
-# of magnitude.) `prunekit bench select` times the selection of a whole model against copying, sorting, `kthvalue` and
+# weight more in longer rows. (The ratio depends on the machine and the number of threads; this million fits many a
+# cache, in which a copy is several times as fast as from memory. Over a whole model a sort costs about a hundred
+# copies, as the README says.) `prunekit bench select` times the selection of a whole model against copying, sorting, `kthvalue` and
 # SparseGPT's solve, on your machine, and prints the full table.
 #
 # ## 3. An average in place of a sort, and how it misses
 #
 # The paper ([HWPQ](BIBLIOGRAPHY.md#hwpq)) replaces the sort by an exponentially weighted moving average
 # ([EWMA](GLOSSARY.md#ewma)). As summaries describe it, the scan along the row carries a mean and a deviation,
-#
-# `m <- m + a (L - m)`, `d <- d + b (|L - m| - d)`, and prunes where `L < m - k d`.
+# prunes where `L < m - k d`, and then moves both: `d <- d + b (|L - m| - d)`, `m <- m + a (L - m)`.
 #
 # Its constants are not in what we read. `pk.mean_mask` sets `k` so that squared Gaussian weights would lose the
 # share asked for; that choice is ours. We try it on such rows, on rows of the real model, and on rows with a heavy
@@ -372,7 +372,8 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 # ## 6. All layers of a real model
 #
 # `pk.compress` prunes every linear layer but the output's; each is judged by [perplexity](GLOSSARY.md#perplexity) on
-# 2,044 predicted tokens of Wikipedia articles that calibration never saw, in windows of 512.
+# 2,044 predicted tokens of Wikipedia articles that calibration never saw, in windows of 512
+# (notebook 00 has others: the two do not compare).
 
 # %% tags=["nbval-ignore-output"]
 test = pk.corpus(tokenizer, split="test", tokens=2048)
@@ -500,7 +501,8 @@ assert plain[0] < 1 < 3 < corrected[-1] < 5 and max(longer.changes) < 0.04 and c
 # you can measure: hand `longer` to `rules.judge` in place of `calibration`.
 #
 # When would it stop *wrongly*? When successive batches are alike but unlike what the model will meet: the rule sees
-# changes, not truth. That is why `pk.corpus` spreads its windows over all documents.
+# changes, not truth. `pk.corpus` spreads its windows over all documents, in their order: a run that stops after a
+# quarter of them has read the first quarter.
 #
 # ### Exercise 1.4: a corrected moving average (easy, 10 minutes)
 # Average the batches (rows that are energies already) from the first to the last, from zero, and correct at the end.

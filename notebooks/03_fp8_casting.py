@@ -11,8 +11,8 @@
 #
 # [Pruning](GLOSSARY.md#pruning) decides which weights stay; this notebook is about the bits in which they stay.
 # The two formats are those of [FP8 Formats for Deep Learning](BIBLIOGRAPHY.md#fp8-formats). Which format and which
-# scale rule the paper that this course follows ([HWPQ](BIBLIOGRAPHY.md#hwpq)) uses is not public; E4M3 with one scale
-# for each row is our choice, and section 7 tries the others.
+# scale rule the paper that this course follows ([HWPQ](BIBLIOGRAPHY.md#hwpq)) uses is not in what we read; E4M3 with
+# one scale for each row is our choice, and section 7 tries the others.
 
 # %% tags=["setup"]
 # Set-up, the same in every notebook: installs what is missing, and never another torch.

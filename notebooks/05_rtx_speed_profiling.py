@@ -382,14 +382,14 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 # best 2:4 kernel for each shape, 25 calls to warm up, 50 timed. The second puts predictions beside.
 
 # %% tags=["nbval-ignore-output"]
-alt = "Published gains over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.8; some below 1 at 64 tokens."
+alt = "Published gains over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; some below 1 at 64 tokens."
 course.show(course.figures.speed.gains("RTX 4090"), alt)
 alt = "2:4 over dense in FP8: published median below 1 at 64 tokens, 2 from 4096 on; predicted too high at 64."
 course.show(plots.speedup_by_batch(card, "fp8"), alt)
 rows = published.published_rows("RTX 4090", "fp8")
-slow = {M: sum(r.speedup < 1 and r.model != "SQUARE" for r in rows if M == r.M) for M in (64, 128, 512, 2048, 16384)}
+slow = {M: sum(r.speedup < 1 and r.model != "SQUARE" for r in rows if M == r.M) for M in (64, 128, 512, 1024, 2048)}
 course.reveal("fp8-64", "slower for more than half", f"Shapes of 20 with a slower 2:4, by tokens (published): {slow}")
-assert slow[64] > 10 and slow[2048] == slow[16384] == 0
+assert slow[64] > 10 and slow[2048] == 0
 fp8, big, hit = {(row.M, row.N, row.K): row for row in rows}, (64, 27648, 5120), (64, 16384, 3072)
 assert all(fp8[n, n, n].dense_us > bf16[n, n, n].dense_us for n in (64, 128, 256, 512))
 print(f"{big}: {bf16[big].speedup:.2f} x in BF16, {fp8[big].speedup:.2f} x in FP8 (published)")
@@ -484,7 +484,7 @@ measure_gpu(report["gpu"])
 #    within 5 to 10 %, the others further off.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
 #    thousands of tokens (published), at most as much as they save bytes with one (predicted), and 2:4 in FP8 can lose
-#    with few tokens: most shapes at 64, some up to 512 (published). With many tokens a T4 gains from neither, Ampere
+#    with few tokens: most shapes at 64, a few up to 1,024 (published). With many tokens a T4 gains from neither, Ampere
 #    from 2:4, Ada and later from both; with few, weight-only FP8 may gain on older cards (published, not in our
 #    model).
 #

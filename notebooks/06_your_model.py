@@ -42,7 +42,7 @@ import time
 import torch
 from IPython.display import Markdown, display
 from prunekit import course
-from prunekit.course import disk, memo, sensitivity
+from prunekit.course import disk, memo, pipeline, sensitivity
 from prunekit.info import machine, versions
 from prunekit.memory import peak_rss
 
@@ -115,22 +115,23 @@ total = sum(p.numel() for p in model.parameters())
 print(f"{len(layers)} linear layers hold {sum(size.values()) / 1e6:.1f} of {total / 1e6:.1f} million parameters")
 
 # %% tags=["nbval-ignore-output"]
-alt = "Predicted memory as bars: this model, 1B and 7B, dense in float32 or bfloat16 with three FP8 copies beside it."
+alt = "Predicted memory as bars: this model, 1B and 7B, dense in float32 or bfloat16 with four FP8 copies beside it."
 parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
-course.show(figures.forecast(parameters, copies=3, memory=figures.memory_of_machine()), alt)
+course.show(figures.forecast(parameters, copies=4, memory=figures.memory_of_machine()), alt)
 
 # %% [markdown]
-# *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once. To
-# it come Python, text and the model's output scores, about 1 GB here. In float32 a 1B model needs 7 GB and fits a
-# laptop with 16 GB; a 7B model needs 49 GB and does not, and 35 GB with `DTYPE = "bfloat16"`: that takes a server or
-# a large GPU. A free Colab, with some 12 GB, holds about 2B in bfloat16.
-# Section 4 predicts the time.
+# *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once, and
+# in the end a fourth, opened from its file. To it come Python, text and the model's output scores, about 1 GB here. In
+# float32 a 1B model needs 8 GB and fits a laptop with 16 GB; a 7B model needs 56 GB and does not, and 42 GB with `DTYPE
+# = "bfloat16"`: that takes a server or a large GPU. A free Colab, with some 12 GB, holds about 1.8B in bfloat16.
+# Without FP8 each copy is as large as the dense model. Section 4 predicts the time.
 #
 # ## 3. Compress, and see which layers suffer
 # [Calibration](GLOSSARY.md#calibration) runs once and serves all candidates. For each layer the second cell computes
 # the share of its output [energy](GLOSSARY.md#energy) that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.
 
 # %% tags=["nbval-ignore-output"]
+pipeline.prepare()  # compile, so that no time below contains it
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 calibration = pk.calibrate(model, text, layers)
 results = {"plan": pk.compress(model, calibration=calibration, **PLAN, fp8=FP8)}

@@ -93,7 +93,7 @@ def calibrate(
     are imagined on which every feature has the layer's median energy: ``(T E + prior * median(E)) / (T + prior)``.
     With thousands of tokens that makes no difference.
 
-    Batches, stop and prior are prunekit's own choices; the paper publishes none.
+    Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
 
     Args:
         model: a causal language model.

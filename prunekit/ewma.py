@@ -76,7 +76,7 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
     ``sparsity - (log q_end - log q_start) / (step * in)``: right as soon as `q` has settled. `q` moves once
     per `block` weights, by the sum of their steps; ``block=1`` is the rule as written.
 
-    The rule is prunekit's own: the paper (arXiv 2501.16376) publishes no threshold rule.
+    The rule is prunekit's own: what we read of the paper (arXiv 2501.16376) has no threshold rule.
 
     Args:
         L: scores ``[out, in]``, any float dtype, without NaN.

@@ -185,7 +185,8 @@ COLAB_README = """\
    Colab's torch as it is. Then go on cell by cell: predictions come before their answers.
 
 Each notebook that you open is a machine of its own: upload the wheel to each. No GPU is needed.
-The links to GLOSSARY.md and BIBLIOGRAPHY.md do not work there: read those two files from this folder.
+Links do not work there, neither from notebook to notebook nor to GLOSSARY.md and BIBLIOGRAPHY.md: read those two files
+from this folder. Where a prediction shows no buttons, decide for yourself and go on: its answer is printed anyway.
 """
 
 

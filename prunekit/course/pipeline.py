@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from statistics import median
@@ -84,6 +84,14 @@ def log_gap(found: Answers, other: Answers) -> tuple[float, float]:
     """
     gap = (found.nll.double() - other.nll.double()).mean(1)
     return gap.mean().item(), 2 * gap.std().item() / len(gap) ** 0.5
+
+
+def log_gaps(found: Mapping[str, Answers], base: str) -> dict[str, tuple[float, float]]:
+    """The `log_gap` of all others to the one that is called `base`, printed."""
+    gaps = {name: log_gap(it, found[base]) for name, it in found.items() if name != base}
+    for name, (gap, margin) in gaps.items():
+        print(f"{name}, over {base}: log-perplexity {gap:+.4f} +-{margin:.4f}")
+    return gaps
 
 
 @torch.inference_mode()
@@ -178,10 +186,7 @@ def compare_orders(
         found[order] = judge(model_in_order(model, energy, order, sparsity), ids)
         kept, margin = retention(found[order], dense)
         print(f"{order}: perplexity {found[order].perplexity:.2f}, retention {kept:.1%} +-{margin:.1%}")
-    gaps = {order: log_gap(found[order], found[JOINT]) for order in ORDERS[:2]}
-    for order, (gap, margin) in gaps.items():
-        print(f"{order}, over jointly: log-perplexity {gap:+.4f} +-{margin:.4f}")
-    return gaps
+    return log_gaps(found, JOINT)
 
 
 def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 3) -> dict:

@@ -42,7 +42,8 @@ def point(method: str, model: nn.Module, found: Answers, dense: Answers, **about
     kept, margin = retention(found, dense)
     about = {"pattern": "dense", "sparsity": 0.0, "fp8": False, "tokens": 0, "seconds": 0.0} | about
     sizes = {"bytes": stored_bytes(model), "packed": packed_bytes(model)}
-    return {"method": method, **about, **sizes, "retention": kept, "margin": margin, "perplexity": found.perplexity}
+    judged = {"retention": kept, "margin": margin, "perplexity": found.perplexity, "answers": found}
+    return {"method": method, **about, **sizes, **judged}
 
 
 def measure(result: Compressed, ids: Tensor, dense: Answers, method: str | None = None) -> dict:

@@ -5,7 +5,7 @@ repository bcacdwk/vllmbench, commit 92a8ca49, Apache-2.0) and is carried here w
 `dense_us` is cuBLASLt's best algorithm and `sparse24_us` cuSPARSELt's best for a 2:4 weight of the same
 shape, both in microseconds; `M` tokens meet a weight `[N, K]`; FP8 is E4M3 with BF16 output. CUDA 12.9, torch
 2.9, 25 launches of warm-up, 50 timed. `model` says whose layer the shape is (SQUARE: M = N = K). In five rows
-(H100, FP16) `sparse24_us` is 0, which stands for a measurement that never ended: `published_rows` skips them.
+(H100, FP16) `sparse24_us` is 0, which is no time: `published_rows` skips them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row
     :param gpu: "RTX4090" or "H100" (the PCIe card), in any spelling that `find_gpu` takes.
     :param dtype: "fp8", "bf16" or "fp16".
 
-    The five rows whose 2:4 time is 0 (never finished) are left out, so that 837 come back.
+    The five rows whose 2:4 time is 0 are left out, so that 837 come back.
     """
     from prunekit.speed.devices import find_gpu
 

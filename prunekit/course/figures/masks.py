@@ -212,8 +212,9 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> "Figure":
 
 
 def shades(W: Tensor, keep: Tensor) -> "torch.Tensor":
-    """RGB picture ``[out, in, 3]`` of a weight: kept ones blue, darker where larger; pruned ones light orange."""
+    """RGB picture ``[out, in, 3]`` of a weight: kept ones blue, darker where larger; pruned ones
+    nearly white, so that a grey print tells them apart."""
     size = W.abs().float()
     depth = (size / size.quantile(0.98).clamp_min(1e-12)).clamp(0, 1).unsqueeze(-1)
-    kept = torch.tensor([0.82, 0.90, 0.96]) * (1 - depth) + torch.tensor([0.0, 0.27, 0.44]) * depth
-    return torch.where(keep.unsqueeze(-1), kept, torch.tensor([0.96, 0.80, 0.70]))
+    kept = torch.tensor([0.60, 0.77, 0.90]) * (1 - depth) + torch.tensor([0.0, 0.27, 0.44]) * depth
+    return torch.where(keep.unsqueeze(-1), kept, torch.tensor([1.00, 0.94, 0.88]))

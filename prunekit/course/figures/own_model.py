@@ -141,7 +141,7 @@ def on_disk(parts: Mapping[str, Mapping[str, float]]) -> "Figure":
         axes.text(total, place, f" {total:.1f} MB", va="center")
     axes.invert_yaxis()
     axes.margins(x=0.14)
-    axes.set_xlabel("MB, counted in the files")
+    axes.set_xlabel("MB on disk, counted")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(kinds))
     return figure
 

@@ -153,7 +153,7 @@ def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: 
     axes[0].set(xticks=[], yticks=[])
     axes[0].set_xlabel(
         f"first {min(CROP[0], len(keep))} rows and {min(CROP[1], keep.shape[1])} columns\n"
-        "blue: kept, darker where larger; pale orange: pruned",
+        "blue: kept, darker where larger; nearly white: pruned",
         fontsize=9,
     )
     rows = [("contribution lost", lost, f"{lost:.1%}", COLORS["other"])]
