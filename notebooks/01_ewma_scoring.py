@@ -163,8 +163,8 @@ course.reveal("sort", answer, f"Measured here: {ratio:.0f} times, in the median 
 # All three lengths hold the same million numbers. Sorting costs a large multiple of copying at each, and for each
 # weight more in longer rows. (The ratio depends on the machine and the number of threads; this million fits many a
 # cache, in which a copy is several times as fast as from memory. Over a whole model a sort costs about a hundred
-# copies, as the README says.) `prunekit bench select` times the selection of a whole model against copying, sorting, `kthvalue` and
-# SparseGPT's solve, on your machine, and prints the full table.
+# copies, as the README's figures say.) `prunekit bench select` times the selection of a whole model against copying,
+# sorting, `kthvalue` and SparseGPT's solve, on your machine, and prints the full table.
 #
 # ## 3. An average in place of a sort, and how it misses
 #

@@ -322,7 +322,9 @@ assert all(pts.find(points, name, "20 %")["retention"] > 0.9 for name in ("EWMA"
 kept = ewma["retention"]
 answer = shares[0] if kept > 0.85 else shares[1] if kept >= 0.6 else shares[2]
 course.reveal("kept", answer, f"Retention {kept:.1%}, perplexity {ewma['perplexity']:.1f}.")
-alt = "Left: retention falls slowly to 35 % pruned, then fast; magnitude is far lower at 50 %, the paper's claim higher."
+alt = (
+    "Left: retention falls slowly to 35 % pruned, then fast; magnitude is far lower at 50 %, the paper's claim higher."
+)
 course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity rises with the share pruned.")
 
 # %% [markdown]

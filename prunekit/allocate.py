@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .admm import choose
 from .calibrate import bfloat16_pays, check_reached, mean_square, observing
 from .errors import PrunekitError
-from .linear import linear_layers, weight_of
+from .linear import check_text, linear_layers, weight_of, without_dropout
 from .models import frozen
 from .patterns import check_sparsity
 from .progress import progress
@@ -79,7 +79,7 @@ def allocate(
         `Allocation`; its `sparsity` is the `budget` that `compress.compress` takes.
 
     Raises:
-        PrunekitError: a bad sparsity or reach, or no layer matches.
+        PrunekitError: a bad sparsity or reach, no layer matches, or text that the model cannot read.
     """
     target = check_sparsity(sparsity)
     if target == 0:
@@ -131,30 +131,38 @@ def sensitivities(
         E[name] = E[name] + value / len(ids)
 
     def watch(name: str):
-        def after(_, __, gradients):
-            G[name] = G[name] + mean_square(gradients[0].flatten(0, -2)) / len(ids)
+        def take_gradient(gradient: Tensor) -> None:
+            G[name] = G[name] + mean_square(gradient.flatten(0, -2)) / len(ids)
 
-        return layers[name].register_full_backward_hook(after)
+        return layers[name].register_forward_hook(lambda _, __, output: output.register_hook(take_gradient) and None)
 
+    check_text(model, ids, least=2)
     device = next(model.parameters()).device
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(model))
     hooks = [watch(name) for name in layers]
+    embedding = model.get_input_embeddings()  # what it gives out gets gradients, though no parameter does
+    hooks.append(embedding.register_forward_hook(lambda _, __, output: output.requires_grad_().clone()))
     try:
         with (
             frozen(model),
+            without_dropout(model),
             torch.enable_grad(),
             low_precision,
             observing(layers, lambda x: mean_square(x.detach()), take),
         ):
             for window in progress(ids.split(1), "sensitivity"):
                 window = window.to(device)
-                inputs = model.get_input_embeddings()(window).requires_grad_()
-                logits = model(inputs_embeds=inputs, use_cache=False).logits[0, :-1].float()
+                logits = model(window, use_cache=False).logits[0, :-1].float()
                 nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum").backward()
     finally:
         for hook in hooks:
             hook.remove()
     check_reached(layers, [name for name in layers if isinstance(G[name], Tensor)])
+    for name in layers:
+        if not (torch.isfinite(E[name]).all() and torch.isfinite(G[name]).all()):
+            raise PrunekitError(
+                f"inputs or gradients of {name} are not finite: check the model, or use --dtype float32."
+            )
     return E, G
 
 

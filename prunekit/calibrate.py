@@ -16,7 +16,7 @@ from .compensate import Samples
 from .errors import PrunekitError
 from .ewma import BatchEWMA, quantile_mask
 from .info import cpu_name
-from .linear import linear_layers, weight_of
+from .linear import check_text, linear_layers, weight_of, without_dropout
 from .progress import progress
 from .scores import contribution
 
@@ -90,7 +90,8 @@ def calibrate(
     fewer than `tolerance` of them differ from those after the batch before, more text would change little.
 
     A mean square over few tokens is noisy, above all for features that are rarely active. So `prior` tokens
-    are imagined on which every feature has the layer's median energy: ``(T E + prior * median(E)) / (T + prior)``.
+    are imagined on which every feature has the layer's median energy: ``(T E + prior * median(E)) / (T + prior)``
+    (the mean energy where most features are silent, as after a ReLU).
     With thousands of tokens that makes no difference.
 
     Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
@@ -113,12 +114,13 @@ def calibrate(
         `Calibration`.
 
     Raises:
-        PrunekitError: an input is not finite, or the first batch does not reach a layer.
+        PrunekitError: an input is not finite, the first batch does not reach a layer, or the model cannot read `ids`.
     """
     begin = perf_counter()
+    check_text(model, ids)
     layers = linear_layers(model) if layers is None else layers
     averages = {name: BatchEWMA(decay) for name in layers}
-    sample = {n: weight_of(m)[:: max(1, m.weight.shape[0] // _SAMPLED_ROWS)][:_SAMPLED_ROWS] for n, m in layers.items()}
+    sample = {name: _few_rows(weight_of(module)) for name, module in layers.items()}
     weight = next(model.parameters())
     if bfloat16 is None:
         bfloat16 = bfloat16_pays(model)
@@ -139,7 +141,7 @@ def calibrate(
         if seen[1] is not None:
             kept.take(name, seen[1])
 
-    with low_precision, observing(layers, observe, take):
+    with low_precision, without_dropout(model), observing(layers, observe, take):
         for window in progress(batches, "calibrate"):
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
@@ -207,8 +209,13 @@ def gram(x: Tensor, bfloat16: bool = False) -> Tensor:
     return H
 
 
+def _few_rows(W: Tensor) -> Tensor:
+    return W[:: max(1, len(W) // _SAMPLED_ROWS)][:_SAMPLED_ROWS]
+
+
 def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
-    return (tokens * E + prior * E.median()) / (tokens + prior)
+    usual = E.median() if E.median() > 0 else E.mean()
+    return (tokens * E + prior * usual) / (tokens + prior)
 
 
 def _decisions(sample: dict[str, Tensor], energy: dict[str, Tensor], sparsity: float) -> Tensor:

@@ -50,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except PermissionError as error:
-        print(f"prunekit: cannot use {error.filename}: {error.strerror}; give another path.", file=sys.stderr)
+    except OSError as error:  # no permission, or a full disk
+        print(
+            f"prunekit: cannot use {error.filename or 'a file'}: {error.strerror}; give another path.", file=sys.stderr
+        )
         return 2
     return 0
 

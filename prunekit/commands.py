@@ -16,7 +16,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .compress import Recipe, check_weights, compress
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json
-    from .linear import linear_layers
+    from .linear import is_conv1d, linear_layers
     from .memory import peak_rss
     from .models import load
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
@@ -24,7 +24,6 @@ def run_compress(a: argparse.Namespace) -> None:
     from .recovery_state import check_state
     from .stages import Stages
 
-    begin = perf_counter()
     preset = preset_named(a.preset)
     method = a.method or preset.method
     recipe = Recipe(
@@ -49,8 +48,6 @@ def run_compress(a: argparse.Namespace) -> None:
         raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
     if a.activations == "dynamic" and recipe.fp8 != "e4m3":
         raise PrunekitError("--activations dynamic belongs to FP8 weights: add --fp8 e4m3, or leave it out.")
-    if a.granularity != "row" and recipe.fp8 is None:
-        raise PrunekitError("--granularity belongs to FP8 weights: add --fp8 e4m3 or e5m2, or leave it out.")
     if a.out:
         check_free(Path(a.out))
         check_writable(Path(a.out))
@@ -67,6 +64,8 @@ def run_compress(a: argparse.Namespace) -> None:
         model, tokenizer = load(a.model, a.dtype, a.device)
     layers = linear_layers(model, a.include, a.exclude)
     check_weights(model, layers, recipe)
+    if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
+        raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
     ids = None
     limit = longest_window(model)
@@ -74,6 +73,7 @@ def run_compress(a: argparse.Namespace) -> None:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)
     warm_up(recipe)
+    begin = perf_counter()
     bytes_dense = stored_bytes(model)
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:

@@ -16,7 +16,7 @@ from .calibrate import Calibration, bfloat16_pays, calibrate, gram
 from .compensate import SAMPLES, response
 from .compress_layer import as_precise_as, compress_layer, finish
 from .errors import PrunekitError
-from .linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, without_dropout
 from .patterns import check_width, parse_pattern
 from .permute import permute_channels
 from .progress import progress
@@ -123,7 +123,8 @@ def compress(
     if method in BLOCKWISE and recipe.prunes:
         if ids is None:
             raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
-        new = _blockwise(model, ids, layers, recipes)
+        with without_dropout(model):
+            new = _blockwise(model, ids, layers, recipes)
         tokens = ids.numel()
         seconds["prune"] = perf_counter() - begin
     else:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from .errors import PrunekitError
-from .linear import check_context
+from .linear import check_context, check_text, without_dropout
 from .progress import progress
 
 CHUNK = 64  # tokens whose logits are judged at a time on a CPU
@@ -45,16 +45,8 @@ def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batc
 @torch.inference_mode()
 def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -> dict[str, dict[str, float]]:
     """`evaluate` for several models at once; a model called ``dense`` is what the others are held against."""
-    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
-        raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= 2].")
     for model in models.values():
-        check_context(model, ids.shape[1])
-        known = model.get_input_embeddings().num_embeddings
-        if ids.max() >= known:
-            raise PrunekitError(
-                f"the text has a token of number {ids.max()}, but a model knows {known}: tokenize it for that model, "
-                "and compare a model with the dense one that it was made from."
-            )
+        check_text(model, ids, least=2)
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
@@ -63,7 +55,8 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
         count += target.numel()
         for name in names:
             model = models[name]
-            logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
+            with without_dropout(model):
+                logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
             if reference is not None and reference.shape != logits.shape:
                 raise PrunekitError(
                     f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
@@ -130,11 +123,12 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
-    out = model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs.get("attention_mask"),
-        max_new_tokens=tokens,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-    )
+    with without_dropout(model):
+        out = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs.get("attention_mask"),
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+        )
     return tokenizer.decode(out[0], skip_special_tokens=True)

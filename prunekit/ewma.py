@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import PrunekitError
 from .patterns import check_sparsity
 
+# These and BLOCK are compiled into kernels/loops.py: remove prunekit/kernels/__pycache__ after a change.
 LOW, HIGH = 1e-30, 1e30
 RATE = 0.01  # step of log q per weight in the scan that decides, at sparsity 0.5
 BLOCK = 64  # weights that are compared with one threshold before it moves

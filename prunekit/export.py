@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -22,8 +23,8 @@ from . import fp8
 from .compress import Compressed
 from .errors import PrunekitError
 from .files import new_folder
-from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers
-from .models import explained, quiet
+from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers, shallow_copy
+from .models import explained, quiet, savable
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
@@ -42,12 +43,20 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         The folder.
 
     Raises:
-        PrunekitError: the folder cannot be written or is not empty, or an unknown `activations`.
+        PrunekitError: the folder cannot be written or is not empty, or `activations` is unknown or does not fit.
     """
     if activations not in ("dynamic", "none"):
         raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
-    model, recipe, out = compressed.model, compressed.recipe, Path(out)
+    model, recipe, out = shallow_copy(compressed.model), compressed.recipe, Path(out)
+    model.config = deepcopy(model.config)  # transformers notes in it what it writes
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config = savable(model.generation_config)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
+    described = bool(layers) and all(map(_holds, layers.values()))
+    if activations == "dynamic" and not described:
+        raise PrunekitError(
+            "activations='dynamic' belongs to FP8 layers of format e4m3, and not to GPT-2's: leave it out."
+        )
     with new_folder(out) as folder, quiet():
         tensors = stored_tensors(model)
         dtype = str(_usual_dtype(tensors.values())).removeprefix("torch.")
@@ -63,7 +72,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         model.save_pretrained(folder, state_dict=tensors, **names)  # which empties the dict
         tokenizer.save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        if layers and all(map(_holds, layers.values())):
+        if described:
             config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
         config["dtype"] = dtype
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")

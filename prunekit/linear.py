@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -95,7 +96,7 @@ def exact_dtype(tensor: Tensor) -> torch.dtype:
     return next(fit, tensor.dtype)
 
 
-def _shallow_copy(module: nn.Module) -> nn.Module:
+def shallow_copy(module: nn.Module) -> nn.Module:
     """A copy that shares tensors and children; what is put into it or registered on it later is its own.
 
     Raises:
@@ -113,7 +114,7 @@ def _shallow_copy(module: nn.Module) -> nn.Module:
 
 def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
-    copy = _shallow_copy(module)
+    copy = shallow_copy(module)
     W = W.to(module.weight.dtype)
     copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
     return copy
@@ -139,13 +140,15 @@ def _with_size(copy: nn.Module, attributes: tuple[str, ...], size: int) -> nn.Mo
     return copy
 
 
-def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> dict[str, nn.Module]:
+def linear_layers(
+    model: nn.Module, include: str | Sequence[str] = (), exclude: str | Sequence[str] = ()
+) -> dict[str, nn.Module]:
     """The layers to compress, by name: every linear layer except the output embedding (`lm_head`).
 
     Args:
         model: a causal language model.
-        include: patterns, of which one must occur in the name (``*`` and ``?`` are wildcards); none: all.
-        exclude: patterns that must not occur in the name.
+        include: a pattern, or several, of which one must occur in the name (``*`` and ``?`` are wildcards); none: all.
+        exclude: a pattern, or several, that must not occur in the name.
 
     Raises:
         PrunekitError: the model has no such layer, a pattern names nothing, or the patterns leave none.
@@ -154,6 +157,7 @@ def linear_layers(model: nn.Module, include: Sequence[str] = (), exclude: Sequen
     def matches(name: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
 
+    include, exclude = ([patterns] if isinstance(patterns, str) else patterns for patterns in (include, exclude))
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     found = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
     if not found:
@@ -180,12 +184,39 @@ def text_config(config: object) -> object:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+@contextmanager
+def without_dropout(*models: nn.Module) -> Iterator[None]:
+    """Modules that are in training mode, in which they drop values at random, leave it meanwhile."""
+    training = {module for model in models for module in model.modules() if module.training}
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def check_context(model: nn.Module, context: int) -> None:
     """Raise `PrunekitError` if `context` tokens in a row are more than the model can take."""
     limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if limit is not None and context > limit:
         raise PrunekitError(
             f"{context} tokens in a row, but the model takes at most {limit}: use shorter windows or fewer tokens."
+        )
+
+
+def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
+    """Raise `PrunekitError` unless `ids` are windows of `least` tokens or more that the model can read."""
+    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < least:
+        raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= {least}].")
+    check_context(model, ids.shape[1])
+    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    known = getattr(embedding, "num_embeddings", None)
+    if known is not None and ids.max() >= known:
+        raise PrunekitError(
+            f"the text has a token of number {ids.max()}, but a model knows {known}: tokenize it for that model, "
+            "and compare a model with the dense one that it was made from."
         )
 
 
@@ -205,7 +236,7 @@ def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
             return layers[prefix[:-1]]
         if not any(name.startswith(prefix) for name in layers):
             return module
-        copy = _shallow_copy(module)
+        copy = shallow_copy(module)
         copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
         return copy
 

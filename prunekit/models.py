@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .errors import PrunekitError, first_line, out_of_memory
-from .files import cache_dir, new_folder
+from .files import cache_dir, check_writable, new_folder
 from .memory import check_memory
 
 EMBEDDED = "embedded"
@@ -107,11 +107,11 @@ def open_model(source: str, **options) -> nn.Module:
             "them: it is damaged or not a causal language model; download or save it again."
         )
     model.generation_config.max_length = None
-    model.generation_config = _savable(model.generation_config)
+    model.generation_config = savable(model.generation_config)
     return model.eval().requires_grad_(False)
 
 
-def _savable(generation):
+def savable(generation):
     """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
     for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly
         changed = deepcopy(generation)
@@ -203,6 +203,13 @@ def _embedded_folder() -> Path:
     from transformers import AutoTokenizer
 
     package = str(Path(spec.origin).parent)
+    try:
+        check_writable(folder)
+    except PrunekitError:
+        raise PrunekitError(
+            f"the embedded model is converted once, into {folder.parent}, where you may not write: set PRUNEKIT_CACHE "
+            "to a folder of yours."
+        ) from None
     with new_folder(folder, replace=True) as temporary, quiet():
         model = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
         _forget_gguf(model)

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from .calibrate import calibrate
 from .errors import PrunekitError
-from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, with_columns, with_rows
+from .linear import (
+    Fp8Linear,
+    linear_layers,
+    replace_layers,
+    shallow_copy,
+    weight_of,
+    with_columns,
+    with_rows,
+    without_dropout,
+)
 from .neurons import find_mlps
 from .patterns import parse_pattern
 from .scores import contribution
@@ -185,8 +194,7 @@ def _reordered(modules: dict[str, nn.Module], order: Tensor) -> dict[str, nn.Mod
     """Copies of embeddings and norms with their last axis in another order; what was tied stays tied."""
     new, done = {}, {}
     for name, module in modules.items():
-        new[name] = module.__class__.__new__(module.__class__)
-        new[name].__dict__.update(module.__dict__)
+        new[name] = shallow_copy(module)
         for p in module.parameters():
             done.setdefault(id(p), nn.Parameter(p.detach()[..., order], requires_grad=False))
         new[name]._parameters = {k: p if p is None else done[id(p)] for k, p in module._parameters.items()}
@@ -196,7 +204,8 @@ def _reordered(modules: dict[str, nn.Module], order: Tensor) -> dict[str, nn.Mod
 def _check(model: nn.Module, permuted: nn.Module, ids: Tensor) -> None:
     """Raise `PrunekitError` unless both models say the same about a few tokens."""
     ids = ids.to(next(model.parameters()).device)
-    before, after = (m(ids, use_cache=False).logits.float() for m in (model, permuted))
+    with without_dropout(model, permuted):
+        before, after = (m(ids, use_cache=False).logits.float() for m in (model, permuted))
     if not (after - before).norm() <= 0.05 * before.norm():
         raise PrunekitError(
             "this model's channels cannot be reordered: something besides its layers depends on their order; leave "

@@ -44,6 +44,8 @@ class Recipe:
                 raise PrunekitError(f"unknown {name} {value!r}: expected one of {', '.join(known)}.")
         if self.fp8 is not None:
             fp8.format_named(self.fp8)
+        elif self.granularity != "row":
+            raise PrunekitError("granularity belongs to FP8 weights: add fp8 e4m3 or e5m2, or leave it out.")
         if self.pattern is not None:
             parse_pattern(self.pattern)
             if self.select == "ewma-mean":

@@ -20,7 +20,7 @@ from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
-from .linear import replace_layers
+from .linear import check_text, replace_layers, without_dropout
 from .models import frozen
 from .recovery_state import load_state, save_state, undisturbed
 from .straight_through import TrainedLayer
@@ -71,9 +71,10 @@ def recover(
         batch: windows in a step.
         text_share: weight of the text's own next token in what is aimed at, 0 to 1; the rest is the dense model's.
         seed: order of the windows.
-        state: a file for what is needed to go on after an interruption: 12 bytes for each weight. It is written every
-            two minutes, when the run is interrupted (`KeyboardInterrupt` then passes on) and at the end, and read if
-            it is there. Where it cannot be written, training goes on and says so. Remove it when the result is safe.
+        state: a file for what is needed to go on after an interruption: 12 bytes for each weight, twice that while it
+            is rewritten. It is written every two minutes, when the run is interrupted (`KeyboardInterrupt` then passes
+            on) and at the end, and read if it is there. Where it cannot be written, training goes on and says so.
+            Remove it when the result is safe.
         watch: windows on which the perplexity is measured from time to time, of the weights as that step uses them.
         report: gets a line about the progress, ten times.
 
@@ -93,6 +94,7 @@ def recover(
         raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
     if len(ids) < batch:
         raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
+    check_text(dense, ids, least=2)
     device = next(dense.parameters()).device
     layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
     trained = {name: TrainedLayer(layer, result.recipe) for name, layer in layers.items()}
@@ -133,7 +135,7 @@ def recover(
     before = spent
     told = int(10 * _part(step, spent, steps, minutes))
     try:
-        with frozen(result.model), torch.enable_grad():
+        with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
             while (part := _part(step, spent, steps, minutes)) < 1:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 - part)

@@ -104,7 +104,13 @@ def load_state(
         return 0, 0.0
     with _opened(path) as file:
         known = set(file.keys())
-        if _plan(file) != plan or not moving.keys() <= known:
+        earlier = _plan(file)
+        if earlier != plan and isinstance(earlier, dict) and earlier | {"mask": plan["mask"]} == plan:
+            raise PrunekitError(
+                f"{path} was begun with a mask that differs a little, as it may with another processor or number of "
+                "threads: go on where it began, or remove it to begin anew."
+            )
+        if earlier != plan or not moving.keys() <= known:
             raise _another(path)
         position = file.metadata()
         step = int(position["step"])

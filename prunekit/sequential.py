@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .calibrate import check_reached, observing
 from .errors import PrunekitError
-from .linear import replace_layers, text_config
+from .linear import check_text, replace_layers, text_config
 from .progress import progress
 
 BATCH_TOKENS = 2048  # that go through a block at once
@@ -58,8 +58,9 @@ def prune_blocks(
         The new layers by name.
 
     Raises:
-        PrunekitError: the model has no list of decoder blocks.
+        PrunekitError: the model has no list of decoder blocks, or cannot read `ids`.
     """
+    check_text(model, ids)
     prefix, blocks = decoder_blocks(model, layers)
     hidden, options = _first_inputs(model, blocks, ids)
     if bfloat16:

@@ -125,6 +125,24 @@ def test_bad_arguments_get_one_sentence(llama, ids):
         compress(llama, ids, sparsity=0.5, budget={"lm_head": 0.5})
 
 
+def test_outputs_may_be_changed_in_place(llama, ids, monkeypatch):
+    def forward(mlp, x):
+        output = mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x))
+        output += 0.0
+        return output
+
+    expected = pk.allocate(llama, ids, 0.5)
+    monkeypatch.setattr(type(llama.model.layers[0].mlp), "forward", forward)
+    assert pk.allocate(llama, ids, 0.5) == expected
+
+
+def test_gradients_that_are_not_finite_are_named(make_model, ids):
+    model = make_model()
+    model.model.norm.weight.data[0] = float("inf")
+    with pytest.raises(PrunekitError, match="not finite"):
+        pk.allocate(model, ids, 0.5)
+
+
 def test_a_layer_that_text_does_not_reach_is_named(llama, ids):
     model = deepcopy(llama)
     model.model.layers[0].mlp.spare = torch.nn.Linear(4, 4)

@@ -158,10 +158,15 @@ def test_the_model_and_the_ids_are_left_as_they_were(tiny_models, ids, kind):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_hooks_are_removed_after_an_error_too(llama):
-    with pytest.raises(IndexError):
-        calibrate(llama, torch.full((1, 4), 10**6))
-    assert not any(module._forward_pre_hooks for module in llama.modules())
+def test_hooks_are_removed_after_an_interruption_too(make_model, ids):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    model = make_model()
+    model.model.norm.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(model, ids)
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize(
@@ -178,3 +183,22 @@ def test_which_cpus_are_fast_in_bfloat16(monkeypatch, supported, processor, fast
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in supported, raising=False)
     monkeypatch.setattr(import_module("prunekit.calibrate"), "cpu_name", lambda: processor)
     assert fast_bfloat16.__wrapped__() == fast
+
+
+def test_imagined_tokens_count_where_most_features_are_silent():
+    x = torch.rand(32, 10)
+    x[:, :7] = 0
+    layer = torch.nn.Sequential(torch.nn.Linear(10, 4))
+    energy = calibrate(Reading(layer, x), torch.zeros(1, 32, dtype=torch.int64)).energy["inner.0"]
+    assert (energy > 0).all() and (energy[:7] < energy[7:].min()).all()
+
+
+class Reading(torch.nn.Module):
+    """Gives its layers the same input, whatever it reads."""
+
+    def __init__(self, inner, x):
+        super().__init__()
+        self.inner, self.x = inner, x
+
+    def forward(self, ids, use_cache):
+        return self.inner(self.x)

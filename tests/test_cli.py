@@ -632,9 +632,18 @@ def test_options_without_effect_are_refused(refused, model):
     plain = ("compress", model, "--sparsity", "0.5")
     assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic")
     assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic", "--fp8", "e5m2")
-    assert "--granularity" in refused(*plain, "--granularity", "block")
+    assert "granularity belongs to FP8" in refused(*plain, "--granularity", "block")
     assert "--out is empty" in refused(*plain, "--out", "")
     assert "--json is empty" in refused("evaluate", model, "--json", "")
+
+
+def test_a_recovery_goes_on_for_as_long_as_it_was_given_first(run, model, text_file, stop_recovery, monkeypatch):
+    given = iter([0.03, 5.0])
+    monkeypatch.setattr("prunekit.presets.recovery_minutes", lambda *_: next(given))
+    stop_recovery(2)
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
+    assert run("compress", model, *options)[0] == 130
+    assert run("compress", model, *options)[0] == 0 and next(given) == 5.0
 
 
 def test_an_interrupted_recovery_goes_on(run, model, text_file, stop_recovery):
@@ -690,6 +699,12 @@ def test_a_path_that_the_system_refuses_is_named(refused, model, monkeypatch):
     assert "unknown model" in refused("compress", "a" * 300, "--sparsity", "0.5")
     monkeypatch.setattr("prunekit.models.load", fail)
     assert "cannot use /secret/model: Permission denied" in refused("compress", model, "--sparsity", "0.5")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prunekit.models.load", full)
+    assert "cannot use a file: No space left on device" in refused("compress", model, "--sparsity", "0.5")
 
 
 @pytest.mark.parametrize(

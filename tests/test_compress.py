@@ -475,6 +475,33 @@ def test_a_gradient_or_training_mode_of_the_given_model_is_kept(make_model, ids)
     assert model.training and all(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("method", ["ewma", "wanda", "admm"])
+def test_dropout_of_a_model_in_training_does_nothing(make_model, ids, method):
+    model, calm = make_model("gpt2").train(), make_model("gpt2").eval()
+    assert not torch.equal(model(ids).logits, calm(ids).logits)
+    assert pk.evaluate(model, ids) == pk.evaluate(calm, ids)
+    assert pk.allocate(model, ids, 0.5) == pk.allocate(calm, ids, 0.5)
+    results = [compress(m, ids, sparsity=0.5, method=method) for m in (model, calm)]
+    results += [pk.recover(result, m, ids, steps=2) for result, m in zip(results, (model, calm))]
+    for one, other in zip(results[::2], results[1::2]):
+        for name, layer in linear_layers(one.model).items():
+            assert torch.equal(layer.weight, other.model.get_submodule(name).weight)
+    assert model.training and not calm.training
+
+
+def test_text_that_the_model_cannot_read_is_refused(gpt2, ids):
+    result, size = compress(gpt2, ids, sparsity=0.5), gpt2.config.vocab_size
+    long = ids.flatten()[None].repeat(1, -(-gpt2.config.n_positions // ids.numel()) + 1)
+    for text, message in ((long, "takes at most"), (ids + size, "a model knows"), (ids[0], r"shape \(32,\)")):
+        for method in ("ewma", "wanda"):
+            with pytest.raises(PrunekitError, match=message):
+                compress(gpt2, text, sparsity=0.5, method=method)
+        with pytest.raises(PrunekitError, match=message):
+            pk.allocate(gpt2, text, 0.5)
+        with pytest.raises(PrunekitError, match=message):
+            pk.recover(result, gpt2, text, steps=1, batch=1)
+
+
 # Bad input
 
 

@@ -253,12 +253,23 @@ def test_what_compressed_tensors_cannot_hold_is_not_said_to_be_so(llama, tokeniz
     assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text("utf-8"))
 
 
-def test_saving_changes_neither_the_model_nor_its_config(llama, tokenizer, ids, tmp_path):
-    result = compress(llama, ids, sparsity=0.5, fp8="e4m3")
-    before, config = result.model(ids).logits, llama.config.to_dict()
+def test_saving_changes_neither_the_model_nor_its_config(make_model, tokenizer, ids, tmp_path):
+    model = make_model()
+    model.generation_config.temperature = 0.7  # which transformers does not save without do_sample
+    result = compress(model, ids, sparsity=0.5, fp8="e4m3")
+    before, config = result.model(ids).logits, deepcopy(vars(model.config))
     save(result, tokenizer, tmp_path)
     assert torch.equal(result.model(ids).logits, before)
-    assert llama.config.to_dict() == config and not hasattr(llama.config, "quantization_config")
+    assert vars(model.config) == config and model.generation_config.temperature == 0.7
+    assert json.loads((tmp_path / "generation_config.json").read_text("utf-8"))["temperature"] == 0.7
+
+
+@pytest.mark.parametrize("kind, cast", [("gpt2", {"fp8": "e4m3"}), ("llama", {})])
+def test_activations_are_refused_where_servers_would_not_hear_of_them(make_model, tokenizer, ids, tmp_path, kind, cast):
+    result = compress(make_model(kind), ids, sparsity=0.5, **cast)
+    with pytest.raises(PrunekitError, match="activations='dynamic'"):
+        save(result, tokenizer, tmp_path, activations="dynamic")
+    assert not list(tmp_path.iterdir())
 
 
 # Bad places

@@ -32,6 +32,7 @@ def test_patterns_are_parts_of_names_with_wildcards(llama):
     assert len(linear_layers(llama, ["?_proj"])) == 14  # "?" stands for one character, anywhere before _proj
     assert len(linear_layers(llama, ["attn.[qk]_proj"])) == 4
     assert len(linear_layers(llama, ["layers.0"], ["gate", "up"])) == 5
+    assert linear_layers(llama, "q_proj", "layers.1") == linear_layers(llama, ["q_proj"], ["layers.1"])
     with pytest.raises(PrunekitError, match="Q_PROJ matches none"):  # case counts
         linear_layers(llama, ["Q_PROJ"])
     with pytest.raises(PrunekitError, match="nosuch matches none"):  # also if another matches

@@ -188,3 +188,9 @@ def test_what_cannot_be_permuted_says_so(llama, ids):
     odd = replace_layers(llama, {"model.layers.0.self_attn": Gated(llama.model.layers[0].self_attn)})
     with pytest.raises(PrunekitError, match="cannot be reordered"):
         permute_channels(odd, ids, "2:4")
+
+
+def test_hooks_of_the_permuted_model_are_its_own(llama, ids):
+    permuted = permute_channels(llama, ids, "2:4")
+    permuted.model.norm.register_forward_hook(lambda *_: pytest.fail("the dense model ran it"))
+    llama(ids[:1])

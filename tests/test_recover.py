@@ -356,6 +356,12 @@ def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, stop_rec
     for changed in (other, compress(llama, ids, pattern="2:4")):
         with pytest.raises(PrunekitError, match=rf"^{state} holds the state of another recovery"):
             recover(changed, llama, ids, steps=3, state=state)
+    layer = next(iter(linear_layers(result.model).values()))
+    kept = layer.weight.clone()
+    layer.weight.data[0] = 0
+    with pytest.raises(PrunekitError, match="a mask that differs"):
+        recover(result, llama, ids, steps=3, state=state)
+    layer.weight.data = kept
     for options in ({"steps": 4}, {"seed": 1}, {"rate": 1e-3}, {"batch": 1}, {"text_share": 0}):
         with pytest.raises(PrunekitError, match=rf"^{state} holds the state of another recovery"):
             recover(result, llama, ids, **{"steps": 3} | options, state=state)
