@@ -131,7 +131,7 @@ course.show(figures.forecast(parameters, copies=4, memory=figures.memory_of_mach
 # the share of its output [energy](GLOSSARY.md#energy) that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.
 
 # %% tags=["nbval-ignore-output"]
-pipeline.prepare()  # compile, so that no time below contains it
+pipeline.prepare()  # compile what runs on CPUs, so that no time below contains it
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 calibration = pk.calibrate(model, text, layers)
 results = {"plan": pk.compress(model, calibration=calibration, **PLAN, fp8=FP8)}

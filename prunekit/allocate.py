@@ -134,7 +134,11 @@ def sensitivities(
         def take_gradient(gradient: Tensor) -> None:
             G[name] = G[name] + mean_square(gradient.flatten(0, -2)) / len(ids)
 
-        return layers[name].register_forward_hook(lambda _, __, output: output.register_hook(take_gradient) and None)
+        def after(_, __, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(take_gradient)
+
+        return layers[name].register_forward_hook(after)
 
     check_text(model, ids, least=2)
     device = next(model.parameters()).device

@@ -214,7 +214,8 @@ def _few_rows(W: Tensor) -> Tensor:
 
 
 def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
-    usual = E.median() if E.median() > 0 else E.mean()
+    median = E.median()
+    usual = torch.where(median > 0, median, E.mean())
     return (tokens * E + prior * usual) / (tokens + prior)
 
 

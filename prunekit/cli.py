@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # no permission, or a full disk
+        if error.errno is None:
+            raise
         print(
             f"prunekit: cannot use {error.filename or 'a file'}: {error.strerror}; give another path.", file=sys.stderr
         )
@@ -109,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
     c.add_argument(
-        "--minutes", type=float, metavar="N", help="recover for so long; default: until minute 19, less below half"
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="recover for so long; default: until minute 19, at least 5; less where less than half is pruned",
     )
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
     c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")

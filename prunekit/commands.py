@@ -20,7 +20,7 @@ def run_compress(a: argparse.Namespace) -> None:
     from .memory import peak_rss
     from .models import load
     from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
-    from .presets import preset_named, recovery_minutes
+    from .presets import preset_named
     from .recovery_state import check_state
     from .stages import Stages
 
@@ -58,6 +58,7 @@ def run_compress(a: argparse.Namespace) -> None:
             kept = check_state(_state(a), plan | {"seed": a.seed, "recipe": asdict(recipe)})
             if kept and not budget:
                 budget = {"minutes": kept["minutes"]}
+                print(f"goes on from {_state(a)}, for the {kept['minutes']:.1f} minutes that it was given first")
 
     stages = Stages()
     with stages("load"):
@@ -67,13 +68,13 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
+    warm_up(recipe)
+    begin = perf_counter()
     ids = None
     limit = longest_window(model)
     if recipe.needs_inputs:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)
-    warm_up(recipe)
-    begin = perf_counter()
     bytes_dense = stored_bytes(model)
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:
@@ -85,8 +86,7 @@ def run_compress(a: argparse.Namespace) -> None:
         options["budget"] = allocation.sparsity
     result = compress(model, ids, **recipe.__dict__, **options)
     if recovers:
-        budget = budget or {"minutes": recovery_minutes(recipe.share, perf_counter() - begin)}
-        result = _recover(result, model, tokenizer, a, budget)
+        result = _recover(result, model, tokenizer, a, budget, begin)
     del model, layers
     stages.seconds |= result.seconds
     size = stored_bytes(result.model)
@@ -127,12 +127,14 @@ def _budget(a: argparse.Namespace) -> dict:
     return {} if a.minutes is None else {"minutes": a.minutes}
 
 
-def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict):
+def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict, begin: float):
     """Recovery on all training text; with `--out`, what is needed to go on lies beside it meanwhile."""
     from .prepare import recovery_text
+    from .presets import recovery_minutes
     from .recover import recover
 
     ids, watch = recovery_text(model, tokenizer, a.calibration_text, a.seed)
+    budget = budget or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
     state = _state(a) if a.out else None
     try:
         return recover(result, model, ids, **budget, seed=a.seed, state=state, watch=watch, report=print)

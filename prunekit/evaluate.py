@@ -50,27 +50,22 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
-    for window in progress(ids.split(batch), "evaluate"):
-        target, reference = window[:, 1:], None
-        count += target.numel()
-        for name in names:
-            model = models[name]
-            with without_dropout(model):
+    with without_dropout(*models.values()):
+        for window in progress(ids.split(batch), "evaluate"):
+            target, reference = window[:, 1:], None
+            count += target.numel()
+            for name in names:
+                model = models[name]
                 logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
-            if reference is not None and reference.shape != logits.shape:
-                raise PrunekitError(
-                    f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
-                    "compare a model with the dense one that it was made from."
-                )
-            rows = CHUNK if logits.device.type == "cpu" else target.shape[1]
-            for index, wanted in enumerate(target):
-                for begin in range(0, len(wanted), rows):
-                    part = slice(begin, begin + rows)
-                    dense = None if reference is None else reference[index, part]
-                    for key, value in _judge(logits[index, part], wanted[part], dense).items():
-                        sums[name][key] += value
-            if name == "dense":
-                reference = logits
+                if reference is not None and reference.shape != logits.shape:
+                    raise PrunekitError(
+                        f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
+                        "compare a model with the dense one that it was made from."
+                    )
+                for key, value in _judge(logits, target, reference).items():
+                    sums[name][key] += value
+                if name == "dense":
+                    reference = logits
     result = {}
     for name, s in sums.items():
         result[name] = {
@@ -89,15 +84,18 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
 
 
 def _judge(logits: Tensor, target: Tensor, dense: Tensor | None) -> dict[str, float]:
-    """Sums over tokens from logits ``[tokens, vocabulary]``; a few tokens at a time stay in a CPU's cache."""
-    logp, target = log_softmax(logits.float(), -1), target.to(logits.device)
-    sums = {
-        "nll": -logp.gather(1, target[:, None]).sum().item(),
-        "hits": (logp.argmax(-1) == target).sum().item(),
-    }
-    if dense is not None:
-        reference = log_softmax(dense.float().to(logits.device), -1)
-        sums["kl"] = (reference.exp() * (reference - logp)).sum().item()
+    """Sums over tokens from logits ``[windows, tokens, vocabulary]``; a few tokens at a time stay in a CPU's cache."""
+    sums = {"nll": 0.0, "hits": 0, "kl": 0.0}
+    rows, device = CHUNK if logits.device.type == "cpu" else target.shape[1], logits.device
+    for index, wanted in enumerate(target.to(device)):
+        for begin in range(0, len(wanted), rows):
+            part = slice(begin, begin + rows)
+            logp = log_softmax(logits[index, part].float(), -1)
+            sums["nll"] -= logp.gather(1, wanted[part, None]).sum().item()
+            sums["hits"] += (logp.argmax(-1) == wanted[part]).sum().item()
+            if dense is not None:
+                reference = log_softmax(dense[index, part].float().to(device), -1)
+                sums["kl"] += (reference.exp() * (reference - logp)).sum().item()
     return sums
 
 

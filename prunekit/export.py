@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -23,7 +23,7 @@ from . import fp8
 from .compress import Compressed
 from .errors import PrunekitError
 from .files import new_folder
-from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers, shallow_copy
+from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers
 from .models import explained, quiet, savable
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
@@ -47,7 +47,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     """
     if activations not in ("dynamic", "none"):
         raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
-    model, recipe, out = shallow_copy(compressed.model), compressed.recipe, Path(out)
+    model, recipe, out = copy(compressed.model), compressed.recipe, Path(out)
     model.config = deepcopy(model.config)  # transformers notes in it what it writes
     if getattr(model, "generation_config", None) is not None:
         model.generation_config = savable(model.generation_config)

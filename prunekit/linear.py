@@ -213,10 +213,11 @@ def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
     check_context(model, ids.shape[1])
     embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     known = getattr(embedding, "num_embeddings", None)
-    if known is not None and ids.max() >= known:
+    low, high = ids.min(), ids.max()
+    if known is not None and (low < 0 or high >= known):
         raise PrunekitError(
-            f"the text has a token of number {ids.max()}, but a model knows {known}: tokenize it for that model, "
-            "and compare a model with the dense one that it was made from."
+            f"the text has a token of number {low if low < 0 else high}, but a model knows {known}: tokenize it for "
+            "that model, and compare a model with the dense one that it was made from."
         )
 
 

@@ -205,11 +205,8 @@ def _embedded_folder() -> Path:
     package = str(Path(spec.origin).parent)
     try:
         check_writable(folder)
-    except PrunekitError:
-        raise PrunekitError(
-            f"the embedded model is converted once, into {folder.parent}, where you may not write: set PRUNEKIT_CACHE "
-            "to a folder of yours."
-        ) from None
+    except PrunekitError as error:
+        raise PrunekitError(f"the embedded model is converted once: {error} PRUNEKIT_CACHE names it.") from None
     with new_folder(folder, replace=True) as temporary, quiet():
         model = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
         _forget_gguf(model)

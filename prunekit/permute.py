@@ -19,6 +19,7 @@ from .calibrate import calibrate
 from .errors import PrunekitError
 from .linear import (
     Fp8Linear,
+    check_text,
     linear_layers,
     replace_layers,
     shallow_copy,
@@ -92,9 +93,11 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
         A new model of the same class. Its logits are the same up to rounding.
 
     Raises:
-        PrunekitError: a bad pattern, nothing that can be reordered, or the logits are not the same after all.
+        PrunekitError: a bad pattern, text that the model cannot read, nothing that can be reordered, or the logits are
+            not the same after all.
     """
     n, m = parse_pattern(pattern)
+    check_text(model, ids)
     layers = linear_layers(model)
     for name, module in layers.items():
         if isinstance(module, Fp8Linear):

@@ -27,14 +27,12 @@ class Preset:
     recovers: bool = False
 
 
+LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
 PRESETS = {
     "fast": Preset("ewma", compensates=True),
     "balanced": Preset("admm", permutes=True),
     "best": Preset("admm", permutes=True, recovers=True),
 }
-
-
-LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
 
 
 def recovery_minutes(share: float, spent: float) -> float:

@@ -61,6 +61,8 @@ def recover(
     there (straight-through; Bengio et al. 2013, arXiv 1308.3432). Before that the weights are trained as they are:
     casting them in each step takes a fifth of the time, in which uncast steps gain about as much. Embeddings stay.
 
+    Neither model drops values at random or checkpoints activations meanwhile, whatever mode it is in.
+
     Args:
         result: what `compress` made.
         dense: the model that it was made from.

@@ -107,8 +107,8 @@ def load_state(
         earlier = _plan(file)
         if earlier != plan and isinstance(earlier, dict) and earlier | {"mask": plan["mask"]} == plan:
             raise PrunekitError(
-                f"{path} was begun with a mask that differs a little, as it may with another processor or number of "
-                "threads: go on where it began, or remove it to begin anew."
+                f"{path} was begun with another mask: give the same model and options, on the same machine with as "
+                "many threads, or remove it to begin anew."
             )
         if earlier != plan or not moving.keys() <= known:
             raise _another(path)

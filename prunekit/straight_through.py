@@ -18,10 +18,10 @@ class StraightThroughCast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
-        fused = fused_for(W.device)  # what is not kept is zero, and sets no scale
+        fused = fused_for(W.device)
         if W.device.type == "cpu" and granularity == "row":
             return fused.round_trip(W, fmt)
-        scale = fp8.scales(W, fmt, granularity)
+        scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
         codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
         return widen(codes, scale)
 

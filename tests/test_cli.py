@@ -628,22 +628,29 @@ def test_the_state_of_another_recovery_is_seen_before_the_work(
     assert "cannot go on" in refused("compress", model, *options, "--steps", "3")
 
 
-def test_options_without_effect_are_refused(refused, model):
+def test_options_without_effect_are_refused(refused, model, folders):
     plain = ("compress", model, "--sparsity", "0.5")
     assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic")
     assert "--fp8 e4m3" in refused(*plain, "--activations", "dynamic", "--fp8", "e5m2")
+    assert "GPT-2" in refused("compress", str(folders.gpt2), *plain[2:], "--fp8", "e4m3", "--activations", "dynamic")
     assert "granularity belongs to FP8" in refused(*plain, "--granularity", "block")
     assert "--out is empty" in refused(*plain, "--out", "")
     assert "--json is empty" in refused("evaluate", model, "--json", "")
 
 
 def test_a_recovery_goes_on_for_as_long_as_it_was_given_first(run, model, text_file, stop_recovery, monkeypatch):
-    given = iter([0.03, 5.0])
-    monkeypatch.setattr("prunekit.presets.recovery_minutes", lambda *_: next(given))
+    def see(*_, minutes, **__):
+        raise Seen(minutes)
+
+    monkeypatch.setattr("prunekit.presets.recovery_minutes", lambda *_: 1000.0)
     stop_recovery(2)
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
     assert run("compress", model, *options)[0] == 130
-    assert run("compress", model, *options)[0] == 0 and next(given) == 5.0
+    monkeypatch.setattr("prunekit.presets.recovery_minutes", lambda *_: 5.0)
+    monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", see)
+    with pytest.raises(Seen) as seen:
+        run("compress", model, *options)
+    assert seen.value.args == (1000.0,)
 
 
 def test_an_interrupted_recovery_goes_on(run, model, text_file, stop_recovery):
@@ -705,6 +712,13 @@ def test_a_path_that_the_system_refuses_is_named(refused, model, monkeypatch):
 
     monkeypatch.setattr("prunekit.models.load", full)
     assert "cannot use a file: No space left on device" in refused("compress", model, "--sparsity", "0.5")
+
+    def broken(*_, **__):
+        raise OSError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("prunekit.models.load", broken)
+    with pytest.raises(OSError, match="libcudart"):  # nothing that another path would help
+        run("compress", model, "--sparsity", "0.5")
 
 
 @pytest.mark.parametrize(

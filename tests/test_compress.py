@@ -486,16 +486,23 @@ def test_dropout_of_a_model_in_training_does_nothing(make_model, ids, method):
     for one, other in zip(results[::2], results[1::2]):
         for name, layer in linear_layers(one.model).items():
             assert torch.equal(layer.weight, other.model.get_submodule(name).weight)
-    assert model.training and not calm.training
+    assert all(module.training for module in model.modules()) and not any(m.training for m in calm.modules())
 
 
 def test_text_that_the_model_cannot_read_is_refused(gpt2, ids):
     result, size = compress(gpt2, ids, sparsity=0.5), gpt2.config.vocab_size
     long = ids.flatten()[None].repeat(1, -(-gpt2.config.n_positions // ids.numel()) + 1)
-    for text, message in ((long, "takes at most"), (ids + size, "a model knows"), (ids[0], r"shape \(32,\)")):
+    for text, message in (
+        (long, "takes at most"),
+        (ids + size, "a model knows"),
+        (ids - 100, "a model knows"),
+        (ids[0], r"shape \(32,\)"),
+    ):
         for method in ("ewma", "wanda"):
             with pytest.raises(PrunekitError, match=message):
                 compress(gpt2, text, sparsity=0.5, method=method)
+        with pytest.raises(PrunekitError, match=message):
+            compress(gpt2, text, pattern="2:4", permute=True)
         with pytest.raises(PrunekitError, match=message):
             pk.allocate(gpt2, text, 0.5)
         with pytest.raises(PrunekitError, match=message):

@@ -264,6 +264,13 @@ def test_saving_changes_neither_the_model_nor_its_config(make_model, tokenizer, 
     assert json.loads((tmp_path / "generation_config.json").read_text("utf-8"))["temperature"] == 0.7
 
 
+def test_a_model_that_was_compiled_afterwards_is_saved(llama, tokenizer, ids, tmp_path):
+    result = compress(llama, ids, sparsity=0.5)
+    result.model.forward = result.model.forward  # as others wrap it
+    save(result, tokenizer, tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("kind, cast", [("gpt2", {"fp8": "e4m3"}), ("llama", {})])
 def test_activations_are_refused_where_servers_would_not_hear_of_them(make_model, tokenizer, ids, tmp_path, kind, cast):
     result = compress(make_model(kind), ids, sparsity=0.5, **cast)
