@@ -212,7 +212,7 @@ most = max(0, *(gap for gap, _ in gaps.values())) - min(0, *(gap for gap, _ in g
 assert most < 0.05
 answer = apart[2] if most < 0.01 else apart[1]
 known = max(margin for _, margin in gaps.values())
-course.reveal("orders", answer, f"The furthest two are {most:.2%} apart; a gap is known to +-{known:.1%}.")
+course.reveal("orders", answer, f"The furthest two are {most:.2%} apart; gaps to the joint order +-{known:.1%}.")
 
 # %% [markdown]
 # Protocol of all that follows: 2,048 tokens of test articles that calibration never saw, 16 windows of 128.
