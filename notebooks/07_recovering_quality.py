@@ -7,8 +7,8 @@
 # 3. spread a sparsity over the layers, and say what each step buys per minute.
 #
 # Needs: the embedded model; the ideas of [04](04_joint_pipeline.ipynb). Three to four minutes on two CPU cores,
-# peak memory about 6.5 GB; 50 minutes with reading and exercises. It runs a **short schedule**: an eighth of the text for
-# ADMM, and 12 steps of training in place of hundreds. Section 5 sets what the full schedule reached beside it.
+# peak memory about 6.5 GB; 50 minutes with reading and exercises. It runs a **short schedule**: an eighth of the text
+# for ADMM, and 12 steps of training in place of hundreds. Section 5 sets what the full schedule reached beside it.
 
 # %% tags=["setup"]
 # Set-up, the same in every notebook: installs what is missing, and never another torch.

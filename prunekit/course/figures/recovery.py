@@ -54,8 +54,8 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
     below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
     above = {"xytext": (-7, 5), "ha": "right"}
     for rows, label, place, look in (
-        (here, "measured in this run", below, filled),
-        (before, "measured beforehand, on other tokens", above, hollow),
+        (here, "measured in this run", above, filled),
+        (before, "measured beforehand, on other tokens", below, hollow),
     ):
         rows = sorted(rows, key=lambda row: row[1])
         if rows:
