@@ -698,7 +698,7 @@ def test_other_failures_are_not_called_that(run, model, monkeypatch):
         run("compress", model, "--sparsity", "0.5")
 
 
-def test_a_path_that_the_system_refuses_is_named(refused, model, monkeypatch):
+def test_a_path_that_the_system_refuses_is_named(run, refused, model, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", "/secret/model")
 
