@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .admm import choose
-from .calibrate import bfloat16_pays, check_reached, mean_square, observing
+from .calibrate import bfloat16_pays, check_finite, check_reached, mean_square, observing
 from .errors import PrunekitError
 from .linear import check_text, linear_layers, weight_of, without_dropout
 from .models import frozen
@@ -163,10 +163,8 @@ def sensitivities(
             hook.remove()
     check_reached(layers, [name for name in layers if isinstance(G[name], Tensor)])
     for name in layers:
-        if not (torch.isfinite(E[name]).all() and torch.isfinite(G[name]).all()):
-            raise PrunekitError(
-                f"inputs or gradients of {name} are not finite: check the model, or use --dtype float32."
-            )
+        check_finite(f"inputs of {name}", E[name])
+        check_finite(f"gradients of {name}", G[name])
     return E, G
 
 

@@ -157,8 +157,7 @@ def calibrate(
             before = now
     energy = {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
     for name, E in energy.items():
-        if not torch.isfinite(E).all():
-            raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
+        check_finite(f"inputs of {name}", E)
     return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
 
 
@@ -167,6 +166,12 @@ def check_reached(layers: Iterable[str], reached: Collection[str]) -> None:
     for name in layers:
         if name not in reached:
             raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute).")
+
+
+def check_finite(what: str, statistic: Tensor) -> None:
+    """Raise `PrunekitError` if a statistic of `what` holds NaN or infinity."""
+    if not torch.isfinite(statistic).all():
+        raise PrunekitError(f"the {what} are not finite: check the model, or use --dtype float32.")
 
 
 def bfloat16_pays(model: nn.Module) -> bool:

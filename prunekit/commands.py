@@ -38,9 +38,8 @@ def run_compress(a: argparse.Namespace) -> None:
     compensates = preset.compensates and method == "ewma" and recipe.needs_inputs and not a.no_compensate
     permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
     recipe = replace(recipe, compensate=compensates, permute=permutes)
-    recovers = a.recover or (preset.recovers and recipe.prunes)
     budget = _budget(a)
-    recovers = recovers or bool(budget)
+    recovers = a.recover or bool(budget) or (preset.recovers and recipe.prunes)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
         raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
@@ -54,7 +53,7 @@ def run_compress(a: argparse.Namespace) -> None:
         if recovers:
             if _state(a).is_dir():
                 raise PrunekitError(f"{_state(a)} is where an interrupted recovery is kept: move that folder away.")
-            plan = {"steps": None} | ({"minutes": None} | budget if budget else {})
+            plan = {"steps": None, "minutes": None} | budget if budget else {"steps": None}
             kept = check_state(_state(a), plan | {"seed": a.seed, "recipe": asdict(recipe)})
             if kept and not budget:
                 budget = {"minutes": kept["minutes"]}

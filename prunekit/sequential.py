@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .calibrate import check_reached, observing
+from .calibrate import check_finite, check_reached, observing
 from .errors import PrunekitError
 from .linear import check_text, replace_layers, text_config
 from .progress import progress
@@ -79,8 +79,7 @@ def prune_blocks(
             outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
         check_reached(mine, sums)
         for name in mine:
-            if not torch.isfinite(sums[name]).all():
-                raise PrunekitError(f"the inputs of {name} are not finite: check the model, or use --dtype float32.")
+            check_finite(f"inputs of {name}", sums[name])
             new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
         if not dense_inputs:
             pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
