@@ -7,7 +7,7 @@
 # 3. compress a language model in seconds, and say by three numbers what that did to it.
 #
 # Needs: Python and PyTorch as you know them; nothing of pruning, no GPU, no account. About 1 minute on two CPU cores
-# (half a minute more the first time, when a kernel is compiled), peak memory about 2 GB; 25 minutes with reading.
+# (half a minute more the first time, when a kernel is compiled), peak memory about 2 GB; 30 minutes with reading.
 # Next: [01 EWMA scoring](01_ewma_scoring.ipynb).
 
 # %% tags=["setup"]
@@ -58,14 +58,14 @@ figures = course.figures.start
 # %% tags=["nbval-ignore-output"]
 course.show(
     figures.course_map(),
-    alt="Eight notebooks as bars: 00 start here 25 minutes, 01 EWMA scoring 60, 02 structured masks 50, 03 FP8 casting "
-    "50, 04 joint pipeline 60, 05 RTX speed profiling 50, 06 your model 45, "
-    "07 recovering quality 50. Estimated minutes of work.",
+    alt="Eight notebooks as bars: 00 start here 30 minutes, 01 EWMA scoring 75, 02 structured masks 65, 03 FP8 casting "
+    "70, 04 joint pipeline 65, 05 RTX speed profiling 60, 06 your model 60, "
+    "07 recovering quality 60. Estimated minutes of work.",
 )
 
 # %% [markdown]
 # The minutes are estimates of reading, thinking and exercises; running a notebook takes half a minute to four.
-# Each opens with what it needs and starts on its own. If you have 70 minutes: this notebook, then 06. If you want the
+# Each opens with what it needs and starts on its own. If you have 90 minutes: this notebook, then 06. If you want the
 # idea: 01.
 #
 # Words are linked to the [glossary](GLOSSARY.md), claims to the [bibliography](BIBLIOGRAPHY.md).
@@ -151,18 +151,19 @@ course.show(
 
 # %% [markdown]
 # The last line of the report is the verdict; the frame in the table is around your column. Everything in notebooks 00
-# to 04, 06 and 07 runs live on any machine, a laptop without GPU included. Only *speed on a GPU* needs one: compute
-# capability is NVIDIA's number for what a GPU can do, and [2:4 sparsity](GLOSSARY.md#n-m-sparsity) is fast from 8.0 on,
-# FP8 tensor cores come with 8.9. Where you have none, notebook 05 shows [published
+# to 04, 06 and 07 runs live on any machine, a laptop without GPU included, but for the GPU times in 02, which are
+# published. Only *speed on a GPU* needs one: compute capability is NVIDIA's number for what a GPU can do. Tensor cores
+# for [2:4 sparsity](GLOSSARY.md#n-m-sparsity) come with 8.0 (whether they gain anything depends on how many tokens come
+# at once, as 02 shows), those for FP8 with 8.9. Where you have none, notebook 05 shows [published
 # measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as such. Every speed in
 # the course says which it is: measured, published or predicted. The stored outputs come from a machine without GPU, so
 # cells that use one have not been seen to run by us.
 #
 # ## 4. The model
 # [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2), a small model of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, comes as a
-# Python package: no account, no download beyond installation. It was packaged with 4-bit weights and is widened to
-# [bfloat16](GLOSSARY.md#bfloat16), so FP8 may find it easier than a model fresh from training. On a CPU it computes in
-# float32.
+# Python package (hence "embedded"; its embedding is another matter): no account, no download beyond installation. It
+# was packaged with 4-bit weights and is widened to [bfloat16](GLOSSARY.md#bfloat16), so FP8 may find it easier than a
+# model fresh from training. On a CPU it computes in float32.
 
 # %% tags=["nbval-ignore-output"]
 model, tokenizer = pk.load("embedded", device="cpu")

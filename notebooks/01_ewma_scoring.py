@@ -10,7 +10,7 @@
 # 3. say when it would not come out right, and see it before it does harm.
 #
 # You need PyTorch; nothing of pruning. It runs in about 1 minute on two CPU cores with 2.5 GB of memory at its peak,
-# without a GPU and without a network. Take an hour for it with the exercises.
+# without a GPU and without a network. Take an hour and a quarter for it with the exercises.
 #
 # Previous: [00 Start here](00_start_here.ipynb). Next: [02 Structured masks](02_structured_masks.ipynb).
 
@@ -162,8 +162,8 @@ course.reveal("sort", answer, f"Measured here: {ratio:.0f} times, in the median 
 # %% [markdown]
 # All three lengths hold the same million numbers. Sorting costs a large multiple of copying at each, and for each
 # weight more in longer rows. (The ratio depends on the machine and the number of threads; this million fits many a
-# cache, in which a copy is several times as fast as from memory. Over a whole model a sort costs about a hundred
-# copies, as the README's figures say.) `prunekit bench select` times the selection of a whole model against copying,
+# cache, in which a copy is several times as fast as from memory. Over a whole model, measured on another machine, a
+# sort costs about a hundred copies.) `prunekit bench select` times the selection of a whole model against copying,
 # sorting, `kthvalue` and SparseGPT's solve, on your machine, and prints the full table.
 #
 # ## 3. An average in place of a sort, and how it misses
@@ -373,7 +373,12 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 #
 # `pk.compress` prunes every linear layer but the output's; each is judged by [perplexity](GLOSSARY.md#perplexity) on
 # 2,044 predicted tokens of Wikipedia articles that calibration never saw, in windows of 512
-# (notebook 00 has others: the two do not compare).
+# (notebook 00 has shorter ones, and so other perplexities, the dense model's included: the two do not compare).
+#
+# **The paper's formula** is one more candidate. Two summaries of the paper give its score as
+# `W_ij^2 / (1 - x_j^2 / S)`, `S = sum_j x_j^2`: [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with the Hessian `x x^T`
+# of one input (plus a very small multiple of the identity, without which it would have no inverse). We offer this
+# reading as `pk.rank_one`, with `x_j^2` the energy.
 
 # %% tags=["nbval-ignore-output"]
 test = pk.corpus(tokenizer, split="test", tokens=2048)
@@ -382,7 +387,7 @@ pk.compress(model, sparsity=0.5, calibration=calibration, include=["layers.0."])
 judged = {}
 for rule, select in [("mean and deviation", "ewma-mean"), ("quantile tracking", "ewma"), ("sorting", "exact")]:
     judged[rule] = it = rules.judge(model, calibration, test, sparsity=0.5, select=select)
-    print(f"{rule:18} {it.sparsity:.4f} of {len(it.layers)} layers pruned, selected in {it.seconds:.2f} s")
+    print(f"{rule:18} {it.sparsity:.4f} of {len(it.layers)} layers' weights pruned, in {it.seconds:.2f} s")
 alt = "Sparsity of each layer: mean and deviation scatters widely, quantile tracking and sorting lie on 0.5."
 course.show(figures.layers({rule: it.layers for rule, it in judged.items()}, 0.5), alt)
 misses = {rule: max(abs(share - 0.5) for share in it.layers) for rule, it in judged.items()}
@@ -395,13 +400,8 @@ course.predict("rank-one", "Perplexity by the score W_ij^2 / (1 - x_j^2 / S), x_
 # in every layer; mean and deviation does not, and a few layers are far off. The seconds are measured here. Quantile
 # tracking runs as one compiled pass over each row and sorting through `torch.sort`; the mean rule is a plain loop over
 # columns, not made for speed, so don't compare it. All three include scoring and writing the weights, so that sorting
-# stands out less than against a copy in section 2. Now agreement and perplexity, and one more candidate.
-#
-# **The paper's formula.** Two summaries of the paper give its score as `W_ij^2 / (1 - x_j^2 / S)`, `S = sum_j x_j^2`:
-# [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with the Hessian `x x^T` of one input (plus a very small multiple of the
-# identity, without which it would have no inverse). We offer this reading as `pk.rank_one`, with
-# `x_j^2` the energy. Look at the factor: each feature's share of the energy is tiny, unless it dominates its layer. So
-# it is close to 1 for nearly all columns, where contribution multiplies by the energy itself.
+# stands out less than against a copy in section 2. Now agreement and perplexity, those of magnitude and of the
+# paper's formula included.
 
 # %% tags=["nbval-ignore-output"]
 for metric in ("rank-one", "magnitude"):
@@ -420,9 +420,10 @@ course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitu
 # %% [markdown]
 # Read the table from the top. Half of the weights gone in one shot hurts a model this small, whoever chooses. Quantile
 # tracking is within a few percent of sorting, in perplexity and in decisions; the mean rule is clearly worse, though it
-# uses the same scores. The rank-one reading lands beside magnitude, far from contribution: its factor is nearly 1
-# everywhere, so it is nearly blind to the inputs. We judge the *reading*, not the paper, whose full text was not at
-# hand.
+# uses the same scores. The rank-one reading lands beside magnitude, far from contribution. Look at its factor: each
+# feature's share of the energy is tiny, unless it dominates its layer. So it is nearly 1 for nearly all columns, where
+# contribution multiplies by the energy itself: the score is nearly blind to the inputs. We judge the *reading*, not the
+# paper, whose full text was not at hand.
 #
 # Mind the equal decisions: magnitude, too, decides about nine weights in ten as contribution does, and still ruins the
 # model. What counts is *which* weights differ. The last column says how much contribution each rule throws away, in
@@ -431,8 +432,7 @@ course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitu
 # weights on loud features, such as the 0.5 in our small matrix.
 #
 # How far to trust this: one small model (its weights were stored in 4 bits once), one text of 2,044 tokens, energies
-# from a few hundred. Differences
-# of a few percent between perplexities are noise of the text; the large gaps are not.
+# from a few hundred. Differences of a few percent between perplexities are noise of the text; the large gaps are not.
 #
 # ### Exercise 1.3: spot the bug (medium, 10 minutes)
 # This function shall prune a share of *each row*, `floor(sparsity * in)` of its smallest scores. The total is right

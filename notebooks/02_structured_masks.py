@@ -313,9 +313,9 @@ course.reveal("csr", answer, f"Measured: {csr:.1f} times as long; with half of t
 # ordinary dense product.
 #
 # ## 5. What is faster: 2:4 on a GPU, published
-# [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) multiply packed 2:4 weights as they are, up to twice as fast.
-# How much of that arrives? The picture shows published latencies for the layers of one model of 1B weights; the counts
-# below it are of all products that were published.
+# [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) multiply packed 2:4 weights as they are, up to twice the
+# arithmetic in the same time. How much of that arrives? The picture shows published latencies for the layers of one
+# model of 1B weights; the counts below it are of all products that were published.
 
 # %% tags=["nbval-ignore-output"]
 alt = "Speed-up of 2:4 over tokens for four layers: below 1 for some up to 512 tokens, near 2 from 4096 tokens on."
@@ -330,9 +330,10 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
 # On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
 # are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4
 # (published, the same file), and why 2:4 loses there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb)
-# tries to predict it). On both cards some products are slower with 2:4, on the H100 still with thousands of tokens.
-# Generating text for one user means one token at a time, so test the sizes that you will run. 2:4 needs a card of
-# compute capability 8.0 or newer; Colab's free T4 has 7.5, and a CPU has none of it.
+# tries to predict it). On both cards some products are slower with 2:4, on the H100 up to 2,048 tokens. Some ratios lie
+# above 2, since kernels of two libraries are compared. Generating text for one user means one token at a time, so test
+# the sizes that you will run. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4 has 7.5, and a CPU
+# has none of it.
 #
 # ## 6. Removing neurons
 # An MLP computes `W2 f(W1 x)`, and neuron `j` is row `j` of `W1` with column `j` of `W2`. Where column `j` is zero,
@@ -420,10 +421,10 @@ assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 # model for a while afterwards. [Notebook 07](07_recovering_quality.ipynb) does that where single weights were pruned;
 # for removed neurons this course doesn't.
 #
-# How far to trust this: one model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes;
-# the perplexities would move by some percent with other text, and the times depend on the machine. File and time
-# shrink less than the MLPs do, because embedding and attention stay. `prunekit bench neurons` repeats the timing with
-# more rounds and prints its protocol.
+# How far to trust this: one model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes,
+# not the perplexities: four windows are four places in the text, and with other text the dense model's alone may be
+# half as large again. The times depend on the machine. File and time shrink less than the MLPs do, because embedding
+# and attention stay. `prunekit bench neurons` repeats the timing with more rounds and prints its protocol.
 #
 # ## 7. Explore
 # The layer of section 3. The left side shows a corner of the weight. On the right everything is over dense: the

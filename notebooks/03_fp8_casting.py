@@ -211,7 +211,8 @@ for fmt in FORMATS:
 # NaN. The line "else" is what the rules of rounding give without it: 1.03 times the largest number still rounds to it,
 # but beyond the next tie E5M2 becomes infinity, and E4M3, which has no infinity, NaN. The line "cast" is what the
 # printed version of PyTorch does by itself on this machine; another version, library or GPU may do otherwise, and the
-# two formats need not be treated alike. The line "clamp" is the same everywhere, as the assertion says. So clamp first.
+# two formats need not be treated alike. The line "clamp" must be the same everywhere; the assertion checks it. So clamp
+# first.
 # At the other end nothing breaks: a number below half the smallest one becomes zero
 # ([underflow](GLOSSARY.md#underflow)).
 #

@@ -109,9 +109,9 @@ assert zeros.nbytes == weight.nbytes == 2 * half.nbytes
 # about half. (Long whiskers mean that something else was running; then trust none of it.) What holds on any machine is
 # asserted: a zero takes as many bytes as any other number.
 #
-# So [unstructured](GLOSSARY.md#unstructured) zeros need a format and a processor that profit from them. On a GPU that
-# is [2:4](GLOSSARY.md#n-m-sparsity) with its [sparse tensor cores](GLOSSARY.md#sparse-tensor-core); sections 3 to 6
-# are about what they give.
+# So [unstructured](GLOSSARY.md#unstructured) zeros gain nothing here. What GPUs profit from is zeros in one pattern,
+# [2:4](GLOSSARY.md#n-m-sparsity), with [sparse tensor cores](GLOSSARY.md#sparse-tensor-core); sections 3 to 6 are about
+# what those give.
 #
 # ## 2. How to time, and a clinic of benchmarks that lie
 # Each patient below compares some work **with the same work**, so the right answer is 1.0. Each finds a fine speed-up
@@ -291,10 +291,10 @@ course.check("5.2", intensity)
 # - **Launch.** Starting a kernel, its first loads and its last stores take about 3 microseconds (fitted), and no
 #   product on the desktop card was published below about 9; we take that as the pace of its host. Small layers pay
 #   that and little else.
-# - **Tiles and waves.** The output `[M, N]` is cut into tiles, for instance 128 x 128. Each multiprocessor works on one
-#   tile at a time, so time moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2
-#   in the second, which takes as long as the first. 6 of 8 places are used, 75 %
-#   ([wave quantization](GLOSSARY.md#wave-quantization)).
+# - **Tiles and waves.** The output `[M, N]` is cut into tiles, for instance 128 x 128. A GPU consists of
+#   multiprocessors (128 on an RTX 4090), each with its own tensor cores. Each works on one tile at a time, so time
+#   moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2 in the second, which
+#   takes as long as the first. 6 of 8 places are used, 75 % ([wave quantization](GLOSSARY.md#wave-quantization)).
 # - **Cache.** A benchmark repeats one product. If its operands fit in the L2 cache (72 MB on an RTX 4090), they do not
 #   come from memory again. That is lie 3, and published tables hold it too.
 #
@@ -354,9 +354,10 @@ course.show(course.figures.speed.staircase(card), alt)
 
 # %% [markdown]
 # Next, five published shapes, each ruled by another term; then the mean error over all published BF16 rows with up to
-# 512 tokens, where the terms matter. "whole model" is `latency.predict`, which `prunekit predict` prints: it adds
-# what tiles lose by their edges, splitting `K` over idle multiprocessors, and the share of the bandwidth that is
-# really reached. After it, a question about section 5.
+# 512 tokens, where the terms matter. "whole model" is `latency.predict`, which `prunekit predict` prints: it adds what
+# tiles lose by their edges, splitting `K` over idle multiprocessors, and the share of the bandwidth that is really
+# reached, and of the data sheet's rate (`burst` in `prunekit/speed/devices.py`, taken from others' timings: 0.97 on
+# this card, 0.66 on the H100; where there are none it is assumed). After it, a question about section 5.
 
 # %% tags=["nbval-ignore-output"]
 bf16 = {(row.M, row.N, row.K): row for row in published.published_rows("RTX 4090", "bf16")}
@@ -379,7 +380,8 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 #
 # ## 5. What an RTX 4090 gains, as published
 # The first picture has published numbers only: the [SlideSparse](BIBLIOGRAPHY.md#vllmbench) authors' best dense and
-# best 2:4 kernel for each shape, 25 calls to warm up, 50 timed. The second puts predictions beside.
+# best 2:4 kernel for each shape, 25 calls to warm up, 50 timed; it has the 16 of the 20 shapes that were published in
+# BF16, too. The second puts predictions beside.
 
 # %% tags=["nbval-ignore-output"]
 alt = "Published gains over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; some below 1 at 64 tokens."
@@ -407,7 +409,8 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # With thousands of tokens at once (reading a prompt, serving many people) each of the two makes most shapes about twice
 # as fast, both together nearly 4 times. With 64 tokens 2:4 in FP8 is *slower* than dense FP8 for more than half of the
 # shapes, at worst little more than half as fast. The prediction misses that: whatever those kernels spend their time on
-# there is not in the model.
+# there is not in the model. With thousands some gain a little more than the 2 of section 3: the power limit holds back
+# dense products, and those with 2:4 hardly (our reading; 5 %, fitted).
 #
 # Four more things that the medians hide; the figures are asserted above:
 # - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch,
@@ -421,9 +424,9 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 #   than 1.3 times from 256 tokens on. No term of the model explains it; only measuring finds such a thing.
 #
 # The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
-# are the more honest ones, but not blind: see section 4. The median on the H100 is 5 to 10 %: half of the predictions
-# are further off than that, and those for 2:4 in BF16 with few tokens by far more. That is enough to decide whether a
-# weekend of work is worth it. It does not replace a measurement.
+# are the more honest ones, but not blind: see section 4, and the share of its rate that rests on others' timings. The
+# median on the H100 is 5 to 10 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
+# tokens by far more. That is enough to decide whether a weekend of work is worth it. It does not replace a measurement.
 #
 # ## 6. Other cards, and one token (skippable)
 # FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither kind,

@@ -7,7 +7,7 @@
 # 3. write a one-page go or no-go memo whose numbers all come from the run.
 #
 # Needs: nothing beyond the embedded model; a model of yours, if you have one. About 1 minute on two CPU cores, peak
-# memory about 2.5 GB, for the embedded model; 45 minutes with reading and exercises. Section 2 predicts both for larger
+# memory about 2.5 GB, for the embedded model; 60 minutes with reading and exercises. Section 2 predicts both for larger
 # models. Before: [05 RTX speed profiling](05_rtx_speed_profiling.ipynb), but it runs on its own.
 
 # %% tags=["setup"]
@@ -230,7 +230,7 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 # news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is above 1,
 # that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
 # divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The
-# perplexities are not those of notebook 00: other windows, fewer of them, and only 128 tokens in each.)
+# perplexities are not those of notebook 00: other windows, of only 128 tokens, and fewer tokens in all.)
 #
 # How far to trust it: on Wikipedia drawing windows gives a larger error than counting every token as independent would,
 # as the last line shows, so that one is used (with eight windows of news the two are about alike). Still, 12 and 8

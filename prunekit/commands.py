@@ -14,6 +14,7 @@ def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     from .allocate import allocate
     from .compress import Recipe, check_weights, compress
+    from .corpus import documents
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json
     from .linear import is_conv1d, linear_layers
@@ -59,6 +60,8 @@ def run_compress(a: argparse.Namespace) -> None:
                 budget = {"minutes": kept["minutes"]}
                 print(f"goes on from {_state(a)}, for the {kept['minutes']:.1f} minutes that it was given first")
 
+    if recipe.needs_inputs or recovers:
+        documents(a.calibration_text, "train")  # before anything large is loaded
     stages = Stages()
     with stages("load"):
         model, tokenizer = load(a.model, a.dtype, a.device)
@@ -148,11 +151,12 @@ def _state(a: argparse.Namespace) -> Path:
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
-    from .corpus import corpus
+    from .corpus import corpus, documents
     from .evaluate import evaluate
     from .files import write_json
     from .models import load
 
+    documents(a.text)  # before anything large is loaded
     model, tokenizer = load(a.model, a.dtype, a.device)
     dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
     ids = corpus(tokenizer, a.text, "test", a.tokens, a.context)

@@ -170,14 +170,18 @@ def assemble(
 
 
 def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
-    """Raise `PrunekitError` where a model is quantized already, a pattern fits no layer, or a weight is not finite."""
+    """Raise `PrunekitError` where a model is quantized already, layers share a weight or do not fit the pattern, or a
+    weight is not finite."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.element_size() == 1:
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
+    owner: dict[int, str] = {}
     for name, module in layers.items():
         weight = getattr(module, "weight", None)
         if weight is None or not weight.is_floating_point():
             raise PrunekitError(f"{name} has no floating-point weight: compress the dense model instead.")
+        if (other := owner.setdefault(id(weight), name)) != name:
+            raise PrunekitError(f"{other} and {name} share one weight: leave both out (exclude).")
         if recipe.pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
     for name, p in model.named_parameters():

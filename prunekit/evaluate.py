@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp
+from math import exp, isnan
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batc
 
     Raises:
         PrunekitError: `ids` is not a table of at least one window of two tokens, or a window is longer than a model
-            takes, or the models' vocabularies differ.
+            takes, or the models' vocabularies differ, or logits hold NaN.
     """
     if dense is None:
         return evaluate_all({"model": model}, ids, batch)["model"]
@@ -68,6 +68,11 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
                     reference = logits
     result = {}
     for name, s in sums.items():
+        if isnan(s["nll"]):
+            raise PrunekitError(
+                f"the logits of {'the dense model' if name == 'dense' else 'a model'} hold NaN: load it in float32 "
+                "(--dtype float32), or repair the checkpoint."
+            )
         result[name] = {
             "perplexity": exp(min(s["nll"] / count, 700.0)),
             "top1": s["hits"] / count,

@@ -8,7 +8,6 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import copy, deepcopy
 from dataclasses import asdict
@@ -127,9 +126,12 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
 
 
 def _usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Which of float32, bfloat16 and float16 most of the tensors have; others do not count."""
-    kinds = (torch.float32, torch.bfloat16, torch.float16)
-    return Counter(t.dtype for t in tensors if t.dtype in kinds).most_common(1)[0][0]
+    """Which of float32, bfloat16 and float16 most of the tensors' numbers have; others do not count."""
+    counts = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16), 0)
+    for t in tensors:
+        if t.dtype in counts:
+            counts[t.dtype] += t.numel()
+    return max(counts, key=counts.get)
 
 
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
@@ -153,7 +155,11 @@ def _finite(codes: Tensor) -> bool:
 def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put tensors into a model whose parameters are on the meta device."""
     result = model.load_state_dict(tensors, strict=False, assign=True)
+    held = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if not p.is_meta]
     model.tie_weights()
+    for name, p in held:  # a head of its own stays, whatever the config says
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner)._parameters[leaf] = p
     if result.unexpected_keys:
         raise ValueError(f"unexpected tensor {result.unexpected_keys[0]}")
     for name, tensor in list(model.named_parameters()):

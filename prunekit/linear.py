@@ -74,8 +74,13 @@ def is_conv1d(module: nn.Module) -> bool:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`."""
-    return isinstance(module, (nn.Linear, Fp8Linear)) or is_conv1d(module)
+    """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`.
+
+    Subclasses that compute something else, such as some routers of mixtures of experts, are not.
+    """
+    if isinstance(module, nn.Linear):
+        return type(module).forward is nn.Linear.forward or type(module).__name__ == "FalconLinear"
+    return isinstance(module, Fp8Linear) or is_conv1d(module)
 
 
 def is_transposed(module: nn.Module) -> bool:

@@ -19,6 +19,16 @@ def _weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
+def _available() -> int:
+    """Free memory in bytes: the machine's, or all that a container may use (control groups, version 2) if less."""
+    with open("/proc/meminfo") as lines:
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    try:
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return free
+
+
 def check_memory(folder: Path, dtype: str, device: str) -> None:
     """Refuse a model that cannot fit, before the machine begins to swap.
 
@@ -31,8 +41,7 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
         PrunekitError: the weights take more than is free.
     """
     try:
-        with open("/proc/meminfo") as lines:
-            available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        available = _available()
         stored = json.loads((folder / "config.json").read_text("utf-8"))
         needed = _weight_bytes(folder)
     except (OSError, ValueError, LookupError, AttributeError, StopIteration):  # opening it will tell what is wrong

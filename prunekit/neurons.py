@@ -159,6 +159,12 @@ def _tell_config(model: nn.Module, mlps: list[Mlp], old: int, new: int) -> None:
             f"the model's config does not state the {old} neurons of its MLPs (as {', '.join(_WIDTHS)}), so that a "
             "smaller model could not be saved."
         )
+    others = [k for k, v in vars(text).items() if k.endswith("intermediate_size") and k not in stated and v == old]
+    if others:
+        raise PrunekitError(
+            f"the model's config states {old} as {', '.join([*stated, *others])}: which of them belongs to the MLPs "
+            "cannot be told, so that a smaller model could not be saved."
+        )
     for name in stated:
         setattr(text, name, new)
     # The parents of exchanged layers are copies, so changing them leaves the given model alone.

@@ -310,6 +310,9 @@ def test_bad_texts(refused, model, tmp_path, content, message):
         options = ("--method", method, "--calibration-text", "text.txt", "--out", "out", "--json", "report.json")
         assert message in refused("compress", model, "--sparsity", "0.5", *options)
     assert message in refused("evaluate", model, "--text", "text.txt", "--json", "report.json")
+    if message != "fewer than the":  # only a tokenizer can tell
+        assert message in refused("compress", "no model", "--sparsity", "0.5", "--calibration-text", "text.txt")
+        assert message in refused("evaluate", "no model", "--text", "text.txt")
 
 
 @pytest.mark.parametrize(

@@ -523,6 +523,15 @@ def test_a_weight_that_is_not_finite_is_named(make_model, ids, kind, value):
             compress(model, ids, **HALF | options)
 
 
+def test_layers_that_share_a_weight_are_refused(make_model, ids):
+    model = make_model()
+    first, second = (layer.mlp.up_proj for layer in model.model.layers)
+    second.weight = first.weight
+    with pytest.raises(PrunekitError, match=r"layers\.0\.mlp\.up_proj and .*layers\.1\.mlp\.up_proj share one weight"):
+        compress(model, ids, **HALF)
+    assert compress(model, ids, **HALF, exclude=["up_proj"]).sparsity == pytest.approx(0.5, abs=0.05)
+
+
 @each_kind
 def test_a_weight_outside_the_layers_that_is_not_finite_is_named(make_model, ids, kind):
     model = make_model(kind)

@@ -91,6 +91,13 @@ def test_a_hopeless_model_has_a_finite_perplexity(make_model, ids):
     assert evaluate(model, ids)["perplexity"] == pytest.approx(torch.tensor(700.0).double().exp().item())
 
 
+def test_logits_that_are_no_numbers_are_refused(make_model, ids):
+    model = make_model()
+    model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(PrunekitError, match="hold NaN: load it in float32"):
+        evaluate(model, ids)
+
+
 @pytest.mark.parametrize("shape", [(32,), (0, 32), (8, 1), (8, 0), (2, 4, 8)])
 def test_windows_of_a_wrong_shape(llama, shape):
     for dense in (None, llama):

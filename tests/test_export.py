@@ -167,6 +167,15 @@ def test_an_untied_output_embedding_comes_back(make_model, tokenizer, ids, tmp_p
     assert_plain_opens(result, tmp_path, ids)
 
 
+def test_a_head_of_its_own_stays_where_the_config_ties_it(make_model, tokenizer, ids, tmp_path):
+    model = make_model(tie_word_embeddings=False)
+    model.config.tie_word_embeddings = True
+    result = compress(model, ids, sparsity=0.5, fp8="e4m3")
+    save(result, tokenizer, tmp_path)
+    loaded = assert_comes_back(result, tmp_path, ids)
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
 def test_a_model_that_came_back_can_be_saved_again(llama, tokenizer, ids, tmp_path):
     first = compress(llama, ids, sparsity=0.5)
     save(first, tokenizer, tmp_path / "one")
@@ -186,6 +195,7 @@ def test_codes_take_one_byte_and_values_that_fit_bfloat16_two(make_model, tokeni
             assert tensors[f"{entry['name']}.weight"].element_size() == width
         assert tensors["model.embed_tokens.weight"].dtype == torch.bfloat16
         assert "lm_head.weight" not in tensors  # tied: once
+        assert json.loads((tmp_path / name / "config.json").read_text())["dtype"] == "bfloat16"
         assert torch.equal(load(str(tmp_path / name), device="cpu")[0](ids).logits, result.model(ids).logits)
 
 

@@ -28,6 +28,22 @@ def test_any_module_will_do():
             linear_layers(empty)
 
 
+def test_a_subclass_that_computes_something_else_is_no_layer():
+    class Router(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).topk(1)
+
+    class Named(nn.Linear):
+        pass
+
+    class FalconLinear(nn.Linear):
+        def forward(self, x):
+            return x @ self.weight.T
+
+    model = nn.Sequential(Named(4, 4), Router(4, 4), FalconLinear(4, 4))
+    assert list(linear_layers(model)) == ["0", "2"]
+
+
 def test_patterns_are_parts_of_names_with_wildcards(llama):
     assert len(linear_layers(llama, ["?_proj"])) == 14  # "?" stands for one character, anywhere before _proj
     assert len(linear_layers(llama, ["attn.[qk]_proj"])) == 4

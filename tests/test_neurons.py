@@ -195,6 +195,10 @@ def test_what_cannot_be_done_is_said(make_model, llama, ids):
     )
     with pytest.raises(PrunekitError, match="different widths"):
         pk.remove_neurons(uneven, 0.5, energy)
+    twice = make_model("llama")
+    twice.config.shared_expert_intermediate_size = twice.config.intermediate_size
+    with pytest.raises(PrunekitError, match="which of them belongs to the MLPs"):
+        pk.remove_neurons(twice, 0.5, energy)
     silent = make_model("llama")
     silent.config.intermediate_size = 7
     with pytest.raises(PrunekitError, match="config does not state"):

@@ -14,7 +14,7 @@ from prunekit.evaluate import evaluate
 from prunekit.linear import Fp8Linear, linear_layers, replace_layers, weight_of
 from prunekit.neurons import find_mlps
 from prunekit.patterns import nm_mask
-from prunekit.permute import channel_order, permute_channels
+from prunekit.permute import _heads, channel_order, permute_channels
 from prunekit.scores import contribution
 
 
@@ -188,6 +188,19 @@ def test_what_cannot_be_permuted_says_so(llama, ids):
     odd = replace_layers(llama, {"model.layers.0.self_attn": Gated(llama.model.layers[0].self_attn)})
     with pytest.raises(PrunekitError, match="cannot be reordered"):
         permute_channels(odd, ids, "2:4")
+
+
+def test_values_that_a_gate_weighs_stay():
+    class Attention(torch.nn.Module):
+        head_dim = 4
+
+        def __init__(self, queries):
+            super().__init__()
+            for name, out in (("q_proj", queries), ("v_proj", 8), ("o_proj", 8)):
+                setattr(self, name, torch.nn.Linear(8, out))
+
+    found = [_heads(torch.nn.ModuleDict({"attn": Attention(queries)})) for queries in (8, 16)]  # 16: half are a gate
+    assert found == [[("attn.v_proj", "attn.o_proj", 4)], []]
 
 
 def test_hooks_of_the_permuted_model_are_its_own(llama, ids):

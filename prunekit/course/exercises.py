@@ -139,7 +139,7 @@ def grade(identifier: str, function: Callable) -> Result:
             args = tuple(exercise.inputs(size, rng))
             failure = _try(exercise, function, args)
             if failure == "not attempted" and count == 0:
-                return Result("not attempted", f"{title}: not attempted yet (the function returns nothing).")
+                return Result("not attempted", f"{title}: not attempted yet (nothing returned; is a return missing?).")
             if failure == "not attempted":
                 failure = _Failure(args, "Hint: the function returns nothing here. Is a return missing?")
             if failure is not None:

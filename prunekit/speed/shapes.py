@@ -22,6 +22,7 @@ UNLIKE = {
         "gpt_neox_japanese nemotron persimmon phi roberta starcoder2",
         "{} keeps several of the seven layers of LLaMA-like models in one": "glm glm4 phi3",
         "{} has state-space layers, unlike LLaMA-like models": "bamba falcon_h1 nemotron_h zamba zamba2",
+        "{} has recurrent layers, unlike LLaMA-like models": "recurrent_gemma",
     }.items()
     for kind in kinds.split()
 }
@@ -75,6 +76,13 @@ def config_layers(config: Mapping) -> list[Layer]:
     kind = config.get("model_type")
     if kind in UNLIKE:
         raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes")
+    unlike = {x for x in config.get("layer_types") or () if not str(x).endswith("attention") or "linear" in str(x)}
+    if unlike or config.get("kv_lora_rank"):
+        what = " and ".join(sorted(map(str, unlike))) or "low-rank keys and values (kv_lora_rank)"
+        raise PrunekitError(
+            f"{kind or 'the model'} has {what} in its blocks, unlike LLaMA-like models; "
+            "list other models' shapes in a file for --shapes"
+        )
 
     def size(key: str, default=None) -> int:
         value = config.get(key)

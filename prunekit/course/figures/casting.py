@@ -99,7 +99,7 @@ def grids() -> "Figure":
     far.set_yscale("log", base=2)
     far.set_yticks([1, 1 / 2, 1 / 4, 1 / 8, 1 / 16], ["100 %", "50 %", "25 %", "12.5 %", "6.25 %"])
     far.set_ylabel("gap to the next number")
-    far.set_xlabel("value (one tick a power of two)")
+    far.set_xlabel("value (logarithmic; a tick for every four powers of two)")
     far.set_title("The gap, relative to the value: small over the normal range, wide below it")
     far.legend(loc="upper right")
     return figure

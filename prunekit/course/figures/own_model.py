@@ -46,19 +46,19 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
             axes.barh(place, dense, 0.7, color=LOOKS[0][0], edgecolor=COLORS["ink"], lw=0.6)
             color, hatch = LOOKS[1]
             axes.barh(place, fp8, 0.7, left=dense, color=color, hatch=hatch, edgecolor=COLORS["ink"], lw=0.6)
-            axes.text((dense + fp8) * 1.08, place, f"{dense + fp8:.1f} GB", va="center", fontsize=9)
+            label = f" {dense:.1f} + {fp8:.1f} = {dense + fp8:.1f} GB"
+            axes.text(dense + fp8, place, label, va="center", fontsize=9)
             ticks[place] = f"{name}, {dtype}"
             place += 1
         place += 0.4
-    axes.set_xscale("log")
-    axes.set_xlim(0.1, max(parameters.values()) * (4 + copies) / 1e9 * 3)
+    axes.set_xlim(0, max(parameters.values()) * (4 + copies) / 1e9 * 1.35)
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.invert_yaxis()
     if memory:
         axes.axvline(memory / 1e9, color=COLORS["prune"], ls="--")
         label = f"this machine: {memory / 1e9:.0f} GB"
         axes.text(memory / 1e9, 1.02, label, ha="center", color=COLORS["prune"], transform=axes.get_xaxis_transform())
-    axes.set_xlabel(f"GB, log scale, predicted; plain: dense weights, hatched: {copies} FP8 copies")
+    axes.set_xlabel(f"GB, predicted; plain: dense weights, hatched: {copies} FP8 copies")
     return figure
 
 

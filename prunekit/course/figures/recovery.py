@@ -46,10 +46,10 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
 
     Args:
         here: name, seconds and retention of each model, measured in this run.
-        before: the same, measured earlier; drawn hollow.
+        before: the same, measured earlier; drawn hollow, with a line.
     """
     figure, axes = subplots(size=(8.0, 3.6))
-    filled = {"color": COLORS["keep"], "marker": "o", "ls": "-"}
+    filled = {"color": COLORS["keep"], "marker": "o", "ls": ""}
     hollow = {"color": COLORS["prune"], "marker": "s", "ls": "--", "mfc": "white"}
     below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
     above = {"xytext": (-7, 5), "ha": "right"}

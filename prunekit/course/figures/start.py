@@ -12,16 +12,16 @@ from ..style import COLORS, ON_WHITE, subplots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Notebook, idea, minutes of work (estimated: reading, predictions, exercises).
+# Notebook, idea, minutes of work (estimated: 150 words a minute, and the exercises).
 NOTEBOOKS = (
-    ("00 start here", "the model, its voice, how the notebooks work", 25),
-    ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 60),
-    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 50),
-    ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 50),
-    ("04 joint pipeline", "prune and cast together, against three other methods", 60),
-    ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 50),
-    ("06 your model", "compress, judge, save, and write a go or no-go memo", 45),
-    ("07 recovering quality", "win back what pruning cost, and see overfitting", 50),
+    ("00 start here", "the model, its voice, how the notebooks work", 30),
+    ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 75),
+    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 65),
+    ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 70),
+    ("04 joint pipeline", "prune and cast together, against three other methods", 65),
+    ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 60),
+    ("06 your model", "compress, judge, save, and write a go or no-go memo", 60),
+    ("07 recovering quality", "win back what pruning cost, and see overfitting", 60),
 )
 
 CLASSES = ("no GPU", "older than 8.0\n(T4)", "8.0 to 8.8\n(A100, RTX 30)", "8.9 or newer\n(RTX 40, 50, H100)")
@@ -45,12 +45,12 @@ def course_map() -> "Figure":
         axes.text(minutes + 1.5, place, idea, va="center", fontsize=9)
     axes.set_yticks(range(len(NOTEBOOKS)), [name for name, *_ in NOTEBOOKS])
     axes.invert_yaxis()
-    axes.set_xlim(0, 125)
+    axes.set_xlim(0, 140)
     axes.set_xticks(range(0, 61, 20))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
     axes.set_title(
-        f"The course: about {total:.1f} hours, of which the computer computes about eleven minutes", loc="left"
+        f"The course: about {total:.0f} hours, of which the computer computes about eleven minutes", loc="left"
     )
     return figure
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 50_000  # weights that are looked at
+MOST = 1_000_000  # weights that are looked at: a picture then takes
 LEFT, RIGHT = -24, 10  # ends of the histogram, powers of two
 
 
@@ -100,7 +100,7 @@ def fp8_bits(W: Tensor, name: str = "weight", code: int = 0x43) -> LiveFigure:
     Parameters
     ----------
     W
-        A weight of any shape; of more than 50,000 elements, evenly spread ones are looked at.
+        A weight of any shape; of more than a million elements, evenly spread ones are looked at.
     name
         What to call it.
     code
@@ -145,7 +145,7 @@ def picture(code: int, fmt: Format, W: Tensor, scale: float, name: str) -> "tupl
     draw_bits(top, code, fmt)
     _interval(middle, about)
     _histogram(bottom, W, scale, fmt, found)
-    bottom.set_xlabel(f"log2 |w| of a sample of {name}; one scale, {scale:.3g}: relative error {found.error:.2%}")
+    bottom.set_xlabel(f"log2 |w| of {name}; one scale, {scale:.3g}: relative error {found.error:.2%}")
     alt = (
         f"The byte 0x{code:02X} in {fmt.name.upper()} stands for {short(about.value)}. {_sentence(about)} "
         f"Below, a histogram of {name} at scale {scale:.3g}: {found.saturated:.2%} saturate, "
