@@ -313,8 +313,8 @@ course.reveal("csr", answer, f"Measured: {csr:.1f} times as long; with half of t
 # ordinary dense product.
 #
 # ## 5. What is faster: 2:4 on a GPU, published
-# [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) multiply packed 2:4 weights as they are, up to twice the
-# arithmetic in the same time. How much of that arrives? The picture shows published latencies for the layers of one
+# [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) multiply packed 2:4 weights as they are, doing up to twice
+# the arithmetic in the same time. How much of that arrives? The picture shows published latencies for the layers of one
 # model of 1B weights; the counts below it are of all products that were published.
 
 # %% tags=["nbval-ignore-output"]
@@ -328,10 +328,10 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
 
 # %% [markdown]
 # On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
-# are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4
-# (published, the same file), and why 2:4 loses there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb)
-# tries to predict it). On both cards some products are slower with 2:4, on the H100 up to 2,048 tokens. Some ratios lie
-# above 2, since kernels of two libraries are compared. Generating text for one user means one token at a time, so test
+# are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4 (published,
+# the same file), and why 2:4 loses there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb) tries to predict
+# it). On both cards some products are slower with 2:4, on the H100 up to 2,048 tokens. Some ratios lie above 2;
+# [notebook 05](05_rtx_speed_profiling.ipynb) says why. Generating text for one user means one token at a time, so test
 # the sizes that you will run. 2:4 needs a card of compute capability 8.0 or newer; Colab's free T4 has 7.5, and a CPU
 # has none of it.
 #

@@ -356,8 +356,9 @@ course.show(course.figures.speed.staircase(card), alt)
 # Next, five published shapes, each ruled by another term; then the mean error over all published BF16 rows with up to
 # 512 tokens, where the terms matter. "whole model" is `latency.predict`, which `prunekit predict` prints: it adds what
 # tiles lose by their edges, splitting `K` over idle multiprocessors, and the share of the bandwidth that is really
-# reached, and of the data sheet's rate (`burst` in `prunekit/speed/devices.py`, taken from others' timings: 0.97 on
-# this card, 0.66 on the H100; where there are none it is assumed). After it, a question about section 5.
+# reached. It also knows which share of the data sheet's rate is reached (`burst` in `prunekit/speed/devices.py`, from
+# others' timings: 0.97 on this card, 0.66 on the H100; assumed where there are none). After it, a question about
+# section 5.
 
 # %% tags=["nbval-ignore-output"]
 bf16 = {(row.M, row.N, row.K): row for row in published.published_rows("RTX 4090", "bf16")}
@@ -410,7 +411,7 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # as fast, both together nearly 4 times. With 64 tokens 2:4 in FP8 is *slower* than dense FP8 for more than half of the
 # shapes, at worst little more than half as fast. The prediction misses that: whatever those kernels spend their time on
 # there is not in the model. With thousands some gain a little more than the 2 of section 3: the power limit holds back
-# dense products, and those with 2:4 hardly (our reading; 5 %, fitted).
+# dense products, and hardly those with 2:4 (our reading; 5 %, fitted).
 #
 # Four more things that the medians hide; the figures are asserted above:
 # - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch,

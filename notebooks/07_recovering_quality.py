@@ -309,7 +309,7 @@ labels["24 windows"] = "ADMM, then 12 steps"
 here = [(label, seconds[name], kept[name]) for name, label in labels.items()]
 rows = measured_presets("50 %").items()
 before = [(name, row["seconds"], row["texts"]["wikipedia"]["retention"]) for name, row in rows]
-alt = "Retention over seconds: of this run one pass, ADMM, then training, each higher; of the presets best highest."
+alt = "Retention over seconds. This run: one pass, ADMM, then training, each higher. Of the presets, best is highest."
 course.show(figures.minutes(here, before), alt)
 for name, row in rows:
     texts = row["texts"].items()

@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--calibration-tokens", default="auto", metavar="N", help="default auto: until masks hold still; admm 32768"
     )
-    c.add_argument("--calibration-text", default="wikipedia", metavar="TEXT", help=_TEXT)
+    c.add_argument(
+        "--calibration-text", action="append", metavar="TEXT", help=f"{_TEXT}; give it again to mix in another"
+    )
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
     c.add_argument(

@@ -14,7 +14,7 @@ def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     from .allocate import allocate
     from .compress import Recipe, check_weights, compress
-    from .corpus import documents
+    from .corpus import check_texts
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json
     from .linear import is_conv1d, linear_layers
@@ -40,6 +40,7 @@ def run_compress(a: argparse.Namespace) -> None:
     permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
     recipe = replace(recipe, compensate=compensates, permute=permutes)
     budget = _budget(a)
+    texts = a.calibration_text or ["wikipedia"]
     recovers = a.recover or bool(budget) or (preset.recovers and recipe.prunes)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
@@ -61,7 +62,7 @@ def run_compress(a: argparse.Namespace) -> None:
                 print(f"goes on from {_state(a)}, for the {kept['minutes']:.1f} minutes that it was given first")
 
     if recipe.needs_inputs or recovers:
-        documents(a.calibration_text, "train")  # before anything large is loaded
+        check_texts(texts)
     stages = Stages()
     with stages("load"):
         model, tokenizer = load(a.model, a.dtype, a.device)
@@ -76,19 +77,19 @@ def run_compress(a: argparse.Namespace) -> None:
     limit = longest_window(model)
     if recipe.needs_inputs:
         with stages("text"):
-            ids = calibration_text(tokenizer, method, tokens, a.calibration_text, a.seed, limit)
+            ids = calibration_text(tokenizer, method, tokens, texts, a.seed, limit)
     bytes_dense = stored_bytes(model)
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:
         with stages("allocate"):
             few = min(tokens or ALLOCATION_TOKENS, ALLOCATION_TOKENS)
-            text = calibration_text(tokenizer, method, few, a.calibration_text, a.seed, limit)
+            text = calibration_text(tokenizer, method, few, texts, a.seed, limit)
             allocation = allocate(model, text, recipe.sparsity, include=a.include, exclude=a.exclude)
         print(allocation)
         options["budget"] = allocation.sparsity
     result = compress(model, ids, **recipe.__dict__, **options)
     if recovers:
-        result = _recover(result, model, tokenizer, a, budget, begin)
+        result = _recover(result, model, tokenizer, a, texts, budget, begin)
     del model, layers
     stages.seconds |= result.seconds
     size = stored_bytes(result.model)
@@ -129,13 +130,13 @@ def _budget(a: argparse.Namespace) -> dict:
     return {} if a.minutes is None else {"minutes": a.minutes}
 
 
-def _recover(result, model, tokenizer, a: argparse.Namespace, budget: dict, begin: float):
+def _recover(result, model, tokenizer, a: argparse.Namespace, texts: list[str], budget: dict, begin: float):
     """Recovery on all training text; with `--out`, what is needed to go on lies beside it meanwhile."""
     from .prepare import recovery_text
     from .presets import recovery_minutes
     from .recover import recover
 
-    ids, watch = recovery_text(model, tokenizer, a.calibration_text, a.seed)
+    ids, watch = recovery_text(model, tokenizer, texts, a.seed)
     budget = budget or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
     state = _state(a) if a.out else None
     try:
@@ -151,12 +152,12 @@ def _state(a: argparse.Namespace) -> Path:
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
-    from .corpus import corpus, documents
+    from .corpus import check_texts, corpus
     from .evaluate import evaluate
     from .files import write_json
     from .models import load
 
-    documents(a.text)  # before anything large is loaded
+    check_texts(a.text)
     model, tokenizer = load(a.model, a.dtype, a.device)
     dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
     ids = corpus(tokenizer, a.text, "test", a.tokens, a.context)

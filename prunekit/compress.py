@@ -175,13 +175,15 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.element_size() == 1:
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
-    owner: dict[int, str] = {}
+    uses: dict[int, list[str]] = {}  # names by parameter
+    for name, p in model.named_parameters(remove_duplicate=False):
+        uses.setdefault(id(p), []).append(name)
     for name, module in layers.items():
         weight = getattr(module, "weight", None)
         if weight is None or not weight.is_floating_point():
             raise PrunekitError(f"{name} has no floating-point weight: compress the dense model instead.")
-        if (other := owner.setdefault(id(weight), name)) != name:
-            raise PrunekitError(f"{other} and {name} share one weight: leave both out (exclude).")
+        if len(names := uses.get(id(weight), ())) > 1:
+            raise PrunekitError(f"{' and '.join(names)} are one and the same: leave all of them out (exclude).")
         if recipe.pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
     for name, p in model.named_parameters():

@@ -26,8 +26,8 @@ _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _SHORTEST = 1000  # characters; shorter pages are redirects
 
 
-def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
-    """The documents of a text.
+def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> list[str]:
+    """The documents of a text, or of several, one text after the other.
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
     for validation (choosing constants) and two for tests. The 300 background documents of the news are its
@@ -35,7 +35,7 @@ def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
     arXiv 1609.07843) has three splits of its own; each is one document here, as papers use it.
 
     Args:
-        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file.
+        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them.
         split: ``train``, ``validation`` or ``test``; a file gives the same for each.
 
     Returns:
@@ -47,33 +47,26 @@ def documents(text: str = "wikipedia", split: str = "test") -> list[str]:
     """
     if split not in SPLITS:
         raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
-    if text == "wikipedia":
-        part = {"train": range(7), "validation": (7,), "test": (8, 9)}[split]
-        return [article for i, article in enumerate(_wikipedia()) if i % 10 in part]
-    if text == "news":
-        name = "lee.cor" if split == "test" else "lee_background.cor"
-        return (_gensim_data() / name).read_text("latin-1").splitlines()
-    if text == "wikitext":
-        return [_wikitext(split)]
-    return [_read(Path(text))]
+    return [document for name in _names(text) for document in _documents(name, split)]
 
 
 def corpus(
     tokenizer,
-    text: str = "wikipedia",
+    text: str | Sequence[str] = "wikipedia",
     split: str = "test",
-    tokens: int = 8192,
+    tokens: int | None = 8192,
     context: int = 512,
     seed: int = 0,
 ) -> Tensor:
-    """Windows of tokens, spread evenly over all documents of a text.
+    """Windows of tokens, spread evenly over all documents of a text, or of several.
 
     Where the tokenizer puts a token of its own before every text (BOS; LLaMA and Gemma expect it), each window begins
     with it.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file.
+        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them, each of which
+            then has as many of the windows as it is long. One that is named twice counts twice.
         split: see `documents`.
         tokens: how many in all; rounded down to whole windows, at least one. None for all there are.
         context: tokens in a window.
@@ -95,13 +88,34 @@ def corpus(
     windows = max(1, len(ids) // length if tokens is None else tokens // context)
     if len(ids) < windows * length:
         raise PrunekitError(
-            f"the text {text} has {len(ids)} tokens, fewer than the {windows * length} asked for: "
+            f"the text {' + '.join(_names(text))} has {len(ids)} tokens, fewer than the {windows * length} asked for: "
             "give a longer text, or ask for fewer."
         )
     shift = (0.5 + seed * 0.6180339887498949) % 1  # seeds land as far apart as they can
     room = len(ids) - windows * length
     starts = [k * length + int((k + shift) * room / windows) for k in range(windows)]
     return torch.stack([torch.cat([ids.new_tensor(bos), ids[s : s + length]]) for s in starts])
+
+
+def check_texts(text: str | Sequence[str]) -> None:
+    """Raise what `documents` would, before anything large is loaded; articles, slow the first time, are not read."""
+    documents([name for name in _names(text) if name != "wikipedia"])
+
+
+def _names(text: str | Path | Sequence[str]) -> list[str]:
+    return [str(text)] if isinstance(text, (str, Path)) else [str(name) for name in text]
+
+
+def _documents(name: str, split: str) -> list[str]:
+    if name == "wikipedia":
+        part = {"train": range(7), "validation": (7,), "test": (8, 9)}[split]
+        return [article for i, article in enumerate(_wikipedia()) if i % 10 in part]
+    if name == "news":
+        file = "lee.cor" if split == "test" else "lee_background.cor"
+        return (_gensim_data() / file).read_text("latin-1").splitlines()
+    if name == "wikitext":
+        return [_wikitext(split)]
+    return [_read(Path(name))]
 
 
 def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:

@@ -35,7 +35,7 @@ def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batc
 
     Raises:
         PrunekitError: `ids` is not a table of at least one window of two tokens, or a window is longer than a model
-            takes, or the models' vocabularies differ, or logits hold NaN.
+            takes, or the models' vocabularies differ, or logits hold NaN or infinity.
     """
     if dense is None:
         return evaluate_all({"model": model}, ids, batch)["model"]
@@ -70,8 +70,7 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     for name, s in sums.items():
         if isnan(s["nll"]):
             raise PrunekitError(
-                f"the logits of {'the dense model' if name == 'dense' else 'a model'} hold NaN: load it in float32 "
-                "(--dtype float32), or repair the checkpoint."
+                f"{name}: the logits hold NaN or infinity; load it in float32 (--dtype float32), or repair it."
             )
         result[name] = {
             "perplexity": exp(min(s["nll"] / count, 700.0)),

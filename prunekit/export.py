@@ -155,11 +155,8 @@ def _finite(codes: Tensor) -> bool:
 def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put tensors into a model whose parameters are on the meta device."""
     result = model.load_state_dict(tensors, strict=False, assign=True)
-    held = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if not p.is_meta]
-    model.tie_weights()
-    for name, p in held:  # a head of its own stays, whatever the config says
-        owner, _, leaf = name.rpartition(".")
-        model.get_submodule(owner)._parameters[leaf] = p
+    if any(p.is_meta for p in model.parameters()):  # else a head of its own stays, whatever the config says
+        model.tie_weights()
     if result.unexpected_keys:
         raise ValueError(f"unexpected tensor {result.unexpected_keys[0]}")
     for name, tensor in list(model.named_parameters()):

@@ -76,10 +76,13 @@ def is_conv1d(module: nn.Module) -> bool:
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`.
 
-    Subclasses that compute something else, such as some routers of mixtures of experts, are not.
+    Subclasses that compute something else, such as some routers of mixtures of experts, are not; those of libraries
+    that quantize are, so that `compress.check_weights` can refuse them.
     """
     if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward or type(module).__name__ == "FalconLinear"
+        weight = getattr(module, "weight", None)
+        quantized = weight is None or not weight.is_floating_point() or weight.element_size() == 1
+        return quantized or type(module).forward is nn.Linear.forward or type(module).__name__ == "FalconLinear"
     return isinstance(module, Fp8Linear) or is_conv1d(module)
 
 

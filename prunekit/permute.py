@@ -148,7 +148,8 @@ def _heads(model: nn.Module) -> list[tuple[str, str, int]]:
         for o in ("o_proj", "out_proj"):
             if isinstance(width, int) and {"v_proj", o} <= children.keys():
                 values, read = len(weight_of(children["v_proj"])), weight_of(children[o]).shape[1]
-                gated = "q_proj" in children and len(weight_of(children["q_proj"])) != read
+                gated = any("gate" in name or name == "g_proj" for name in children)
+                gated |= "q_proj" in children and len(weight_of(children["q_proj"])) != read
                 if values % width == 0 and read % values == 0 and not gated:
                     found.append((f"{prefix}.v_proj", f"{prefix}.{o}", width))
     return found

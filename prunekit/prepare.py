@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,12 @@ def describe(layers: dict[str, nn.Module]) -> str:
 
 
 def calibration_text(
-    tokenizer, method: str, tokens: int | None, text: str = "wikipedia", seed: int = 0, limit: int = CONTEXT
+    tokenizer,
+    method: str,
+    tokens: int | None,
+    text: str | Sequence[str] = "wikipedia",
+    seed: int = 0,
+    limit: int = CONTEXT,
 ) -> Tensor:
     """Training windows: `DEFAULTS`, or `tokens` of them in windows of 512 (at most `limit`).
 
@@ -49,8 +55,10 @@ def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
     return min(most, getattr(model.config, "max_position_embeddings", None) or most)
 
 
-def recovery_text(model: nn.Module, tokenizer, text: str = "wikipedia", seed: int = 0) -> tuple[Tensor, Tensor]:
-    """What `recover` trains on and what it watches: all training windows, and a few validation windows."""
+def recovery_text(
+    model: nn.Module, tokenizer, text: str | Sequence[str] = "wikipedia", seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What `recover` trains on and what it watches: all training windows, and the first eight for validation."""
     context = longest_window(model, RECOVERY_CONTEXT)
     return (
         corpus(tokenizer, text, "train", None, context, seed),

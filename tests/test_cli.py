@@ -315,6 +315,11 @@ def test_bad_texts(refused, model, tmp_path, content, message):
         assert message in refused("evaluate", "no model", "--text", "text.txt")
 
 
+def test_each_of_several_calibration_texts_is_read(refused, model, text_file):
+    texts = ("--calibration-text", "none.txt", "--calibration-text", text_file)
+    assert "cannot read the text none.txt" in refused("compress", model, "--sparsity", "0.5", *texts)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -570,12 +575,13 @@ def test_what_commands_call(run, monkeypatch, command, module, function, given):
     assert seen.value.args == (given,)
 
 
-def test_a_seed_reaches_calibration_and_recovery(run, model, text_file, monkeypatch):
-    prepare, seeds = importlib.import_module("prunekit.prepare"), []
+def test_a_seed_and_all_texts_reach_calibration_and_recovery(run, model, text_file, monkeypatch):
+    prepare, seeds, texts = importlib.import_module("prunekit.prepare"), [], []
     original = prepare.corpus
 
     def corpus(*arguments):
         seeds.append(arguments[-1])
+        texts.append(arguments[1])
         return original(*arguments)
 
     def see(*_, seed, **__):
@@ -583,9 +589,10 @@ def test_a_seed_reaches_calibration_and_recovery(run, model, text_file, monkeypa
 
     monkeypatch.setattr(prepare, "corpus", corpus)
     monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", see)
+    options = ("--sparsity", "0.5", "--steps", "2", "--seed", "3", *2 * ("--calibration-text", text_file))
     with pytest.raises(Seen) as seen:
-        run("compress", model, "--sparsity", "0.5", "--steps", "2", "--seed", "3", "--calibration-text", text_file)
-    assert seeds == [3, 3, 3] and seen.value.args == (3,)
+        run("compress", model, *options)
+    assert seeds == [3, 3, 3] and seen.value.args == (3,) and texts == 3 * [2 * [text_file]]
 
 
 def test_a_budget_over_layers_reaches_them(run, model, text_file):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prunekit.corpus import SPLITS, corpus, documents
+from prunekit.corpus import SPLITS, check_texts, corpus, documents
 from prunekit.errors import PrunekitError
 
 
@@ -93,6 +93,27 @@ def test_windows_are_spread_over_all_documents(tokenizer):
     text = torch.tensor(whole).unfold(0, 32, 1)
     places = [(text == window).all(1).nonzero()[0].item() / len(whole) for window in ids]
     assert places == sorted(places) and places[0] < 0.15 and places[-1] > 0.85
+
+
+def test_several_texts_are_mixed_by_their_length(tokenizer, tmp_path):
+    for name, size in (("a", 3000), ("b", 1000)):
+        (tmp_path / name).write_text(f"{name} " * size)
+    a, b = (str(tmp_path / name) for name in "ab")
+    assert documents(tmp_path / "a") == documents(a)
+    for texts, share in (([a, b], 3 / 4), ([a, b, b, b], 1 / 2), ([a], 1)):
+        assert documents(texts) == [document for text in texts for document in documents(text)]
+        read = "".join(tokenizer.batch_decode(corpus(tokenizer, texts, tokens=800, context=8)))
+        assert read.count("a") / (read.count("a") + read.count("b")) == pytest.approx(share, abs=0.02)
+    with pytest.raises(PrunekitError, match=f"the text {b} \\+ {b} has "):
+        corpus(tokenizer, [b, b], tokens=10_000, context=8)
+
+
+def test_a_bad_text_among_several_is_found_early(monkeypatch, tmp_path):
+    monkeypatch.setattr("prunekit.corpus._wikipedia", lambda: pytest.fail("that takes a while"))
+    check_texts("wikipedia")
+    check_texts(["wikipedia", "news"])
+    with pytest.raises(PrunekitError, match="cannot read the text"):
+        check_texts(["wikipedia", str(tmp_path / "none.txt")])
 
 
 def test_all_of_a_short_text_can_be_used(tokenizer, tmp_path):

@@ -94,7 +94,7 @@ def test_a_hopeless_model_has_a_finite_perplexity(make_model, ids):
 def test_logits_that_are_no_numbers_are_refused(make_model, ids):
     model = make_model()
     model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(PrunekitError, match="hold NaN: load it in float32"):
+    with pytest.raises(PrunekitError, match="model: the logits hold NaN or infinity; load it in float32"):
         evaluate(model, ids)
 
 

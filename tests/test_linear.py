@@ -6,6 +6,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from prunekit import fp8
+from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
 
@@ -40,8 +41,12 @@ def test_a_subclass_that_computes_something_else_is_no_layer():
         def forward(self, x):
             return x @ self.weight.T
 
-    model = nn.Sequential(Named(4, 4), Router(4, 4), FalconLinear(4, 4))
-    assert list(linear_layers(model)) == ["0", "2"]
+    quantized = Router(4, 4)
+    quantized.weight = nn.Parameter(torch.zeros(4, 2, dtype=torch.uint8), requires_grad=False)
+    model = nn.Sequential(Named(4, 4), Router(4, 4), FalconLinear(4, 4), quantized)
+    assert list(linear_layers(model)) == ["0", "2", "3"]
+    with pytest.raises(PrunekitError, match="3 has no floating-point weight"):
+        compress(model, sparsity=0.5, method="magnitude")
 
 
 def test_patterns_are_parts_of_names_with_wildcards(llama):

@@ -194,13 +194,15 @@ def test_values_that_a_gate_weighs_stay():
     class Attention(torch.nn.Module):
         head_dim = 4
 
-        def __init__(self, queries):
+        def __init__(self, **sizes):
             super().__init__()
-            for name, out in (("q_proj", queries), ("v_proj", 8), ("o_proj", 8)):
+            for name, out in sizes.items():
                 setattr(self, name, torch.nn.Linear(8, out))
 
-    found = [_heads(torch.nn.ModuleDict({"attn": Attention(queries)})) for queries in (8, 16)]  # 16: half are a gate
-    assert found == [[("attn.v_proj", "attn.o_proj", 4)], []]
+    plain = {"q_proj": 8, "v_proj": 8, "o_proj": 8}
+    kinds = (plain, plain | {"q_proj": 16}, plain | {"gate_proj": 8})  # 16 queries: half of them are a gate
+    found = [_heads(torch.nn.ModuleDict({"attn": Attention(**sizes)})) for sizes in kinds]
+    assert found == [[("attn.v_proj", "attn.o_proj", 4)], [], []]
 
 
 def test_hooks_of_the_permuted_model_are_its_own(llama, ids):

@@ -63,8 +63,8 @@ def config_layers(config: Mapping) -> list[Layer]:
     blocks.
 
     :param config: the model's Hugging Face configuration as a mapping.
-    :raises PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate, or
-        several layers in one.
+    :raises PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate,
+        several layers in one, or blocks of another kind.
     """
     config = config.get("text_config") or config
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
@@ -76,9 +76,10 @@ def config_layers(config: Mapping) -> list[Layer]:
     kind = config.get("model_type")
     if kind in UNLIKE:
         raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes")
-    unlike = {x for x in config.get("layer_types") or () if not str(x).endswith("attention") or "linear" in str(x)}
+    kinds = {str(x) for x in config["layer_types"]} if isinstance(config.get("layer_types"), list) else set()
+    unlike = {x for x in kinds if not x.endswith("attention") or "linear" in x}
     if unlike or config.get("kv_lora_rank"):
-        what = " and ".join(sorted(map(str, unlike))) or "low-rank keys and values (kv_lora_rank)"
+        what = " and ".join(sorted(unlike)) or "low-rank keys and values (kv_lora_rank)"
         raise PrunekitError(
             f"{kind or 'the model'} has {what} in its blocks, unlike LLaMA-like models; "
             "list other models' shapes in a file for --shapes"

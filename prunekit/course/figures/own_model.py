@@ -54,7 +54,7 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
     axes.set_xlim(0, max(parameters.values()) * (4 + copies) / 1e9 * 1.35)
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.invert_yaxis()
-    if memory:
+    if memory and memory / 1e9 < axes.get_xlim()[1]:
         axes.axvline(memory / 1e9, color=COLORS["prune"], ls="--")
         label = f"this machine: {memory / 1e9:.0f} GB"
         axes.text(memory / 1e9, 1.02, label, ha="center", color=COLORS["prune"], transform=axes.get_xaxis_transform())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 1_000_000  # weights that are looked at: a picture then takes
+MOST = 1_000_000  # weights that are looked at
 LEFT, RIGHT = -24, 10  # ends of the histogram, powers of two
 
 
