@@ -1,5 +1,6 @@
 """Texts: three sets that do not overlap, and windows spread over them."""
 
+import importlib
 import json
 import re
 import sys
@@ -109,7 +110,8 @@ def test_several_texts_are_mixed_by_their_length(tokenizer, tmp_path):
 
 
 def test_a_bad_text_among_several_is_found_early(monkeypatch, tmp_path):
-    monkeypatch.setattr("prunekit.corpus._wikipedia", lambda: pytest.fail("that takes a while"))
+    module = importlib.import_module("prunekit.corpus")  # pk.corpus is the function
+    monkeypatch.setattr(module, "_wikipedia", lambda: pytest.fail("that takes a while"))
     check_texts("wikipedia")
     check_texts(["wikipedia", "news"])
     with pytest.raises(PrunekitError, match="cannot read the text"):
