@@ -30,7 +30,7 @@ test: env ## lint, run all tests and all notebooks (10 to 20 minutes on two core
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
+	CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
 lint: env ## check style, and mend what can be mended
 	$(BIN)/ruff check --fix .

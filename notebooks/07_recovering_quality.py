@@ -317,11 +317,11 @@ for name, row in rows:
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
-# On this scale the presets lie near a line: tenfold time buys five to seven percentage points, first by solving, then
-# by training, so each further point costs more time than the one before. The first dozen steps of training, in this
-# run, buy more than that. Where the two lines do not meet it is because of this run's short schedule (an eighth of
-# the text for ADMM, a dozen steps of training), of the compensation in `fast`, of another machine, other articles,
-# other windows, and of its few tokens, which make its points uncertain by some five percentage points (two [standard
+# On this scale the presets lie near a line: tenfold time buys about seven percentage points, first by solving, then by
+# training, so each further point costs more time than the one before. The first dozen steps of training, in this run,
+# buy more than that. Where the points lie off that line it is because of this run's short schedule (an eighth of the
+# text for ADMM, a dozen steps of training), of the compensation in `fast`, of another machine, other articles, other
+# windows, and of its few tokens, which make its points uncertain by some five percentage points (two [standard
 # errors](GLOSSARY.md#standard-error), as notebook 04 measured on as many tokens).
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             check_writable_file(Path(arguments.json))
         arguments.run(arguments)
+        sys.stdout.flush()
     except PrunekitError as error:
         print(f"prunekit: {error}", file=sys.stderr)
         return 2
@@ -47,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"prunekit: out of memory; {_LESS_MEMORY}.", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # who reads has had enough; what is left must not be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # no permission, or a full disk
         if error.errno is None:

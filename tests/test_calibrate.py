@@ -5,10 +5,16 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit.calibrate import calibrate, fast_bfloat16, observing
+from prunekit.calibrate import calibrate, fast_bfloat16, gram, observing
 from prunekit.linear import linear_layers
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7, 9, 64])
+def test_a_matrix_of_inner_products_of_any_width(size):
+    x = torch.randn(20, size, generator=torch.Generator().manual_seed(size))
+    torch.testing.assert_close(gram(x), x.T @ x)
 
 
 def squares(model, ids, batch):

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -274,6 +275,24 @@ def test_the_exit_code_of_a_process(tmp_path):
     done = command("compress", "nobody-at-all/no-such-model", "--sparsity", "0.5", HF_HUB_OFFLINE="1")
     assert_one_sentence(done)
     assert "no network" in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as closed:
+        done = subprocess.run([sys.executable, "-m", "prunekit", "info"], stdout=closed, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_options_that_the_readme_shows_exist(capsys):
+    shown = re.findall(r"^prunekit (\w+)(.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert len(shown) >= 7
+    for name, options in shown:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        said = capsys.readouterr().out
+        assert not [option for option in re.findall(r"--[a-z][\w-]*", options) if option not in said], name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
@@ -695,7 +714,7 @@ def test_too_little_memory_is_said_in_a_sentence(run, model, monkeypatch, error)
         raise error
 
     monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", fail)
-    code, _, message = run("compress", model, "--sparsity", "0.5")
+    code, _, message = run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
     assert code == 2 and message.startswith("prunekit: out of memory; expected room for two copies")
 
 
@@ -705,7 +724,7 @@ def test_other_failures_are_not_called_that(run, model, monkeypatch):
 
     monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", fail)
     with pytest.raises(RuntimeError, match="a mistake"):
-        run("compress", model, "--sparsity", "0.5")
+        run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
 
 
 def test_a_path_that_the_system_refuses_is_named(run, refused, model, monkeypatch):

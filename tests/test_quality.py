@@ -1,6 +1,7 @@
 """The table of qualities: rows are kept and replaced, files of another kind refused, the README is in step."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from prunekit import quality as module
 from prunekit.errors import PrunekitError
 from prunekit.presets import measured
-from prunekit.quality import METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
+from prunekit.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
 from prunekit.recover import recover
 
 README = Path(__file__).parent.parent / "README.md"
@@ -92,5 +93,10 @@ def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
 def test_the_readme_shows_the_table_that_comes_with_prunekit():
     table, text = measured(), README.read_text("utf-8")
     assert with_table(text, table) == text, "run: python -m prunekit.quality"
+    prose = text.split("## Measured")[1].split(BEGIN)[0]
+    for steps in {str(row["steps"]) for row in table["rows"] if row["steps"]}:
+        assert re.search(rf"\b{steps}\b", prose), f"the text says nothing of the row with {steps} steps"
+    for dense in table["dense"].values():
+        assert f"{dense['perplexity']:.2f}" in prose
     assert {row["method"] for row in table["rows"]} <= METHODS.keys()
     assert table["protocol"]["texts"] == TEXTS

@@ -152,6 +152,22 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
     assert better.seconds["recover"] > 0
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_it_works_whether_or_not_the_cpu_is_fast_in_bfloat16(llama, ids, monkeypatch, fast):
+    for name in ("calibrate", "recover", "kernels.cpu"):
+        monkeypatch.setattr(import_module(f"prunekit.{name}"), "fast_bfloat16", lambda: fast)
+    result = compress(llama, ids, sparsity=0.5, fp8="e4m3", compensate=True)
+    better = recover(result, llama, ids, steps=30, rate=3e-3, text_share=0.0)
+    assert mean_divergence(better.model, llama, ids) < 0.9 * mean_divergence(result.model, llama, ids)
+
+
+def test_the_state_takes_twelve_bytes_for_each_weight(llama, ids, tmp_path):
+    result = compress(llama, ids, sparsity=0.5)
+    recover(result, llama, ids, steps=1, state=tmp_path / "state")
+    numbers = sum(p.numel() for n, p in llama.named_parameters() if "embed" not in n and "lm_head" not in n)
+    assert (tmp_path / "state").stat().st_size == pytest.approx(12 * numbers, rel=0.1)
+
+
 def test_weights_are_cast_in_the_last_fifth_of_the_steps_only(llama, ids, monkeypatch):
     result, casts, original = compress(llama, ids, pattern="2:4", fp8="e4m3"), [0], cpu.round_trip
 
