@@ -232,7 +232,8 @@ course.widgets.fp8_bits(example, name="down_proj of block 14")
 
 # %% [markdown]
 # With the usual scale (power 0) nothing saturates, and next to nothing is subnormal: almost all weights lie within the
-# ten powers of two below the largest, and E4M3's normal range has fifteen. Keep that in mind for section 7.
+# ten powers of two below the largest, and E4M3's normal range has fifteen. (The largest, at the edge of *saturates*, is
+# too rare to be seen in the histogram.) Keep that in mind for section 7.
 #
 # ## 6. Who shares a scale
 # One scale for the whole tensor, one for each row, or one for each [block](GLOSSARY.md#block-scale) of 128 x 128: that

@@ -222,12 +222,16 @@ kept["24 windows"] = rows["other\nWikipedia articles"]["24 windows"]["retention"
 assert own[1] < own[0] and articles[1] > articles[0]
 
 # %% [markdown]
-# This is what [overfitting](GLOSSARY.md#overfitting) looks like. On its own four windows the second model is far
-# ahead; on articles that it never saw it is behind. Anybody who judges on the calibration text picks the wrong one.
-# (One run, few windows, no error bars.) And held-out *articles* are still Wikipedia, like the training text; only news
-# says how much of the gain is general. In this short run, which distils alone, news gains no less than the articles do:
-# compare the bars. In the preset `best`, which trains longer and also on the text's own words, it does not: the last
-# cell of section 5 prints the retention on both. Watch both, and stop, or find more text, when they part.
+# This is what [overfitting](GLOSSARY.md#overfitting) looks like. On its own four windows the second model is far ahead;
+# on articles that it never saw it is behind. Anybody who judges on the calibration text picks the wrong one. (One run,
+# few windows, no error bars.) And held-out *articles* are still Wikipedia, like the training text; only news says how
+# much of the gain is general. In this short run, which distils alone, news gains no less than the articles do: compare
+# the bars. In the preset `best`, which trains longer and also on the text's own words, it does not: the last cell of
+# section 5 prints the retention on both. Watch both, and stop, or find more text, when they part. Text of the other
+# kind is what helps: `best` at 50 % kept 90.9 % on 4,599 tokens of news that it had not seen (perplexity 47.1), and
+# 93.3 % (43.2) with other news mixed in by `--calibration-text wikipedia --calibration-text news`; of Wikipedia it then
+# kept 93.4 in place of 94.4 % (measured beforehand, one run of 19 minutes each, on two cores of an Intel Xeon with AMX;
+# the second made fewer steps).
 #
 # What no number here shows: tasks, dialogue, other languages. The dense model is an instruct model, and after
 # training on encyclopedia text alone its manners may have changed; distilling from it, rather than training on the

@@ -45,7 +45,7 @@ def course_map() -> "Figure":
         axes.text(minutes + 1.5, place, idea, va="center", fontsize=9)
     axes.set_yticks(range(len(NOTEBOOKS)), [name for name, *_ in NOTEBOOKS])
     axes.invert_yaxis()
-    axes.set_xlim(0, 140)
+    axes.set_xlim(0, 160)
     axes.set_xticks(range(0, 61, 20))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
