@@ -150,7 +150,7 @@ assert two > one and rows["news"]["ADMM"]["kl"] < rows["news"]["one pass"]["kl"]
 assert apart["ADMM"] < apart["compensated"] < apart["one pass"]
 
 # %% [markdown]
-# The same number of zeros, for half a minute or more in place of seconds: the weights that are left were in the wrong
+# The same number of zeros, for tens of seconds in place of one or two: the weights that are left were in the wrong
 # place for a model without the others. The shortcut goes a small part of the way, at almost no cost; the perplexity of
 # news hardly moves. With ADMM both texts gain, although `H` was measured on Wikipedia only. (prunekit's *presets* put
 # such steps together: `fast` is one pass with compensation, `balanced` is ADMM, `best` is ADMM and then training, which
