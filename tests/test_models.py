@@ -211,6 +211,13 @@ def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
         load(str(folders.llama), device="cpu")
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("300000", 300_000), ("max", 1_024_000)])
+def test_a_container_may_use_less_than_is_free(monkeypatch, limit, expected):
+    leave(monkeypatch, 1000)
+    monkeypatch.setattr(memory.Path, "read_text", lambda _: limit)
+    assert memory._available() == expected
+
+
 def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):
     size = (copy / "model.safetensors").stat().st_size  # in float32
     leave(monkeypatch, size // 1024 + 1)

@@ -36,7 +36,7 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
     copies
         FP8 copies that are held beside the dense model.
     memory
-        The machine's memory in bytes, drawn as a line.
+        The machine's memory in bytes, drawn as a line if the axis reaches it.
     """
     figure, axes = subplots(size=(8.0, 0.75 * len(parameters) + 1.3))
     place, ticks = 0, {}
