@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +67,18 @@ def test_it_compiles_for_gpus_old_and_new(tmp_path):
     if done.stdout.strip() == "other triton":  # how to compile without a GPU is not promised
         pytest.skip("this triton compiles in another way")
     assert done.stdout.strip() == "compiled", done.stderr[-3000:]
+
+
+def test_division_by_a_reciprocal_and_one_correction_is_exact():
+    # Products of two float32 are exact in float64, which makes a fused multiply-add of it.
+    g = np.random.default_rng(0)
+    x = np.abs(g.standard_normal(1_000_000)).astype(np.float32)
+    s = np.abs(g.standard_normal(1_000_000)).astype(np.float32) / np.float32(448)
+    r = np.float32(1) / s
+    quotient = x * r
+    rest = (x.astype(np.float64) - quotient.astype(np.float64) * s).astype(np.float32)
+    quotient = (quotient.astype(np.float64) + rest.astype(np.float64) * r).astype(np.float32)
+    assert (quotient == x / s).all()
 
 
 def test_the_module_for_a_device():

@@ -37,10 +37,7 @@ def test_a_local_folder(tmp_path):
         ({**EMBEDDED, "num_local_experts": 8}, "mixtures of experts"),
         ({**EMBEDDED, "model_type": "biogpt"}, "the MLPs of biogpt have no gate"),
         ({**EMBEDDED, "model_type": "falcon_h1"}, "falcon_h1 has state-space layers"),
-        (
-            {**EMBEDDED, "layer_types": ["linear_attention", "full_attention"]},
-            "llama has linear_attention in",
-        ),
+        ({**EMBEDDED, "layer_types": ["linear_attention", "full_attention"]}, "llama has linear_attention in"),
         ({**EMBEDDED, "layer_types": ["conv", "full_attention"]}, "llama has conv in"),
         ({**EMBEDDED, "kv_lora_rank": 512}, "low-rank keys and values"),
         ({**EMBEDDED, "model_type": "gpt_neox"}, "the MLPs of gpt_neox have no gate"),
