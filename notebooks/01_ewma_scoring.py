@@ -196,10 +196,11 @@ course.reveal("mean", "below 40 %", f"They lose {heavy:.0%}.")
 
 # %% [markdown]
 # On the Gaussian rows for which `k` was made, the rule comes close. On real rows it comes close at 50 % *on average*,
-# while single rows scatter, and at 20 % it prunes less than 14 % (asserted above). On heavy tails it is nowhere near:
-# one enormous score lifts the mean, and for a few steps nearly everything is pruned; but the deviation falls more
-# slowly than the mean, so that soon `m - k d` lies below zero and nothing is pruned for long. And log-normal scores,
-# which have long tails, too, come out near 50 %, by luck: the miss depends on the shape of the distribution.
+# while single rows scatter, and at 20 % it prunes far less (the figure says how much; below 14 % is asserted). On heavy
+# tails it is nowhere near: one enormous score lifts the mean, and for a few steps nearly everything is pruned; but the
+# deviation falls more slowly than the mean, so that soon `m - k d` lies below zero and nothing is pruned for long. And
+# log-normal scores, which have long tails, too, come out near 50 %, by luck: the miss depends on the shape of the
+# distribution.
 #
 # The reason is plain. **The rule never checks its target.** `k` encodes a guess about the distribution, and no
 # step compares what was pruned with what was asked for. Another `a`, `b` or `k` moves the miss elsewhere.
@@ -355,8 +356,8 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 #
 # - *Well-behaved*: within a few percent after one scan; the rest is the way from the first score.
 # - *Only 20 weights*, *step too small*: `eta n` is small, so that a short way is a large miss. A warm-up mends this,
-#   since the scan that decides then starts where `q` belongs: the figure of the steps shows it for short ones. (Of the
-#   third row the table shows less, since `pk` also takes a longer step there.)
+#   since the scan that decides then starts where `q` belongs: the figure of the steps shows it for short ones. (In the
+#   third row the table mixes two remedies, since `pk` also takes a longer step there.)
 # - *Sorted*: `q` runs after the scores, is late all the way up, and ends far from where it started. After a warm-up it
 #   starts in the middle, falls through the first half, climbs through the second, and ends where it began.
 # - *Drifting* (scores that grow a thousandfold along the row): with a warm-up the *share* is right, since the
@@ -372,8 +373,8 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 # ## 6. All layers of a real model
 #
 # `pk.compress` prunes every linear layer but the output's; each is judged by [perplexity](GLOSSARY.md#perplexity) on
-# 2,044 predicted tokens of Wikipedia articles that calibration never saw, in windows of 512
-# (notebook 00 has shorter ones, and so other perplexities, the dense model's included: the two do not compare).
+# 2,044 predicted tokens of Wikipedia articles that calibration never saw, in windows of 512. (Not to be compared with
+# notebook 00: its windows are shorter and, above all, lie elsewhere in the text. These four passages are easy ones.)
 #
 # **The paper's formula** is one more candidate. Two summaries of the paper give its score as
 # `W_ij^2 / (1 - x_j^2 / S)`, `S = sum_j x_j^2`: [Optimal Brain Surgeon](BIBLIOGRAPHY.md#obs) with the Hessian `x x^T`
@@ -420,10 +421,10 @@ course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitu
 # %% [markdown]
 # Read the table from the top. Half of the weights gone in one shot hurts a model this small, whoever chooses. Quantile
 # tracking is within a few percent of sorting, in perplexity and in decisions; the mean rule is clearly worse, though it
-# uses the same scores. The rank-one reading lands beside magnitude, far from contribution. Look at its factor: each
-# feature's share of the energy is tiny, unless it dominates its layer. So it is nearly 1 for nearly all columns, where
-# contribution multiplies by the energy itself: the score is nearly blind to the inputs. We judge the *reading*, not the
-# paper, whose full text was not at hand.
+# uses the same scores and prunes less. The rank-one reading lands beside magnitude, far from contribution. Look at its
+# factor: each feature's share of the energy is tiny, unless it dominates its layer. So it is nearly 1 for nearly all
+# columns, where contribution multiplies by the energy itself: the score is nearly blind to the inputs. We judge the
+# *reading*, not the paper, whose full text was not at hand.
 #
 # Mind the equal decisions: magnitude, too, decides about nine weights in ten as contribution does, and still ruins the
 # model. What counts is *which* weights differ. The last column says how much contribution each rule throws away, in
@@ -536,10 +537,11 @@ course.check("1.4", average_of)
 # 2. **No sort is needed**, since pruning asks of each weight only whether it lies below one number, and that number can
 #    be tracked: each decision moves it. **The sparsity comes out right**, since those moves telescope: the miss is the
 #    threshold's travel over `eta n`, and a settled threshold does not travel.
-# 3. **It would not**, where the threshold still travels (few weights, a small step or sorted scores, *without a
-#    warm-up*) or cannot tell scores apart (many zeros). With drifting or tied scores the number is right and the choice
-#    is not. To see it before it does harm, compare `mask.float().mean(1)` with the target row by row, and a few rows
-#    with `pk.exact_mask`. Each of the 210 real layers lost its share within 0.01; single rows were not asserted.
+# 3. **It would not**, where the threshold still travels (few weights, a small step, sorted or drifting scores, *without
+#    a warm-up*) or cannot tell scores apart (many zeros). And where a warm-up makes the number right, the choice may
+#    still be another than a sort's: with drifting scores, or with ties above zero. To see it before it does harm,
+#    compare `mask.float().mean(1)` with the target row by row, and a few rows with `pk.exact_mask`. Each of the 210
+#    real layers lost its share within 0.01; single rows were not asserted.
 #
 # Next: [02 Structured masks](02_structured_masks.ipynb). A mask alone makes nothing faster; patterns do.
 # To change the rules, start from `prunekit/ewma.py`, about two hundred lines.

@@ -423,8 +423,8 @@ assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 #
 # How far to trust this: one model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes,
 # not the perplexities: four windows are four places in the text, and with other text the dense model's alone may be
-# half as large again. The times depend on the machine. File and time shrink less than the MLPs do, because embedding
-# and attention stay. `prunekit bench neurons` repeats the timing with more rounds and prints its protocol.
+# half as large again, or more. The times depend on the machine. File and time shrink less than the MLPs do, because
+# embedding and attention stay. `prunekit bench neurons` repeats the timing with more rounds and prints its protocol.
 #
 # ## 7. Explore
 # The layer of section 3. The left side shows a corner of the weight. On the right everything is over dense: the

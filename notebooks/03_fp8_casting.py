@@ -378,11 +378,11 @@ course.predict("scale", "We make the scale of one layer 256 times too large. Its
 
 # %% [markdown]
 # Two things stand out. E5M2's error is twice that of E4M3, as its gaps are. And granularity hardly matters: the three
-# marks differ by about a hundredth of the error itself. A matrix of random normal numbers has the same error within
-# 5 % (asserted), so this measure cannot see that the embedded model [was 4-bit once](BIBLIOGRAPHY.md#smollm2); that
-# may still make the model as a whole easier to cast than a fresh one. Why does the scale matter so little, when in
-# section 6 it mattered so much? The prediction above is about just that. Here is the error of one layer while its scale
-# grows from a 64th of the usual one to 2^18 times it.
+# marks differ by about a hundredth of the error itself. A matrix of random normal numbers has the same error within 5 %
+# (asserted), so this measure cannot see that the embedded model [was 4-bit once](BIBLIOGRAPHY.md#smollm2); that may
+# still make the model as a whole easier to cast than a fresh one. Why does granularity matter so little here, when in
+# section 6 it mattered so much? The prediction above leads there. Here is the error of one layer while its scale grows
+# from a 64th of the usual one to 2^18 times it.
 
 # %% tags=["nbval-ignore-output"]
 curves = {"e4m3": {}, "e5m2": {}}

@@ -280,7 +280,8 @@ course.check("4.2", retention)
 # This section makes the first comparison, with one line for EWMA's own default; the second follows below it.
 #
 # "Magnitude" here is the same EWMA selection with the score `W^2`, so that only the score differs. Everything is pruned
-# [in one shot](GLOSSARY.md#one-shot), without recovery, and cast to FP8, but for two lines that say so.
+# [in one shot](GLOSSARY.md#one-shot), without recovery, and cast to FP8, but for three lines that say so: the dense
+# model, FP8 alone, and EWMA at 50 % without FP8.
 
 # %% tags=["nbval-ignore-output"]
 points = [pts.point("dense", model, dense, dense)]
@@ -303,7 +304,8 @@ pts.table(points)
 # slow, so they run at 50 % only. Seconds are from text to weights, measured once.
 #
 # The second comparison, each with its own default, takes minutes. `prunekit bench pipeline` makes it; on two cores of
-# an AMD EPYC it measured (windows of 512 tokens, so perplexities are lower than above; no FP8 for the rivals):
+# an AMD EPYC it measured (other passages than above, in windows of 512 tokens, so other perplexities; no FP8 for the
+# rivals):
 #
 # | method | calibration tokens | seconds | perplexity |
 # |---|---|---|---|
@@ -332,7 +334,7 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 
 # %% [markdown]
 # - Up to 20 % little is lost; between 50 % and 70 % the model falls apart, and perplexity shows it earlier and more
-#   clearly than retention.
+#   clearly than retention. (Wanda and SparseGPT are drawn a little aside of their 50 %, to be seen.)
 # - Magnitude, blind to the inputs, is within the others' margins at 20 % (on 32,768 tokens it is behind: `prunekit
 #   bench quality` measured 97.7 % against 98.7 %, without FP8), and far behind at 50 %.
 # - What does not sorting cost? The same pass with a sort in EWMA's place differs from it by less than the margin of the

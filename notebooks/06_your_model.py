@@ -117,14 +117,15 @@ print(f"{len(layers)} linear layers hold {sum(size.values()) / 1e6:.1f} of {tota
 # %% tags=["nbval-ignore-output"]
 alt = "Predicted memory as bars: this model, 1B and 7B, dense in float32 or bfloat16 with four FP8 copies beside it."
 parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
-course.show(figures.forecast(parameters, copies=4, memory=figures.memory_of_machine()), alt)
+course.show(figures.forecast(parameters, copies=4, memory=figures.memory_of(model.device)), alt)
 
 # %% [markdown]
 # *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once, and
 # in the end a fourth, opened from its file. To it come Python, text and the model's output scores, about 1 GB here. In
 # float32 a 1B model needs 8 GB and fits a laptop with 16 GB; a 7B model needs 56 GB and does not, and 42 GB with `DTYPE
-# = "bfloat16"`: that takes a server or a large GPU. A free Colab, with some 12 GB, holds about 1.8B in bfloat16.
-# Without FP8 each copy is as large as the dense model. Section 4 predicts the time.
+# = "bfloat16"`: that takes a server or a large GPU. A free Colab, with some 12 GB of main memory, holds about 1.8B in
+# bfloat16, and its T4, with 15 GB, about 2.3B. Without FP8 each copy is as large as the dense model. Section 4 predicts
+# the time.
 #
 # ## 3. Compress, and see which layers suffer
 # [Calibration](GLOSSARY.md#calibration) runs once and serves all candidates. For each layer the second cell computes

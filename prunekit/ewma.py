@@ -77,7 +77,8 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
     ``sparsity - (log q_end - log q_start) / (step * in)``: right as soon as `q` has settled. `q` moves once
     per `block` weights, by the sum of their steps; ``block=1`` is the rule as written.
 
-    The rule is prunekit's own: what we read of the paper (arXiv 2501.16376) has no threshold rule.
+    The rule is prunekit's own: what we read of the paper (arXiv 2501.16376) has only `mean_mask`'s, which has no
+    target.
 
     Args:
         L: scores ``[out, in]``, any float dtype, without NaN.

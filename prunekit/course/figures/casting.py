@@ -119,7 +119,7 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
 
     first = next(iter(matrices.values()))
     rows, columns = first.shape
-    figure, row = subplots(1, len(matrices), size=(2.5 * len(matrices), 0.8 + 0.42 * rows))
+    figure, row = subplots(1, len(matrices), size=(2.9 * len(matrices), 0.8 + 0.42 * rows))
     for axes, (title, M) in zip(row, matrices.items()):
         hatched = (marked or {}).get(title, torch.zeros_like(M, dtype=torch.bool))
         for i in range(rows):
@@ -165,7 +165,7 @@ def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> "Figure":
         axes.set_xlabel("layer")
         first = [100 * v for v in errors[name, "row"]]
         row[0].text(0, max(first) + 0.25, f"{name.upper()}", fontsize=9)
-    row[0].set_ylim(0, None)
+    row[0].set_ylim(0, 1.15 * row[0].get_ylim()[1])
     row[0].set_title("Both formats")
     row[0].set_xlabel("layer")
     row[0].set_ylabel("relative error, percent")

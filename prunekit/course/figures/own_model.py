@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from ...errors import PrunekitError
 from ..memo import WIDTH, Criterion
 from ..style import COLORS, ON_WHITE, subplots
@@ -18,8 +20,10 @@ LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..
 STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
 
 
-def memory_of_machine() -> float | None:
-    """This machine's memory in bytes; None where the system does not tell."""
+def memory_of(device: torch.device) -> float | None:
+    """The memory of a GPU, or of the machine, in bytes; None where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):
@@ -36,7 +40,7 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
     copies
         FP8 copies that are held beside the dense model.
     memory
-        The machine's memory in bytes, drawn as a line if the axis reaches it.
+        The device's memory in bytes, drawn as a line if the axis reaches it.
     """
     figure, axes = subplots(size=(8.0, 0.75 * len(parameters) + 1.3))
     place, ticks = 0, {}
@@ -56,7 +60,7 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
     axes.invert_yaxis()
     if memory and memory / 1e9 < axes.get_xlim()[1]:
         axes.axvline(memory / 1e9, color=COLORS["prune"], ls="--")
-        label = f"this machine: {memory / 1e9:.0f} GB"
+        label = f"here: {memory / 1e9:.0f} GB"
         axes.text(memory / 1e9, 1.02, label, ha="center", color=COLORS["prune"], transform=axes.get_xaxis_transform())
     axes.set_xlabel(f"GB, predicted; plain: dense weights, hatched: {copies} FP8 copies")
     return figure

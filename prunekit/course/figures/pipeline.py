@@ -145,6 +145,7 @@ def kept(points: Sequence[dict]) -> Figure:
         if p["pattern"] == "2:4":
             for axis, value in ((left, 100 * p["retention"]), (right, p["perplexity"])):
                 axis.plot(50, value, "v", ms=8, color=COLORS["light"], mec=COLORS["ink"], label="2:4, EWMA", ls="none")
+            left.errorbar(50, 100 * p["retention"], 100 * p["margin"], color=COLORS["ink"], elinewidth=1, capsize=2)
     left.set(xlabel="weights pruned, %", ylabel="retention, %", title="Next tokens still right", ylim=(0, 109))
     right.set(xlabel="weights pruned, %", ylabel="perplexity", title="Perplexity (lower is better)", yscale="log")
     _plain_ticks(right)
@@ -218,7 +219,8 @@ def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[
     places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
-        text, (a, b) = points[i]["pattern"], places[i]
+        (a, b), apart = places[i], points[i]["method"].partition(",")[1:]
+        text = points[i]["pattern"] + "".join(apart)
         width = 5 * len(text)
         for dx, dy in ((8, -11), (8, 3), (-8 - width, -11), (-8 - width, 3)):
             box = (a + dx, b + dy, a + dx + width, b + dy + 8)

@@ -72,7 +72,7 @@ def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> "Figure":
             ax.annotate(f"{value:.3g}", (length, value), xytext=(0, 6), textcoords="offset points", ha="center")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.margins(y=0.2)
+    ax.margins(x=0.08, y=0.2)
     ax.set(xlabel="weights in a row", ylabel="ns for each weight", title="measured on this machine")
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

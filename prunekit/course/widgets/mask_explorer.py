@@ -145,7 +145,7 @@ def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: 
     figure, axes = subplots(1, 2, size=(9.0, 3.7))
     figure.set_layout_engine("none")  # the same places at each change, and faster
     axes[0].set_position((0.01, 0.14, 0.37, 0.76))
-    axes[1].set_position((0.60, 0.10, 0.39, 0.80))
+    axes[1].set_position((0.60, 0.10, 0.37, 0.80))
     crop = slice(CROP[0]), slice(CROP[1])
     axes[0].imshow(shades(weight.W[crop], keep[crop]).numpy(), aspect="auto", interpolation="nearest")
     fixed = " (slider without effect)" if pattern in ("dense", "2:4") else ""
