@@ -13,7 +13,8 @@ from .errors import PrunekitError
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     from .allocate import allocate
-    from .compress import Recipe, check_weights, compress
+    from .checks import check_weights
+    from .compress import Recipe, compress
     from .corpus import check_texts
     from .export import save, stored_bytes
     from .files import check_free, check_writable, write_json

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from . import baselines
 from .admm import admm
 from .calibrate import Calibration, bfloat16_pays, calibrate, gram
+from .checks import check_runs, check_weights
 from .compensate import SAMPLES, response
 from .compress_layer import as_precise_as, compress_layer, finish
 from .errors import PrunekitError
 from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, without_dropout
-from .patterns import check_width, parse_pattern
 from .permute import permute_channels
 from .progress import progress
 from .recipe import Recipe
@@ -152,7 +152,10 @@ def compress(
             torch.cuda.synchronize(next(model.parameters()).device)  # a GPU works on after the calls have returned
         seconds["select"] = perf_counter() - begin
 
-    return assemble(model, new, recipe, tokens, seconds)
+    result = assemble(model, new, recipe, tokens, seconds)
+    if recipe.format is not None and not tokens:
+        check_runs(result.model, model)
+    return result
 
 
 def assemble(
@@ -167,28 +170,6 @@ def assemble(
         report.append({"name": name, "shape": shape, "sparsity": count / stored.numel()})
         zeros, total = zeros + count, total + stored.numel()
     return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
-
-
-def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
-    """Raise `PrunekitError` where a model is quantized already, layers share a weight or do not fit the pattern, or a
-    weight is not finite."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and tensor.element_size() == 1:
-            raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
-    uses: dict[int, list[str]] = {}  # names by parameter
-    for name, p in model.named_parameters(remove_duplicate=False):
-        uses.setdefault(id(p), []).append(name)
-    for name, module in layers.items():
-        weight = getattr(module, "weight", None)
-        if weight is None or not weight.is_floating_point():
-            raise PrunekitError(f"{name} has no floating-point weight: compress the dense model instead.")
-        if len(names := uses.get(id(weight), ())) > 1:
-            raise PrunekitError(f"{' and '.join(names)} are one and the same: leave all of them out (exclude).")
-        if recipe.pattern is not None:
-            check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
-    for name, p in model.named_parameters():
-        if not torch.isfinite(p.sum()) and not torch.isfinite(p).all():
-            raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
 def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:

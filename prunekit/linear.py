@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`.
 
     Subclasses that compute something else, such as some routers of mixtures of experts, are not; those of libraries
-    that quantize are, so that `compress.check_weights` can refuse them.
+    that quantize are, so that `checks.check_weights` can refuse them.
     """
     if isinstance(module, nn.Linear):
         weight = getattr(module, "weight", None)
@@ -110,13 +111,16 @@ def shallow_copy(module: nn.Module) -> nn.Module:
     Raises:
         PrunekitError: the module calls code that is bound to it, which would run in place of the copy's.
     """
-    if {"forward", "_hf_hook"} & vars(module).keys() or vars(module).get("_compiled_call_impl"):
+    own = vars(module).copy()
+    if own.get("forward") == MethodType(type(module).forward, module):  # as transformers 4.57 leaves it
+        del own["forward"]
+    if {"forward", "_hf_hook"} & own.keys() or own.get("_compiled_call_impl"):
         raise PrunekitError(
             f"a {type(module).__name__} of the model was compiled (torch.compile) or spread over devices (device_map): "
             "load the model without that, and compile or spread the result."
         )
     copy = module.__class__.__new__(module.__class__)
-    copy.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()})
+    copy.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in own.items()})
     return copy
 
 

@@ -137,9 +137,16 @@ def test_what_is_registered_on_the_copy_is_its_own():
 @pytest.mark.parametrize("attribute", ["forward", "_hf_hook", "_compiled_call_impl"])
 def test_a_model_that_calls_code_bound_to_it_is_refused(attribute):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    object.__setattr__(model, attribute, model.forward)
+    object.__setattr__(model, attribute, model[0].forward)
     with pytest.raises(PrunekitError, match=r"a Sequential of the model was compiled \(torch.compile\) or spread"):
         replace_layers(model, {"1": nn.Linear(4, 4)})
+
+
+def test_a_forward_that_is_the_class_s_own_is_no_obstacle():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model.forward = model.forward  # as wrappers leave it that put back what they found
+    new = replace_layers(model, {"1": with_weight(model[1], torch.zeros(4, 4))})
+    assert torch.equal(new(torch.ones(4)), model[1].bias) and not torch.equal(model(torch.ones(4)), model[1].bias)
 
 
 def test_names_of_which_one_begins_another():
