@@ -88,4 +88,4 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
 
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
     """Round updated weights to bfloat16 or float16 if all old ones fit it: they are stored no wider than before."""
-    return new.to(exact_dtype(old)).to(new.dtype)
+    return new.to(old.dtype if old.element_size() == 2 else exact_dtype(old)).to(new.dtype)

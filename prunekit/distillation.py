@@ -49,7 +49,8 @@ def loss(
         student: the model in training.
         teacher: the dense model, which gets no gradients.
         ids: int64 ``[windows, context]``.
-        text_share: 0 for the divergence from the teacher alone, 1 for the text's cross entropy alone.
+        text_share: 0 for the divergence from the teacher alone, 1 for the text's cross entropy alone (but where a
+            window ends, since what follows is not known).
         chance: of each token of the vocabulary to take part, as `chances` gives it; None for the whole vocabulary.
         seed: of the draw.
     """

@@ -23,7 +23,7 @@ from .compress import Compressed
 from .errors import PrunekitError
 from .files import new_folder
 from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers
-from .models import explained, quiet, savable
+from .models import explained, quiet, savable, stays_float32
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
@@ -120,7 +120,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         model = replace_layers(model, {n: _fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
         for name, tensor in tensors.items():
             if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
-                tensors[name] = tensor.to(target)
+                tensors[name] = tensor.to(torch.float32 if stays_float32(model, name, target) else target)
         _restore(model, tensors)
     return model.eval().requires_grad_(False)
 

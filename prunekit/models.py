@@ -111,6 +111,25 @@ def open_model(source: str, **options) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def in_bfloat16(module: nn.Module) -> nn.Module:
+    """A copy with parameters in bfloat16; buffers, such as the frequencies of positions, stay as they are."""
+    copy = deepcopy(module)
+    for p in copy.parameters():
+        p.data = p.data.bfloat16()
+    return copy
+
+
+def stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
+    """Whether transformers keeps this tensor of a model in float32 when it opens the rest in `dtype`.
+
+    The bias of a router is one such: its values differ by less than bfloat16 tells apart.
+    """
+    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    return any(f".{part}." in f".{name}." for part in kept)
+
+
 def savable(generation):
     """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
     for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly

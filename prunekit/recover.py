@@ -21,7 +21,7 @@ from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
 from .linear import check_text, replace_layers, without_dropout
-from .models import frozen
+from .models import frozen, in_bfloat16
 from .recovery_state import load_state, save_state, undisturbed
 from .straight_through import TrainedLayer
 
@@ -108,7 +108,7 @@ def recover(
     dtype = next(dense.parameters()).dtype
     low_precision = device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=low_precision)
-    teacher = _bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
+    teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
     head = dense.get_output_embeddings()
     large = isinstance(head, nn.Linear) and head.out_features > VOCABULARY
     chance = chances(ids, head.out_features, VOCABULARY) if large else None
@@ -179,14 +179,6 @@ def recover(
     seconds = result.seconds | {"recover": spent}
     recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
     return replace(recovered, steps=step)
-
-
-def _bfloat16(model: nn.Module) -> nn.Module:
-    """A copy with parameters in bfloat16; buffers, such as the frequencies of positions, stay as they are."""
-    copy = deepcopy(model)
-    for p in copy.parameters():
-        p.data = p.data.bfloat16()
-    return copy
 
 
 def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

@@ -117,7 +117,7 @@ def load_state(
         for name, p in moving.items():
             p.copy_(file.get_tensor(name))
             if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
-                moments = {key: file.get_tensor(f"{name}:{key}").to(p.device) for key in _MOMENTS}
+                moments = {key: file.get_tensor(f"{name}:{key}").to(p.device, copy=True) for key in _MOMENTS}
                 optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
         return step, float(position["seconds"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from .calibrate import check_finite, check_reached, observing
 from .errors import PrunekitError
 from .linear import check_text, replace_layers, text_config
+from .models import in_bfloat16
 from .progress import progress
 
 BATCH_TOKENS = 2048  # that go through a block at once
@@ -69,7 +69,7 @@ def prune_blocks(
     for index, block in enumerate(progress(blocks, "blocks")):
         inside = f"{prefix}.{index}."
         mine = [name for name in layers if name.startswith(inside)]
-        running = deepcopy(block).bfloat16() if bfloat16 else block
+        running = in_bfloat16(block) if bfloat16 else block
         sums: dict[str, Tensor] = {}
 
         def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import cast_parameters
 from torch import nn
+from torch.nn.utils import prune
 
 import prunekit as pk
 from prunekit import fp8
@@ -448,6 +449,13 @@ def test_sparsegpt_beats_wanda_and_wanda_beats_magnitude_on_layer_outputs(tiny_m
     assert sum(wanda.values()) < sum(magnitude.values())
 
 
+def test_models_in_float16_use_all_of_its_digits(make_model, ids):
+    model = cast_parameters(make_model(dtype=torch.bfloat16), torch.float16)
+    result = compress(model, ids, sparsity=0.5, method="sparsegpt")
+    new = torch.cat([weight_of(result.model.get_submodule(name)).flatten() for name in linear_layers(model)])
+    assert not torch.equal(new.bfloat16().half(), new)
+
+
 def test_sparsegpt_does_not_widen_weights_that_fit_bfloat16(make_model, ids):
     model = cast_parameters(make_model(dtype=torch.bfloat16), torch.float32)
     result = compress(model, ids, sparsity=0.5, method="sparsegpt")
@@ -541,6 +549,27 @@ def test_a_weight_outside_the_layers_that_is_not_finite_is_named(make_model, ids
     for options in ({}, {"method": "magnitude"}, {"sparsity": 0, "fp8": "e4m3"}):
         with pytest.raises(PrunekitError, match=f"{name} holds NaN or infinity: "):
             compress(model, ids, **HALF | options)
+
+
+@pytest.mark.parametrize("how", ["prune", "parametrize"])
+def test_weights_that_are_computed_from_others_are_refused(make_model, ids, how):
+    model = make_model()
+    if how == "prune":
+        prune.l1_unstructured(model.model.layers[1].mlp.up_proj, "weight", 0.3)
+    else:
+        nn.utils.parametrizations.weight_norm(model.model.layers[1].mlp.up_proj)
+    with pytest.raises(PrunekitError, match=r"layers\.1\.mlp\.up_proj computes its weight from others"):
+        compress(model, ids, sparsity=0.5)
+
+
+def test_layers_whose_weight_the_model_reads_are_refused_in_fp8():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=30, hidden_size=16, state_size=4, num_hidden_layers=1))
+    with pytest.raises(PrunekitError, match=r"does not run with all these layers in FP8 .*dt_proj"):
+        compress(model, sparsity=0, fp8="e4m3")
+    result = compress(model, sparsity=0, fp8="e4m3", exclude=["dt_proj"])
+    assert torch.isfinite(result.model(torch.zeros(1, 2, dtype=torch.int64)).logits).all()
 
 
 def test_large_weights_whose_sum_overflows_are_not_refused(make_model, ids):

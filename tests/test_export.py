@@ -218,6 +218,25 @@ def test_buffers_that_no_checkpoint_holds_come_back(make_model, tokenizer, ids, 
     assert torch.equal(load(str(tmp_path / "out"), device="cpu")[0](ids).logits, result.model(ids).logits)
 
 
+@pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
+def test_what_transformers_keeps_in_float32_stays_float32(tokenizer, ids, tmp_path, cast):
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    attention = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16}
+    experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "first_k_dense_replace": 1}
+    config = DeepseekV3Config(vocab_size=VOCABULARY, **sizes, **heads, **attention, **experts)
+    model = cast_parameters(DeepseekV3ForCausalLM(config).eval().requires_grad_(False), torch.bfloat16)
+    bias = model.model.layers[1].mlp.gate.e_score_correction_bias
+    bias.copy_(7 + torch.rand(8) / 100)  # in bfloat16 these are all the same
+    result = compress(model, ids, sparsity=0.5, **cast)
+    save(result, tokenizer, tmp_path / "out")
+    again = load(str(tmp_path / "out"), dtype="bfloat16", device="cpu")[0]
+    assert torch.equal(again.model.layers[1].mlp.gate.e_score_correction_bias, bias)
+    assert torch.equal(again(ids).logits, result.model(ids).logits)
+
+
 def test_weights_are_never_narrowed_at_a_loss(llama, tokenizer, ids, tmp_path):
     result = compress(llama, ids, sparsity=0.5, include=["q_proj"])
     tensors = stored(save(result, tokenizer, tmp_path))

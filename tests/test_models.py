@@ -13,7 +13,7 @@ from prunekit.compress import compress
 from prunekit.errors import PrunekitError, out_of_memory
 from prunekit.export import save
 from prunekit.memory import peak_rss
-from prunekit.models import load, locate
+from prunekit.models import in_bfloat16, load, locate
 
 
 @pytest.fixture
@@ -349,3 +349,11 @@ def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, t
     assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
     assert len(pk.linear_layers(model)) == 210
     assert [path.name for path in tmp_path.iterdir()] == [models._CACHED]
+
+
+def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):
+    copy = in_bfloat16(llama)
+    assert {p.dtype for p in copy.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in llama.parameters()} == {torch.float32}
+    buffers = dict(copy.named_buffers())
+    assert buffers and all(torch.equal(buffers[name], value) for name, value in llama.named_buffers())

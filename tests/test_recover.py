@@ -397,12 +397,6 @@ def test_models_in_half_precision_recover(make_model, ids, kind, dtype):
     assert mean_divergence(better.model, dense, ids) < 0.9 * mean_divergence(result.model, dense, ids)
 
 
-def test_a_teacher_in_bfloat16_keeps_its_frequencies(llama):
-    teacher = module._bfloat16(llama)
-    assert {p.dtype for p in teacher.parameters()} == {torch.bfloat16}
-    assert_same(dict(teacher.named_buffers()), dict(llama.named_buffers()))
-
-
 def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
     result, lines = compress(llama, ids, sparsity=0.5), []
     original, failures = module.save_state, [1, 1]
