@@ -40,8 +40,8 @@ bench: env ## time selection and the whole pipeline against the rivals (6 minute
 	$(BIN)/prunekit bench select
 	$(BIN)/prunekit bench pipeline
 
-lab: env ## open JupyterLab in the notebooks
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: env ## open JupyterLab in the notebooks (LAB=... for options of its own)
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB)
 
 notebooks: env ## execute notebooks/*.py and store them with their outputs as .ipynb (ONLY=01 for one)
 	$(BIN)/python -m prunekit.course.build notebooks $(ONLY)

@@ -129,7 +129,7 @@ def _encode(tokenizer, texts: list[str]) -> list[int]:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PrunekitError(
             f"{path} is not UTF-8 text (byte {error.start} cannot be decoded): convert it to UTF-8 first."

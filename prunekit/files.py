@@ -12,6 +12,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+import psutil
 from safetensors import SafetensorError
 
 from .errors import PrunekitError
@@ -49,13 +50,17 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
         for path in temporary.rglob("*"):
             if path.is_file():
                 _sync(path)
-        temporary.chmod(0o755)
+        with suppress(OSError):  # not every file system has permissions
+            temporary.chmod(0o755)
+        with suppress(OSError):  # where there is an empty folder, which Windows would not replace
+            target.rmdir()
         try:
-            os.rename(temporary, target)  # replaces an empty folder, refuses a full one
+            os.rename(temporary, target)  # refuses a full folder
         except OSError as error:
             if not (replace and target.is_dir()):
                 raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
-        _sync(target.parent)
+        with suppress(OSError):  # not every system can do this with a folder
+            _sync(target.parent, os.O_RDONLY)
     except OSError as error:
         raise PrunekitError(f"cannot write {target}: {error.strerror}; free some space or choose another.") from None
     except SafetensorError as error:  # a full disk, for one
@@ -85,7 +90,7 @@ def check_writable(target: Path) -> None:
 
 def _check_parent(target: Path) -> None:
     parent = target.absolute().parent  # where the temporary one goes
-    while not os.path.exists(parent):
+    while not os.path.exists(parent) and parent != parent.parent:
         parent = parent.parent
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
@@ -152,8 +157,8 @@ def replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: Path, access: int = os.O_RDWR) -> None:
+    descriptor = os.open(path, access)
     try:
         os.fsync(descriptor)
     finally:
@@ -164,10 +169,6 @@ def _sweep(parent: Path) -> None:
     """Remove what killed processes have left behind."""
     for path in parent.glob(f"{_MARK}*"):
         pid = path.name[len(_MARK) :].split("-")[0]
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             with suppress(OSError):  # it may be somebody else's
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        except (ValueError, OSError):
-            continue

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from .errors import PrunekitError
@@ -19,14 +21,23 @@ def _weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def _available() -> int:
-    """Free memory in bytes: the machine's, or all that a container may use (control groups, version 2) if less."""
-    with open("/proc/meminfo") as lines:
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    try:
-        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return free
+def memory_limit(groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> float:
+    """The smallest limit that control groups (version 2; of a container, of a job) set this process, in bytes.
+
+    Args:
+        groups: where the groups are.
+        mine: the file that names the group of this process.
+
+    Returns:
+        Bytes; infinity where there is no limit.
+    """
+    least = math.inf
+    with suppress(OSError):
+        group = groups / mine.read_text().rpartition("::")[2].strip().lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                least = min(least, int((folder / "memory.max").read_text()))
+    return least
 
 
 def check_memory(folder: Path, dtype: str, device: str) -> None:
@@ -41,17 +52,16 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
         PrunekitError: the weights take more than is free.
     """
     try:
-        available = _available()
         stored = json.loads((folder / "config.json").read_text("utf-8"))
         needed = _weight_bytes(folder)
-    except (OSError, ValueError, LookupError, AttributeError, StopIteration):  # opening it will tell what is wrong
+    except (OSError, ValueError, LookupError, AttributeError):  # opening it will tell what is wrong
         return
     if not isinstance(stored, dict):
         return
     if dtype != "auto" and "quantization_config" not in stored:  # FP8 stays FP8
         width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
         needed *= getattr(torch, dtype).itemsize / width
-    if device == "cpu" and needed > available:
+    if device == "cpu" and needed > (available := min(psutil.virtual_memory().available, memory_limit())):
         raise PrunekitError(
             f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "
             "use --dtype bfloat16, a smaller model, or a machine with more memory."
@@ -59,10 +69,10 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
 
 
 def peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes (0 where the system does not tell)."""
+    """Largest resident memory of this process so far, in bytes."""
     try:
         import resource
-    except ImportError:
-        return 0
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if os.uname().sysname == "Darwin" else peak * 1024
+    return peak if psutil.MACOS else peak * 1024

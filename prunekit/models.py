@@ -47,6 +47,8 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise RuntimeError("it has no FP8")
     except (RuntimeError, AssertionError) as error:
         raise PrunekitError(
             f"the device {device!r} cannot be used ({first_line(error)}): expected cpu or cuda."

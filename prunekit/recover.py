@@ -30,7 +30,7 @@ BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
-SAVE_EVERY = 120.0  # seconds
+SAVE_EVERY = 120.0  # seconds, or ten times as long as saving takes
 
 
 def recover(
@@ -74,9 +74,9 @@ def recover(
         text_share: weight of the text's own next token in what is aimed at, 0 to 1; the rest is the dense model's.
         seed: order of the windows.
         state: a file for what is needed to go on after an interruption: 12 bytes for each weight, twice that while it
-            is rewritten. It is written every two minutes, when the run is interrupted (`KeyboardInterrupt` then passes
-            on) and at the end, and read if it is there. Where it cannot be written, training goes on and says so.
-            Remove it when the result is safe.
+            is rewritten. It is written every two minutes (or more, where that takes long), when the run is interrupted
+            (`KeyboardInterrupt` then passes on) and at the end, and read if it is there. Where it cannot be written,
+            training goes on and says so. Remove it when the result is safe.
         watch: windows on which the perplexity is measured from time to time, of the weights as that step uses them.
         report: gets a line about the progress, ten times.
 
@@ -134,7 +134,7 @@ def recover(
             (report or warn)(str(error))
 
     begin = saved = perf_counter()
-    before = spent
+    before, pause = spent, SAVE_EVERY
     told = int(10 * _part(step, spent, steps, minutes))
     try:
         with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
@@ -154,9 +154,10 @@ def recover(
                     optimizer.step()
                     step, spent = step + 1, before + perf_counter() - begin
                 optimizer.zero_grad()
-                if state and perf_counter() - saved > SAVE_EVERY:
+                if state and (now := perf_counter()) - saved > pause:
                     save_or_say(step, spent)
                     saved = perf_counter()
+                    pause = SAVE_EVERY * max(1.0, (saved - now) / 12)
                 if report and int(10 * _part(step, spent, steps, minutes)) > told:
                     told = int(10 * _part(step, spent, steps, minutes))
                     line = f"recover: {10 * told} %, step {step}, {spent / 60:.1f} minutes, loss {value.item():.3f}"

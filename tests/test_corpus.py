@@ -151,6 +151,13 @@ def test_a_file_is_one_document_for_every_split(text_file):
     assert documents(str(text_file)) == documents(str(text_file), "train") == [text_file.read_text("utf-8")]
 
 
+def test_a_text_is_the_same_wherever_it_was_saved(text_file, tmp_path):
+    text = text_file.read_text("utf-8")
+    path = tmp_path / "from windows.txt"
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert "\n" in text and documents(str(path)) == [text]
+
+
 def test_bad_files(tokenizer, tmp_path):
     for content, message in [
         (b"", "is empty"),

@@ -1,8 +1,10 @@
 """Opening models: folders, names, and everything that can be wrong with a checkpoint."""
 
 import json
+import math
 import shutil
 import struct
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -145,7 +147,7 @@ def test_a_name_on_the_hub_without_network(monkeypatch):
 
 
 def test_a_device_that_is_not_there(folders):
-    for device in ("gpu", "cuda:63"):
+    for device in ("gpu", "cuda:63", "meta"):
         with pytest.raises(PrunekitError, match=f"the device '{device}' cannot be used .+: expected cpu or cuda"):
             load(str(folders.llama), device=device)
 
@@ -201,8 +203,7 @@ def test_the_embedded_model_comes_from_the_cache_if_it_is_there(monkeypatch, fol
 
 def leave(monkeypatch, kilobytes):
     """Pretend that so much memory is free."""
-    lines = iter_lines(f"MemAvailable:       {kilobytes} kB\n")
-    monkeypatch.setattr(memory, "open", lambda path: lines, raising=False)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=1024 * kilobytes))
 
 
 def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
@@ -211,11 +212,23 @@ def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
         load(str(folders.llama), device="cpu")
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("300000", 300_000), ("max", 1_024_000)])
-def test_a_container_may_use_less_than_is_free(monkeypatch, limit, expected):
-    leave(monkeypatch, 1000)
-    monkeypatch.setattr(memory.Path, "read_text", lambda _: limit)
-    assert memory._available() == expected
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({".": "300000"}, 300_000),  # a container
+        ({"jobs": "max", "jobs/7": "300000", "jobs/7/step": "max", "jobs/8": "5"}, 300_000),  # a job
+        ({"jobs/7": "max"}, math.inf),
+    ],
+    ids=str,
+)
+def test_a_container_or_a_job_may_be_limited(tmp_path, limits, expected):
+    for group, limit in limits.items():
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "memory.max").write_text(f"{limit}\n")
+    mine = tmp_path / "mine"
+    mine.write_text("0::/\n" if "." in limits else "1:cpu:/other\n0::/jobs/7/step\n")
+    assert memory.memory_limit(tmp_path, mine) == expected
+    assert memory.memory_limit(tmp_path, tmp_path / "none") == math.inf
 
 
 def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):
@@ -245,19 +258,6 @@ def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):
     (copy / "config.json").write_text(json.dumps(config))
     assert_refused(copy, "cannot read the")
     assert not (copy / "ran").exists()
-
-
-class iter_lines:
-    """A file of one line."""
-
-    def __init__(self, *lines):
-        self.lines = lines
-
-    def __enter__(self):
-        return iter(self.lines)
-
-    def __exit__(self, *error):
-        return None
 
 
 # Folders that prunekit wrote.

@@ -49,13 +49,13 @@ def assert_same(a, b):
 
 
 class Clock:
-    """Stands for `perf_counter`: a second later at each look."""
+    """Stands for `perf_counter`: a second later at each look, or more."""
 
-    def __init__(self):
-        self.now = 0.0
+    def __init__(self, tick=1):
+        self.now, self.tick = 0.0, tick
 
     def __call__(self):
-        self.now += 1
+        self.now += self.tick
         return self.now
 
 
@@ -258,6 +258,20 @@ def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_pat
     assert state.exists()
     assert_same(state_of(recover(result, llama, ids, steps=6, state=state).model), state_of(whole.model))
     assert len(calls) == 4 + 3
+
+
+def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, monkeypatch):
+    clock, saves = Clock(tick=10), []
+
+    def slow(*arguments):
+        saves.append(clock.now)
+        clock.now += 60
+
+    monkeypatch.setattr(module, "perf_counter", clock)
+    monkeypatch.setattr(module, "save_state", slow)
+    recover(compress(llama, ids, sparsity=0.5), llama, ids, minutes=30, rate=1e-6, state=tmp_path / "state")
+    first, second, *_ = saves
+    assert 120 < first <= 150 and 600 < second - (first + 60) <= 750  # each look at the clock takes ten seconds
 
 
 def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):

@@ -1,14 +1,15 @@
 """Figures of notebook 06: will it fit, which layers suffer, what is on disk, and where the limits are."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 from ...errors import PrunekitError
+from ...memory import memory_limit
 from ..memo import WIDTH, Criterion
 from ..style import COLORS, ON_WHITE, subplots
 
@@ -20,14 +21,11 @@ LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..
 STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
 
 
-def memory_of(device: torch.device) -> float | None:
-    """The memory of a GPU, or of the machine, in bytes; None where the system does not tell."""
+def memory_of(device: torch.device) -> float:
+    """The memory of a GPU, or what this process may use of the machine's, in bytes."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return None
+    return min(psutil.virtual_memory().total, memory_limit())
 
 
 def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> "Figure":
