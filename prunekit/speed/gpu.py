@@ -181,7 +181,10 @@ def describe_passes(rows: list[dict]) -> list[str]:
 
 def describe_layers(rows: list[dict]) -> list[str]:
     """A line for each row of `measure_layers`, then where something is slower than dense or does not run."""
-    lines = ["layers, weights from memory, measured, median; speed-up over dense (quartiles)"]
+    lines = [
+        "layers, weights from memory, measured with their launches, which are most of it where tokens are few; median,",
+        "speed-up over dense (quartiles)",
+    ]
     for r in rows:
         if "us" in r:
             low, high = r["speedup_quartiles"]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit import fp8
-from prunekit.errors import PrunekitError, first_line
+from prunekit.errors import PrunekitError, first_line, out_of_memory
 from prunekit.linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
@@ -58,14 +58,17 @@ class Fp8Product(Fp8Module):
         self.register_buffer("weight", codes.contiguous())
         self.register_buffer("weight_scale", scale.expand(rows, 1).contiguous())
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.scales_inside = codes.dtype == fp8.E4M3.dtype and self._takes_row_scales()
+        self.refused: set[int] = set()  # numbers of tokens for which no kernel applies the scales
+        self.scales_inside = codes.dtype == fp8.E4M3.dtype and any(map(self._takes_row_scales, (16, 512)))
 
-    def _takes_row_scales(self) -> bool:
+    def _takes_row_scales(self, tokens: int) -> bool:
         """Whether the product applies scales per row itself; on compute capability 12.0 it has refused to."""
         try:
-            x = torch.ones(16, self.in_features, device=self.weight.device).to(fp8.E4M3.dtype)
-            return bool(self._scaled(x, torch.ones(16, 1, device=x.device)).isfinite().all())
-        except RuntimeError:
+            x = torch.ones(tokens, self.in_features, device=self.weight.device).to(fp8.E4M3.dtype)
+            return bool(self._scaled(x, torch.ones(tokens, 1, device=x.device)).isfinite().all())
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             return False
 
     def _scaled(self, x: Tensor, scale: Tensor) -> Tensor:
@@ -73,11 +76,13 @@ class Fp8Product(Fp8Module):
 
     def _product(self, x: Tensor, scale: Tensor) -> Tensor:
         """Tokens in E4M3 ``[tokens, in]`` with scales ``[tokens, 1]`` to outputs ``[tokens, out]``."""
-        if self.scales_inside:
+        if self.scales_inside and len(x) not in self.refused:
             try:
                 return self._scaled(x, scale)
-            except RuntimeError:  # for some numbers of tokens there may be no kernel, github.com/pytorch/ao/issues/4582
-                self.scales_inside = False
+            except RuntimeError as error:  # some numbers of tokens have no kernel, github.com/pytorch/ao/issues/4582
+                if out_of_memory(error):
+                    raise
+                self.refused.add(len(x))
         one = torch.ones((), device=x.device)
         return scaled_mm(x, self.weight.t(), one, one) * scale * self.weight_scale.t()
 
@@ -104,14 +109,15 @@ class Sparse24Fp8Product(Fp8Product):
             raise PrunekitError("FP8 with 2:4 takes E4M3 and sizes that are multiples of 32.")
         self.weight = torch._cslt_compress(codes.contiguous())
 
-    def _takes_row_scales(self) -> bool:
+    def _takes_row_scales(self, tokens: int) -> bool:
         return False
 
     def _product(self, x: Tensor, scale: Tensor) -> Tensor:
         tokens = len(x)
         bits = nn.functional.pad(x.view(torch.uint8), (0, 0, 0, -tokens % 16))
         y = torch._cslt_sparse_mm(self.weight, bits.view(x.dtype).t(), out_dtype=torch.bfloat16)
-        return y.t()[:tokens] * scale * self.weight_scale.t()
+        rows = y.t()[:tokens].contiguous()  # attention has no fast kernel for columns
+        return rows * scale * self.weight_scale.t()
 
 
 class Sparse24Product(nn.Module):
@@ -136,7 +142,7 @@ class Sparse24Product(nn.Module):
         flat = x.reshape(-1, self.in_features).to(self.dtype).contiguous()  # cuSPARSELt does not look at strides
         if not len(flat):
             return x.new_empty(*x.shape[:-1], self.out_features)
-        y = nn.functional.linear(flat, self.weight, self.bias)
+        y = nn.functional.linear(flat, self.weight, self.bias).contiguous()  # older torch gives columns
         return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
 
 
@@ -165,11 +171,11 @@ def fp8_error_bound(x: Tensor, W: Tensor) -> Tensor:
 
 
 def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
-    """The fastest layer that runs for a linear layer where it is; its `path` says which that is and why.
+    """The first of FP8 with 2:4, FP8 and 2:4 that runs for a linear layer where it is; its `path` says which and why.
 
-    Each candidate is tried on a few tokens and must agree with the plain layer. What remains is a copy of the
-    layer as it was, whose `path` begins with "plain" and gives the reason, or is "dense" where there is nothing
-    to gain.
+    Which is fastest depends on the number of tokens: `prunekit bench gpu`. Each candidate is tried on a few tokens and
+    must agree with the plain layer. What remains is a copy of the layer as it was, whose `path` begins with "plain" and
+    gives the reason, or is "dense" where there is nothing to gain.
 
     Args:
         module: nn.Linear, Conv1D or `linear.Fp8Linear`.
@@ -195,6 +201,8 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
             _try(layer, module)
             return layer
         except Exception as problem:  # whatever a driver or library lacks: the next one may run
+            if out_of_memory(problem):
+                raise
             reason = reason or f"{kind.path} does not run: {first_line(problem).rstrip('.')}"
     plain = copy.copy(module)
     plain.path = f"plain: {reason}" if reason else "dense"
@@ -206,7 +214,8 @@ def accelerate(model: nn.Module) -> nn.Module:
 
     Each layer's `path` names what runs. Where a layer stays plain, which is slower but right, one warning says
     so. FP8 products also cast the inputs: see `fp8_error_bound`. Whether a path is faster than dense depends
-    on card and batch size: `prunekit bench gpu` measures it. For running only; save the model as it was.
+    on card and batch size, and with few tokens on how fast the host launches its kernels, of which it has more than
+    a dense layer: `prunekit bench gpu` measures it. For running only; save the model as it was.
 
     Args:
         model: what `compress` gave as `.model`, or any model with linear layers.

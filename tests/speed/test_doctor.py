@@ -16,8 +16,8 @@ def report(gpu=None, unusable=()):
 @pytest.mark.parametrize(
     ("found", "live", "shown"),
     [
-        (report(card(YES, YES, YES)), "bf16, 2:4, FP8 measured live", None),
-        (report(card(YES, NO, NO)), "bf16 measured live", "2:4 or FP8 is shown"),
+        (report(card(YES, YES, YES)), "dense FP16, 2:4, FP8 products measured live", None),
+        (report(card(YES, NO, NO)), "with dense FP16 products measured live", "2:4 or FP8 is shown"),
         (report(), "on this CPU", "published RTX 4090"),
         (report(unusable=["RTX 4090"]), "this torch cannot use it", "published RTX 4090"),
     ],

@@ -59,15 +59,34 @@ def test_scales_inside_and_after_the_product_agree():
 
 def test_a_product_that_fails_for_some_tokens_scales_after_it(monkeypatch):
     codes, scale, bias = coded()
-    layer, x = Fp8Product(codes, scale, bias), inputs("gaussian")
+    layer, x, calls = Fp8Product(codes, scale, bias), inputs("gaussian"), []
+
+    def scaled(tokens, scale):
+        calls.append(len(tokens))
+        if len(tokens) == len(x):
+            raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+        return (tokens.float() @ layer.weight.float().T) * scale * layer.weight_scale.T
+
+    monkeypatch.setattr(layer, "_scaled", scaled)
+    layer.scales_inside = True
+    expected = Fp8Linear(codes, scale, bias)(x)
+    for part in (slice(None), slice(None), slice(3)):
+        assert (layer(x[part]) - expected[part]).norm() < 0.05 * expected[part].norm()
+    assert calls == [len(x), 3]  # it is not asked twice for what it refused, and still for the rest
+
+
+def test_running_out_of_memory_is_no_missing_kernel(monkeypatch):
+    codes, scale, bias = coded()
+    layer = Fp8Product(codes, scale, bias)
 
     def fail(*_):
-        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(layer, "_scaled", fail)
     layer.scales_inside = True
-    expected = Fp8Linear(codes, scale, bias)(x)
-    assert (layer(x) - expected).norm() < 0.05 * expected.norm() and not layer.scales_inside
+    with pytest.raises(torch.OutOfMemoryError):
+        layer(inputs("gaussian"))
+    assert not layer.refused
 
 
 def test_torch_may_give_the_largest_result_beside_the_product(monkeypatch):
