@@ -68,8 +68,8 @@ W = torch.tensor(
 E = X.square().mean(0)
 alt = "A 4 by 8 matrix of inputs, the energy of its columns (1, 5, 2, 10, 3, 1, 0.25, 64), and a 4 by 8 weight."
 course.show(figures.matrices({"inputs X, one row a token": X, "energy E": E, "weight W, one row an output": W}), alt)
-choices = ["0.5, the smallest (column 7)", "-6, the largest (column 6)"]
-course.predict("drop", "In row 0 of W, which of these two weights may go with less harm?", choices)
+pair = ["0.5, the smallest (column 7)", "-6, the largest (column 6)"]
+course.predict("drop", "In row 0 of W, which of these two weights may go with less harm?", pair)
 
 # %% [markdown]
 # **Magnitude** says: drop the smallest `|W|`. It looks at no input. What does dropping do to the output? If `w_j`
@@ -104,7 +104,7 @@ assert torch.allclose(L, change) and L[0, 6] < L[0, 7]
 masks = {"W, by magnitude": pk.exact_mask(W.abs(), 0.5), "L, by contribution": pk.exact_mask(L, 0.5)}
 alt = "W and L = W^2 E, half of each row hatched: in row 0 magnitude prunes column 7 and keeps 6, L the opposite."
 course.show(figures.matrices({"W, by magnitude": W, "energy E": E, "L, by contribution": L}, masks), alt)
-course.reveal("drop", choices[1], f"It contributes {L[0, 6]:g}, the 0.5 contributes {L[0, 7]:g}.")
+course.reveal("drop", pair[1], f"It contributes {L[0, 6]:g}, the 0.5 contributes {L[0, 7]:g}.")
 for j, k in [(0, 5), (0, 7)]:
     both = (W[0, j] * X[:, j] + W[0, k] * X[:, k]).square().mean()
     print(f"columns {j} and {k} of row 0: sum of contributions {L[0, j] + L[0, k]:g}, true change {both:g}")

@@ -79,14 +79,14 @@ columns = torch.zeros(8, dtype=torch.bool).index_fill(0, stay, True)
 masks = {"dense": W == W, "unstructured": pk.exact_mask(L, 0.5), "2:4": pk.nm_mask(L, 2, 4)}
 masks["neurons"] = columns.expand(4, 8)
 assert all(pk.sparsity_of(keep) == 0.5 for name, keep in masks.items() if name != "dense")
-choices = ["all three the same", "unstructured, then 2:4, then neurons", "neurons, then 2:4, then unstructured"]
-course.predict("lost", "All three prune 16 of 32 weights. Least contribution lost first, the order is ...", choices)
+ranks = ["all three the same", "unstructured, then 2:4, then neurons", "neurons, then 2:4, then unstructured"]
+course.predict("lost", "All three prune 16 of 32 weights. Least contribution lost first, the order is ...", ranks)
 
 # %% tags=["nbval-ignore-output"]
 lost = {name: (L[~keep].sum() / L.sum()).item() for name, keep in masks.items()}
 alt = "The 4 x 8 weight four times, pruned numbers hatched: single ones, two in each group of four, four whole columns."
 course.show(course.figures.masks.patterns(W, masks, lost), alt)
-course.reveal("lost", choices[1], ", ".join(f"{name} {share:.1%}" for name, share in lost.items()) + ".")
+course.reveal("lost", ranks[1], ", ".join(f"{name} {share:.1%}" for name, share in lost.items()) + ".")
 assert lost["unstructured"] < lost["2:4"] < lost["neurons"]
 
 # %% [markdown]

@@ -140,11 +140,11 @@ print(f"calibrated on {calibration.tokens} tokens; sparsity {results['plan'].spa
 
 # %% tags=["nbval-ignore-output"]
 damage = sensitivity.damage(model, results["plan"].model, calibration)
-alt = "Fields, kinds of layer by blocks, darker is worse: up_proj and v_proj darkest, some down_proj nearly unharmed."
+*_, worst = order = sorted(damage, key=damage.get)
+alt = f"Fields, kinds of layer by blocks, darker is worse: {worst} is darkest, {order[0]} lightest."
 course.show(figures.damage(damage), alt)
-worst = sorted(damage, key=damage.get)[-20:]
-assert not FIRST_RUN or sum("up_proj" in name or "v_proj" in name for name in worst) > 10
-best = min(damage, key=damage.get)
+assert not FIRST_RUN or sum("up_proj" in name or "v_proj" in name for name in order[-20:]) > 10
+best = order[0]
 energy = calibration.energy[best].sort(descending=True).values
 share = (energy[:5].sum() / energy.sum()).item()
 print(f"{best} loses {damage[best]:.2%}; five of its {len(energy)} input features carry {share:.0%} of the energy")
@@ -194,8 +194,8 @@ print(f"{len(spared)} of {len(layers)} layers stay dense")
 
 # %% tags=["nbval-ignore-output"]
 choices = ["nothing", "less than half", "more than half"]
-course.predict("spared", "15 % of the weights stay dense. How much of the retention that was lost is back?", choices)
-memos = ["go with the plan (50 %)", "go with the fallback (20 %)", "no go for either", "open: judge on more tokens"]
+course.predict("spared", "Some layers stay dense. How much of the retention that was lost is back?", choices)
+memos = ["go with the plan", "go with the fallback", "no go for either", "open: judge on more tokens"]
 course.predict("decision", "Which memo will the limits of section 1 give?", memos)
 
 # %% [markdown]
@@ -216,9 +216,9 @@ print(f"{seconds:.0f} seconds, measured. Predicted for 1B and 7B: {' and '.join(
 
 # %% tags=["nbval-ignore-output"]
 kept = {name: row["retention"][0] for name, row in quality["wikipedia"].items() if name != "dense"}
-gain = (kept["plan, layers spared"] - kept["plan"]) / (1 - kept["plan"])
-answer = choices[0] if gain <= 0 else choices[1] if gain < 0.5 else choices[2]
-course.reveal("spared", answer, f"Measured on Wikipedia: {gain:.0%} of the loss.")
+lost, back = 1 - kept["plan"], kept["plan, layers spared"] - kept["plan"]
+answer = choices[0] if lost <= 0 or back <= 0 else choices[1] if back < 0.5 * lost else choices[2]
+course.reveal("spared", answer, f"Measured on Wikipedia: of {lost:.1%} that were lost {back:.1%} are back.")
 p, error = quality["wikipedia"]["dense"]["top1"]
 independent = (p * (1 - p) / tokens["wikipedia"]) ** 0.5
 print(f"standard error of the dense top-1: {error:.4f} by windows, {independent:.4f} if tokens were independent")
@@ -313,7 +313,7 @@ course.check("6.4", decide)
 share = {name: pk.stored_bytes(models[name]) / pk.stored_bytes(model) for name in results}
 candidates = memo.candidates(quality, share, LIMITS)
 decision, chosen = memo.recommend(candidates)
-alt = "Five criteria of three candidates beside their limits: both forms of the plan fail, the fallback passes."
+alt = "Criteria beside their limits: " + "; ".join(f"{name}, {memo.decide(c)}" for name, c in candidates.items())
 course.show(figures.limits(candidates), alt)
 answer = memos[{"no-go": 2, "open": 3}.get(decision, 0 if "plan" in chosen else 1)]
 course.reveal("decision", answer, f"{decision}: {chosen or 'no candidate passes'}.")
@@ -345,7 +345,9 @@ print(f"same logits, same {disk.zeros(reloaded):,} zeros")
 
 # %% tags=["nbval-ignore-output"]
 parts = {"dense": disk.parts_of_model(model), "saved": disk.parts_of_folder(folder / "model")}
-alt = "Bytes on disk: dense is embedding and other weights; saved is embedding, and FP8 codes of half their size."
+alt = "Megabytes on disk, by kind: " + "; ".join(
+    f"{name} " + ", ".join(f"{kind} {count / 1e6:.0f}" for kind, count in part.items()) for name, part in parts.items()
+)
 course.show(figures.on_disk(parts), alt)
 
 # %% [markdown]
@@ -367,11 +369,15 @@ facts = {
     "Size": f"{pk.stored_bytes(result.model) / 1e6:.0f} MB against {pk.stored_bytes(model) / 1e6:.0f} MB, counted.",
     "Speed": "not measured; zeros in a file make nothing faster by themselves.",
     "Reload": "same logits and zeros as what was judged.",
-    "Machine": f"{machine()['processor']}; peak memory {peak_rss() / 1e9:.1f} GB; torch {versions()['torch']}.",
+    "Machine": "; ".join(f"{what}: {it}" for what, it in (machine() | {"torch": versions()["torch"]}).items()),
+    "Peak memory": f"{peak_rss() / 1e9:.1f} GB, this whole notebook.",
 }
-untested = ["the tasks that you need it for", "long contexts", "other languages", "safety", "a GPU"]
+untested = ["the tasks that you need it for", "long contexts", "other languages", "safety"]
+untested += ["a GPU"] if model.device.type == "cpu" else []
+folder.mkdir(exist_ok=True)
 display(Markdown(memo.write_memo(folder / "memo.md", MODEL, candidates, facts, untested)))
 if not KEEP:
+    reloaded = None  # its weights may still be read from the file
     shutil.rmtree(folder)
 
 # %% [markdown]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..errors import PrunekitError
 from ..export import stored_tensors
 from ..linear import linear_layers
 
@@ -13,7 +14,13 @@ KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 
 
 def parts_of_folder(folder: str | Path) -> dict[str, int]:
-    """Bytes by kind in the safetensors files of a folder, from the files' headers."""
+    """Bytes by kind in the safetensors files of a folder, from the files' headers.
+
+    Raises
+    ------
+    PrunekitError
+        There are none.
+    """
     found = []
     for path in sorted(Path(folder).glob("*.safetensors")):
         with open(path, "rb") as file:
@@ -22,6 +29,8 @@ def parts_of_folder(folder: str | Path) -> dict[str, int]:
         for name, about in header.items():
             begin, end = about["data_offsets"]
             found.append((name, about["dtype"], end - begin))
+    if not found:
+        raise PrunekitError(f"the folder {folder} holds no safetensors: save the model there first.")
     return _sums(found)
 
 

@@ -82,6 +82,11 @@ class _Failure:
     hint: str
     answer: tuple = ()  # the learner's answer, if there is one
     printed: str = ""
+    attempted: bool = True
+
+    def said(self) -> list[str]:
+        """What the learner's function printed, its last lines on one."""
+        return ["it printed: " + " / ".join(self.printed.splitlines()[-5:])] if self.printed else []
 
     def report(self, exercise: Exercise) -> str:
         lines = [named(name, value) for name, value in zip(exercise.names, self.args)]
@@ -89,9 +94,7 @@ class _Failure:
             lines.append(named("your answer", self.answer[0]))
             if exercise.reference is not None:
                 lines.append(named("expected", exercise.reference(*clone(self.args))))
-        if self.printed:
-            lines.append("it printed: " + " / ".join(self.printed.splitlines()[-5:]))
-        return "\n".join(lines) + f"\n{self.hint}"
+        return "\n".join([*lines, *self.said(), self.hint])
 
 
 def find(identifier: str) -> Exercise:
@@ -138,10 +141,9 @@ def grade(identifier: str, function: Callable) -> Result:
             rng = torch.Generator().manual_seed(zlib.crc32(f"{identifier}/{size}/{attempt}".encode()))
             args = tuple(exercise.inputs(size, rng))
             failure = _try(exercise, function, args)
-            if failure == "not attempted" and count == 0:
-                return Result("not attempted", f"{title}: not attempted yet (nothing returned; is a return missing?).")
-            if failure == "not attempted":
-                failure = _Failure(args, "Hint: the function returns nothing here. Is a return missing?")
+            if failure is not None and not failure.attempted and count == 0:
+                message = f"{title}: not attempted yet (nothing returned; is a return missing?)."
+                return Result("not attempted", "\n".join([message, *failure.said()]))
             if failure is not None:
                 failures.append(failure)
             count += 1
@@ -163,22 +165,26 @@ def check(identifier: str, function: Callable) -> None:
     print(message)
 
 
-def _try(exercise: Exercise, function: Callable, args: tuple) -> "_Failure | str | None":
-    """None if the answer is right, "not attempted", or what is wrong."""
+def _try(exercise: Exercise, function: Callable, args: tuple) -> _Failure | None:
+    """None if the answer is right, or what is wrong."""
     given = clone(args)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             out = function(*given)
-    except NotImplementedError:
-        return "not attempted"
     except Exception as error:
-        message = " ".join(str(error).split())[:200]
-        return _Failure(args, f"On this input the function raised {type(error).__name__}: {message}")
+        if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with a message
+            out = None
+        else:
+            message = " ".join(str(error).split())[:200]
+            hint = f"On this input the function raised {type(error).__name__}: {message}"
+            return _Failure(args, hint, printed=printed.getvalue())
     if out is None or out is ...:
-        return "not attempted"
+        hint = "Hint: the function returns nothing here. Is a return missing?"
+        return _Failure(args, hint, printed=printed.getvalue(), attempted=False)
     if not same(given, args):
-        return _Failure(args, "Hint: the function changes its arguments in place. Work on a copy: x = x.clone()")
+        hint = "Hint: the function changes its arguments in place. Work on a copy: x = x.clone()"
+        return _Failure(args, hint, printed=printed.getvalue())
     try:
         hint = exercise.verify(clone(args), clone(out))
     except Exception:

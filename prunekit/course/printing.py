@@ -84,7 +84,8 @@ def text(value: Any) -> str:
         items = [text(item) for item in value[:MOST]]
         return "\n".join(_indented("", item) for item in items) if len(items) > 1 else f"({items[0]},)"
     if isinstance(value, (tuple, list)):
-        return type(value)(value).__repr__() if len(value) <= 2 * MOST else f"{value[: 2 * MOST]!r} ..."
+        plain = tuple(value) if isinstance(value, tuple) else list(value)  # a named tuple's names say nothing here
+        return repr(plain) if len(plain) <= 2 * MOST else f"{plain[: 2 * MOST]!r} ..."
     return textwrap.shorten(" ".join(repr(value).split()), 200)
 
 

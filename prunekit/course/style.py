@@ -29,13 +29,10 @@ ON_WHITE = {"fc": "white", "ec": "none", "pad": 0.5}  # the box of a label that 
 
 SETTINGS = {
     "font.size": 10,
-    "axes.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "figure.facecolor": "white",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
 }
 SCREEN_DPI = 96  # a browser's pixels per inch
 STORED_DPI = 144
@@ -132,9 +129,15 @@ def close(figure: "Figure") -> None:
 
 def display_bundle(content: dict, metadata: dict | None = None) -> None:
     """Hand MIME data to Jupyter, or print the plain text where no notebook runs."""
-    try:
-        from IPython.display import display
-    except ImportError:
-        print(content["text/plain"])
-    else:
+    from IPython.display import display
+
+    if _in_ipython():
         display(content, metadata=metadata or {}, raw=True)
+    else:
+        print(content["text/plain"])
+
+
+def _in_ipython() -> bool:
+    from IPython import get_ipython
+
+    return get_ipython() is not None

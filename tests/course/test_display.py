@@ -11,6 +11,7 @@ import pytest
 
 from prunekit import PrunekitError, course
 from prunekit.course import predict as predict_function
+from prunekit.course import style
 from prunekit.course.style import bundle, subplots
 from prunekit.course.widgets.live import LiveFigure
 
@@ -23,6 +24,7 @@ def shown(monkeypatch):
     import IPython.display
 
     seen = []
+    monkeypatch.setattr(style, "_in_ipython", lambda: True)
     monkeypatch.setattr(IPython.display, "display", lambda data, metadata, raw: seen.append((data, metadata)))
     return seen
 
@@ -31,6 +33,11 @@ def _line(height=1.0):
     figure, axes = subplots()
     axes.plot([0, height], marker="o")
     return figure
+
+
+def test_without_a_notebook_there_is_plain_text(capsys):
+    course.show(_line(), alt="A line of two points.")
+    assert capsys.readouterr().out == "[Picture: A line of two points.]\n"
 
 
 def test_a_picture_is_shown_as_html_and_png_with_alternative_text(shown):

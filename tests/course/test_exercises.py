@@ -51,6 +51,24 @@ def test_an_unattempted_stub_says_so():
         assert "not attempted yet" in result.message
 
 
+def test_what_torch_cannot_do_is_no_missing_answer():
+    result = grade("0.1", lambda W, E, s: W & E)  # torch raises NotImplementedError
+    assert result.state == "wrong" and "not implemented for" in result.message
+
+
+def test_what_was_printed_is_shown_with_whatever_went_wrong():
+    def nothing(W, E, s):
+        print("here I am")
+
+    def fails(W, E, s):
+        print("here I am")
+        return W.none
+
+    for function, state in ((nothing, "not attempted"), (fails, "wrong")):
+        result = grade("0.1", function)
+        assert result.state == state and "it printed: here I am" in result.message
+
+
 def test_a_wrong_answer_gets_its_smallest_example_and_the_hint():
     result = grade("0.1", lambda W, E, s: W * E)
     assert result.state == "wrong"
