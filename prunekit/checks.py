@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from .errors import PrunekitError, first_line, out_of_memory
-from .linear import weight_of
+from .linear import weight_of, without_dropout
 from .patterns import check_width, parse_pattern
 from .recipe import Recipe
 
 
 def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
-    """Raise `PrunekitError` where a model is quantized already, layers share a weight or do not fit the pattern, or a
-    weight is not finite."""
+    """Raise `PrunekitError` where a model is quantized already, layers share a weight, compute it from others or do not
+    fit the pattern, or a weight is not finite."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and tensor.element_size() == 1:
             raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
@@ -39,19 +39,23 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
 def check_runs(new: nn.Module, model: nn.Module) -> None:
     """Raise `PrunekitError` where a model ran on two tokens and the new one does not.
 
-    Mamba's `dt_proj` is why: the model reads that layer's weight rather than call the layer, and cannot use codes.
+    Mamba's `dt_proj` is why: the model reads that layer's weight rather than call the layer, and cannot use codes. (A
+    model that casts such a weight, and so runs with wrong numbers, is not noticed here.)
     """
     ids = torch.zeros(1, 2, dtype=torch.int64, device=next(model.parameters()).device)
-    try:
-        new(ids)
-    except Exception as error:
-        if out_of_memory(error):
-            raise
+    with without_dropout(new, model):
         try:
-            model(ids)
+            new(ids, use_cache=False)
+            return
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            problem = error
+        try:
+            model(ids, use_cache=False)
         except Exception:  # a model that takes something else than tokens
             return
-        raise PrunekitError(
-            f"the model does not run with all these layers in FP8 ({first_line(error)}): leave out (exclude) those "
-            "whose weight it reads instead of calling them, such as Mamba's dt_proj."
-        ) from error
+    raise PrunekitError(
+        f"the model does not run with all these layers in FP8 ({first_line(problem)}): leave out (exclude) those "
+        "whose weight it reads instead of calling them, such as Mamba's dt_proj."
+    ) from problem

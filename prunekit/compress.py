@@ -100,9 +100,9 @@ def compress(
         `Compressed`.
 
     Raises:
-        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite or quantized
-            already, there is no calibration where one is needed, or one that does not fit, or the model was
-            compiled or spread over devices.
+        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite, quantized already or
+            computed from others, there is no calibration where one is needed, or one that does not fit, the model was
+            compiled or spread over devices, or it does not run with these layers in FP8.
     """
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)

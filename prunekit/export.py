@@ -118,9 +118,11 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")
         model = replace_layers(model, {n: _fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
+        own = {name: tensor.dtype for name, tensor in model.state_dict().items()}  # a class may insist on float32
         for name, tensor in tensors.items():
             if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
-                tensors[name] = tensor.to(torch.float32 if stays_float32(model, name, target) else target)
+                kept = stays_float32(model, name, target)
+                tensors[name] = tensor.to(torch.float32 if kept else own.get(name, target))
         _restore(model, tensors)
     return model.eval().requires_grad_(False)
 

@@ -52,10 +52,10 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
                 _sync(path)
         with suppress(OSError):  # not every file system has permissions
             temporary.chmod(0o755)
-        with suppress(OSError):  # where there is an empty folder, which Windows would not replace
-            target.rmdir()
+        if os.name == "nt" and target.is_dir() and not replace:
+            target.rmdir()  # an empty one, which elsewhere is replaced
         try:
-            os.rename(temporary, target)  # refuses a full folder
+            os.rename(temporary, target)  # replaces an empty folder, refuses a full one
         except OSError as error:
             if not (replace and target.is_dir()):
                 raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
@@ -169,6 +169,19 @@ def _sweep(parent: Path) -> None:
     """Remove what killed processes have left behind."""
     for path in parent.glob(f"{_MARK}*"):
         pid = path.name[len(_MARK) :].split("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+        if pid.isdecimal() and not _runs(int(pid)):
             with suppress(OSError):  # it may be somebody else's
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, whosever it is."""
+    if os.name == "nt":
+        return psutil.pid_exists(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

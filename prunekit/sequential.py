@@ -75,7 +75,10 @@ def prune_blocks(
         def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:
             sums[name] = sums[name] + value if name in sums else value
 
-        with observing({name: running.get_submodule(name[len(inside) :]) for name in mine}, observe, take):
+        # Its buffers stay as they are; where it has one that meets weights, autocast brings the two together.
+        low_precision = torch.autocast(hidden[0].device.type, torch.bfloat16, enabled=bfloat16)
+        observed = {name: running.get_submodule(name[len(inside) :]) for name in mine}
+        with low_precision, observing(observed, observe, take):
             outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
         check_reached(mine, sums)
         for name in mine:

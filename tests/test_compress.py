@@ -563,13 +563,19 @@ def test_weights_that_are_computed_from_others_are_refused(make_model, ids, how)
 
 
 def test_layers_whose_weight_the_model_reads_are_refused_in_fp8():
-    from transformers import MambaConfig, MambaForCausalLM
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.read, self.called = nn.Embedding(30, 16), nn.Linear(16, 16), nn.Linear(16, 30)
 
-    model = MambaForCausalLM(MambaConfig(vocab_size=30, hidden_size=16, state_size=4, num_hidden_layers=1))
+        def forward(self, ids, use_cache=True):
+            return self.called(self.embed(ids) @ self.read.weight.T)
+
+    model = Reader().train()
     with pytest.raises(PrunekitError, match=r"does not run with all these layers in FP8 .*dt_proj"):
         compress(model, sparsity=0, fp8="e4m3")
-    result = compress(model, sparsity=0, fp8="e4m3", exclude=["dt_proj"])
-    assert torch.isfinite(result.model(torch.zeros(1, 2, dtype=torch.int64)).logits).all()
+    result = compress(model, sparsity=0, fp8="e4m3", exclude=["read"])
+    assert model.training and result.model(torch.zeros(1, 2, dtype=torch.int64)).shape == (1, 2, 30)
 
 
 def test_large_weights_whose_sum_overflows_are_not_refused(make_model, ids):

@@ -147,9 +147,11 @@ def test_a_name_on_the_hub_without_network(monkeypatch):
 
 
 def test_a_device_that_is_not_there(folders):
-    for device in ("gpu", "cuda:63", "meta"):
+    for device in ("gpu", "cuda:63"):
         with pytest.raises(PrunekitError, match=f"the device '{device}' cannot be used .+: expected cpu or cuda"):
             load(str(folders.llama), device=device)
+    with pytest.raises(PrunekitError, match="the device 'meta' cannot be used: expected cpu or cuda"):
+        load(str(folders.llama), device="meta")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,12 @@ def leave(monkeypatch, kilobytes):
 def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
     leave(monkeypatch, 100)
     with pytest.raises(PrunekitError, match=r"needs 0\.0 GB in float32, but 0\.0 GB are free"):
+        load(str(folders.llama), device="cpu")
+
+
+def test_a_model_that_a_job_may_not_hold_is_refused(monkeypatch, folders):
+    monkeypatch.setattr(memory, "memory_limit", lambda: 100_000)
+    with pytest.raises(PrunekitError, match=r"in float32, but 0\.0 GB are free"):
         load(str(folders.llama), device="cpu")
 
 

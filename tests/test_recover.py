@@ -252,6 +252,7 @@ def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_pat
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "SAVE_REST", 0.0)
     state, calls = tmp_path / "state.safetensors", stop_recovery(4, SystemExit)  # not caught: nothing is written then
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
@@ -423,6 +424,7 @@ def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch
         original(*arguments)
 
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "SAVE_REST", 0.0)
     monkeypatch.setattr(module, "save_state", full)
     recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
     assert sum("no space left" in line for line in lines) == 2

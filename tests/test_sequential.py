@@ -1,6 +1,7 @@
 """Walking through a model block by block: each block sees what it sees in the model."""
 
 from importlib import import_module
+from typing import ClassVar
 
 import pytest
 import torch
@@ -75,6 +76,31 @@ def test_admm_in_bfloat16_is_about_what_it_is_in_float32(make_model, ids, monkey
         error[low] = evaluate(compress(model, ids, pattern="2:4", method="admm").model, ids, model)["kl"]
     magnitude = evaluate(compress(model, pattern="2:4", method="magnitude").model, ids, model)["kl"]
     assert error[True] == pytest.approx(error[False], rel=0.25) and error[True] < magnitude
+
+
+class _Scaled(torch.nn.Module):
+    """A part of a block that has a float buffer, which meets its weights."""
+
+    seen: ClassVar = set()
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("factor", torch.full((64,), 1 + 2**-12))  # 1 in bfloat16
+
+    def forward(self, x):
+        self.seen.add(self.factor.dtype)
+        return self.inner(x * self.factor)
+
+
+def test_buffers_of_blocks_in_bfloat16_keep_their_digits(make_model, ids, monkeypatch):
+    model = make_model()
+    model.model.layers[1].mlp = _Scaled(model.model.layers[1].mlp)
+    monkeypatch.setattr(import_module("prunekit.compress"), "bfloat16_pays", lambda _: True)
+    result = compress(model, ids, sparsity=0.5, method="admm")
+    magnitude = compress(model, sparsity=0.5, method="magnitude")
+    assert _Scaled.seen == {torch.float32}
+    assert evaluate(result.model, ids, model)["kl"] < evaluate(magnitude.model, ids, model)["kl"]
 
 
 class _Unread(torch.nn.Module):

@@ -65,10 +65,9 @@ def summarise(report: dict) -> str:
             "run live on this CPU; GPU speed is shown from published RTX 4090 and H100 figures and from "
             "predictions."
         )
-    works, fails = (
-        [label for label, key in (("2:4", "sparse24"), ("FP8", "fp8")) if gpu[key]["works"] is right]
-        for right in (True, False)
-    )
+    kinds = {"2:4": "sparse24", "FP8": "fp8"}
+    works = [label for label, key in kinds.items() if gpu[key]["works"]]
+    fails = [label for label in kinds if label not in works]
     shown = f"; what needs {' or '.join(fails)} is shown from published figures and predictions" if fails else ""
     measured = ", ".join(["dense FP16", *works])
     return f"The course runs here, with {measured} products measured live on the {gpu['name']}{shown}."

@@ -182,8 +182,8 @@ def describe_passes(rows: list[dict]) -> list[str]:
 def describe_layers(rows: list[dict]) -> list[str]:
     """A line for each row of `measure_layers`, then where something is slower than dense or does not run."""
     lines = [
-        "layers, weights from memory, measured with their launches, which are most of it where tokens are few; median,",
-        "speed-up over dense (quartiles)",
+        "layers, weights from memory, measured, median; speed-up over dense (quartiles)",
+        "  (with the launches of their kernels, which are most of it where tokens are few)",
     ]
     for r in rows:
         if "us" in r:

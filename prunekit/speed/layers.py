@@ -59,17 +59,18 @@ class Fp8Product(Fp8Module):
         self.register_buffer("weight_scale", scale.expand(rows, 1).contiguous())
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.refused: set[int] = set()  # numbers of tokens for which no kernel applies the scales
-        self.scales_inside = codes.dtype == fp8.E4M3.dtype and any(map(self._takes_row_scales, (16, 512)))
+        self.scales_inside = codes.dtype == fp8.E4M3.dtype and self._takes_row_scales()
 
-    def _takes_row_scales(self, tokens: int) -> bool:
+    def _takes_row_scales(self) -> bool:
         """Whether the product applies scales per row itself; on compute capability 12.0 it has refused to."""
-        try:
-            x = torch.ones(tokens, self.in_features, device=self.weight.device).to(fp8.E4M3.dtype)
-            return bool(self._scaled(x, torch.ones(tokens, 1, device=x.device)).isfinite().all())
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            return False
+        for tokens in (16, 512):  # there may be a kernel for only one of the two
+            try:
+                x = torch.ones(tokens, self.in_features, device=self.weight.device).to(fp8.E4M3.dtype)
+                return bool(self._scaled(x, torch.ones(tokens, 1, device=x.device)).isfinite().all())
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+        return False
 
     def _scaled(self, x: Tensor, scale: Tensor) -> Tensor:
         return scaled_mm(x, self.weight.t(), scale, self.weight_scale.t())
@@ -109,7 +110,7 @@ class Sparse24Fp8Product(Fp8Product):
             raise PrunekitError("FP8 with 2:4 takes E4M3 and sizes that are multiples of 32.")
         self.weight = torch._cslt_compress(codes.contiguous())
 
-    def _takes_row_scales(self, tokens: int) -> bool:
+    def _takes_row_scales(self) -> bool:
         return False
 
     def _product(self, x: Tensor, scale: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import prunekit as pk
+from prunekit import PrunekitError
 from prunekit.course import disk, memo, sensitivity
 from prunekit.course.memo import Criterion
 
@@ -129,6 +130,8 @@ def test_bytes_of_weights_are_those_that_are_stored(llama, ids):
 def test_what_is_on_disk_is_what_was_announced(kind, tiny_models, tokenizer, ids, tmp_path):
     result = pk.compress(tiny_models[kind], ids, sparsity=0.5, fp8="e4m3")
     pk.save(result, tokenizer, tmp_path / "model")
+    with pytest.raises(PrunekitError, match="holds no safetensors"):
+        disk.parts_of_folder(tmp_path)
     parts = disk.parts_of_folder(tmp_path / "model")
     assert parts == disk.parts_of_model(result.model)
     assert sum(parts.values()) == pk.stored_bytes(result.model)

@@ -25,7 +25,7 @@ def memory_of(device: torch.device) -> float:
     """The memory of a GPU, or what this process may use of the machine's, in bytes."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    return min(psutil.virtual_memory().total, memory_limit())
+    return float(min(psutil.virtual_memory().total, memory_limit()))
 
 
 def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> "Figure":

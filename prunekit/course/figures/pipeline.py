@@ -219,8 +219,8 @@ def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[
     places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
-        (a, b), apart = places[i], points[i]["method"].partition(",")[1:]
-        text = points[i]["pattern"] + "".join(apart)
+        (a, b), (_, comma, rest) = places[i], points[i]["method"].partition(",")
+        text = points[i]["pattern"] + comma + rest
         width = 5 * len(text)
         for dx, dy in ((8, -11), (8, 3), (-8 - width, -11), (-8 - width, 3)):
             box = (a + dx, b + dy, a + dx + width, b + dy + 8)
