@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .admm import choose
-from .calibrate import bfloat16_pays, check_finite, check_reached, mean_square, observing
+from .calibrate import bfloat16_pays, check_finite, check_reached, observing
 from .errors import PrunekitError
 from .linear import check_text, linear_layers, weight_of, without_dropout
 from .models import frozen
@@ -113,9 +113,10 @@ def allocate(
 def sensitivities(
     model: nn.Module, ids: Tensor, layers: dict[str, nn.Module]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Mean squares per token of each layer's inputs, and of the gradient of the summed loss at its outputs.
+    """Mean squares of each layer's inputs, and of the gradient of the summed loss at its outputs.
 
-    The loss is the cross entropy of each next token in nats. Parameters get no gradients.
+    The loss is the cross entropy of each next token in nats. Parameters get no gradients. Inputs are averaged over the
+    tokens that the layer sees, gradients over all of the text, so that an expert's count less the fewer it sees.
 
     Args:
         model: a causal language model.
@@ -125,14 +126,15 @@ def sensitivities(
     Returns:
         (`E` ``[in]``, `G` ``[out]``), float32, by name.
     """
-    E, G = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
+    squares, G, seen = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
 
-    def take(name: str, value: Tensor) -> None:
-        E[name] = E[name] + value / len(ids)
+    def take(name: str, value: tuple[Tensor, int]) -> None:
+        squares[name] = squares[name] + value[0]
+        seen[name] += value[1]
 
     def watch(name: str):
         def take_gradient(gradient: Tensor) -> None:
-            G[name] = G[name] + mean_square(gradient.flatten(0, -2)) / len(ids)
+            G[name] = G[name] + gradient.float().square().flatten(0, -2).sum(0) / ids.numel()
 
         def after(_, __, output: Tensor) -> None:
             if output.requires_grad:
@@ -152,7 +154,7 @@ def sensitivities(
             without_dropout(model),
             torch.enable_grad(),
             low_precision,
-            observing(layers, lambda x: mean_square(x.detach()), take),
+            observing(layers, lambda x: (x.detach().float().square().sum(0), len(x)), take),
         ):
             for window in progress(ids.split(1), "sensitivity"):
                 window = window.to(device)
@@ -162,6 +164,7 @@ def sensitivities(
         for hook in hooks:
             hook.remove()
     check_reached(layers, [name for name in layers if isinstance(G[name], Tensor)])
+    E = {name: squares[name] / seen[name] for name in layers}
     for name in layers:
         check_finite(f"inputs of {name}", E[name])
         check_finite(f"gradients of {name}", G[name])

@@ -91,6 +91,34 @@ def test_sensitivities_are_the_mean_squares_that_autograd_gives(make_model, ids,
         torch.testing.assert_close(G[name], wanted_G[name], rtol=1e-4, atol=1e-12)
 
 
+class _Routed(torch.nn.Module):
+    """Two equal experts: one sees every fourth token, the other the rest."""
+
+    def __init__(self, expert):
+        super().__init__()
+        self.few, self.many = expert, deepcopy(expert)
+
+    def forward(self, x):
+        rare = torch.arange(x.shape[1]) % 4 == 0
+        few, many = self.few(x[:, rare]), self.many(x[:, ~rare])
+        y = few.new_empty(x.shape)
+        y[:, rare], y[:, ~rare] = few, many
+        return y
+
+
+def test_an_expert_counts_by_the_tokens_that_it_sees(make_model, ids):
+    def cost(model, name):
+        layers = linear_layers(model)
+        E, G = sensitivities(model, ids, layers)
+        return {n: (weight_of(layers[n]).square() @ E[n] @ G[n]).item() for n in layers if name in n}
+
+    model = make_model()
+    (whole,) = cost(model, "layers.1.mlp.up_proj").values()
+    model.model.layers[1].mlp = _Routed(model.model.layers[1].mlp)
+    few, many = (cost(model, f"layers.1.mlp.{expert}.up_proj").popitem()[1] for expert in ("few", "many"))
+    assert few + many == pytest.approx(whole, rel=0.1) and few < 0.6 * many
+
+
 @pytest.mark.parametrize("method", ["ewma", "admm", "wanda", "sparsegpt", "magnitude"])
 def test_compress_prunes_each_layer_by_the_budget(llama, ids, method):
     budget = {name: 0.3 + 0.05 * (i % 7) for i, name in enumerate(linear_layers(llama))}
