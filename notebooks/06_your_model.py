@@ -44,7 +44,7 @@ from IPython.display import Markdown, display
 from prunekit import course
 from prunekit.course import disk, memo, pipeline, sensitivity
 from prunekit.info import machine, versions
-from prunekit.memory import peak_rss
+from prunekit.memory import memory_of, peak_rss
 
 figures = course.figures.own_model
 
@@ -117,7 +117,7 @@ print(f"{len(layers)} linear layers hold {sum(size.values()) / 1e6:.1f} of {tota
 # %% tags=["nbval-ignore-output"]
 alt = "Predicted memory as bars: this model, 1B and 7B, dense in float32 or bfloat16 with four FP8 copies beside it."
 parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
-course.show(figures.forecast(parameters, copies=4, memory=figures.memory_of(model.device)), alt)
+course.show(figures.forecast(parameters, copies=4, memory=memory_of(model.device)), alt)
 
 # %% [markdown]
 # *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once, and

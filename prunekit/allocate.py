@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from .admm import choose
 from .calibrate import bfloat16_pays, check_finite, check_reached, observing
+from .checks import check_text
 from .errors import PrunekitError
-from .linear import check_text, linear_layers, weight_of, without_dropout
+from .linear import linear_layers, weight_of, without_dropout
 from .models import frozen
 from .patterns import check_sparsity
 from .progress import progress

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_text
 from .compensate import Samples
 from .errors import PrunekitError
 from .ewma import BatchEWMA, quantile_mask
 from .info import cpu_name
-from .linear import check_text, linear_layers, weight_of, without_dropout
+from .linear import linear_layers, weight_of, without_dropout
 from .progress import progress
 from .scores import contribution
 

@@ -1,9 +1,9 @@
-"""What a model must be to be compressed, and whether it still runs afterwards."""
+"""What a model and a text must be to be compressed, and whether the model still runs afterwards."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import PrunekitError, first_line, out_of_memory
 from .linear import weight_of, without_dropout
@@ -35,27 +35,52 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
             raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
+def check_context(model: nn.Module, context: int) -> None:
+    """Raise `PrunekitError` if `context` tokens in a row are more than the model can take."""
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if limit is not None and context > limit:
+        raise PrunekitError(
+            f"{context} tokens in a row, but the model takes at most {limit}: use shorter windows or fewer tokens."
+        )
+
+
+def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
+    """Raise `PrunekitError` unless `ids` are windows of `least` tokens or more that the model can read."""
+    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < least:
+        raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= {least}].")
+    check_context(model, ids.shape[1])
+    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    known = getattr(embedding, "num_embeddings", None)
+    low, high = ids.min(), ids.max()
+    if known is not None and (low < 0 or high >= known):
+        raise PrunekitError(
+            f"the text has a token of number {low if low < 0 else high}, but a model knows {known}: tokenize it for "
+            "that model, and compare a model with the dense one that it was made from."
+        )
+
+
 @torch.inference_mode()
 def check_runs(new: nn.Module, model: nn.Module) -> None:
-    """Raise `PrunekitError` where a model ran on two tokens and the new one does not.
+    """Raise `PrunekitError` where a model runs on two tokens and the new one does not.
 
     Mamba's `dt_proj` is why: the model reads that layer's weight rather than call the layer, and cannot use codes. (A
     model that casts such a weight, and so runs with wrong numbers, is not noticed here.)
     """
     ids = torch.zeros(1, 2, dtype=torch.int64, device=next(model.parameters()).device)
     with without_dropout(new, model):
-        try:
-            new(ids, use_cache=False)
-            return
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            problem = error
-        try:
-            model(ids, use_cache=False)
-        except Exception:  # a model that takes something else than tokens
-            return
-    raise PrunekitError(
-        f"the model does not run with all these layers in FP8 ({first_line(problem)}): leave out (exclude) those "
-        "whose weight it reads instead of calling them, such as Mamba's dt_proj."
-    ) from problem
+        problem = _failure(new, ids)
+        if problem is not None and _failure(model, ids) is None:  # else it takes something else than tokens
+            raise PrunekitError(
+                f"the model does not run with all these layers in FP8 ({first_line(problem)}): leave out (exclude) "
+                "those whose weight it reads instead of calling them, such as Mamba's dt_proj."
+            ) from problem
+
+
+def _failure(model: nn.Module, ids: Tensor) -> Exception | None:
+    try:
+        model(ids, use_cache=False)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return error
+    return None

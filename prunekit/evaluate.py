@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from .checks import check_context, check_text
 from .errors import PrunekitError
-from .linear import check_context, check_text, without_dropout
+from .linear import without_dropout
 from .progress import progress
 
 CHUNK = 64  # tokens whose logits are judged at a time on a CPU

@@ -23,7 +23,7 @@ from .compress import Compressed
 from .errors import PrunekitError
 from .files import new_folder
 from .linear import Fp8Linear, exact_dtype, is_conv1d, replace_layers
-from .models import explained, quiet, savable, stays_float32
+from .models import explained, quiet, savable
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
@@ -121,7 +121,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         own = {name: tensor.dtype for name, tensor in model.state_dict().items()}  # a class may insist on float32
         for name, tensor in tensors.items():
             if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
-                kept = stays_float32(model, name, target)
+                kept = _stays_float32(model, name, target)
                 tensors[name] = tensor.to(torch.float32 if kept else own.get(name, target))
         _restore(model, tensors)
     return model.eval().requires_grad_(False)
@@ -134,6 +134,17 @@ def _usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
         if t.dtype in counts:
             counts[t.dtype] += t.numel()
     return max(counts, key=counts.get)
+
+
+def _stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
+    """Whether transformers keeps this tensor of a model in float32 when it opens the rest in `dtype`.
+
+    The bias of a router is one such: its values differ by less than bfloat16 tells apart.
+    """
+    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    return any(f".{part}." in f".{name}." for part in kept)
 
 
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:

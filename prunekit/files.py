@@ -12,7 +12,6 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-import psutil
 from safetensors import SafetensorError
 
 from .errors import PrunekitError
@@ -176,7 +175,9 @@ def _sweep(parent: Path) -> None:
 
 def _runs(pid: int) -> bool:
     """Whether there is such a process, whosever it is."""
-    if os.name == "nt":
+    if os.name == "nt":  # where os.kill would interrupt it
+        import psutil
+
         return psutil.pid_exists(pid)
     try:
         os.kill(pid, 0)

@@ -209,30 +209,6 @@ def without_dropout(*models: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def check_context(model: nn.Module, context: int) -> None:
-    """Raise `PrunekitError` if `context` tokens in a row are more than the model can take."""
-    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if limit is not None and context > limit:
-        raise PrunekitError(
-            f"{context} tokens in a row, but the model takes at most {limit}: use shorter windows or fewer tokens."
-        )
-
-
-def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
-    """Raise `PrunekitError` unless `ids` are windows of `least` tokens or more that the model can read."""
-    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < least:
-        raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= {least}].")
-    check_context(model, ids.shape[1])
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    known = getattr(embedding, "num_embeddings", None)
-    low, high = ids.min(), ids.max()
-    if known is not None and (low < 0 or high >= known):
-        raise PrunekitError(
-            f"the text has a token of number {low if low < 0 else high}, but a model knows {known}: tokenize it for "
-            "that model, and compare a model with the dense one that it was made from."
-        )
-
-
 def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
     """A copy of the model with some layers exchanged; everything else is shared with the original.
 

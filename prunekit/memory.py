@@ -40,6 +40,13 @@ def memory_limit(groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc
     return least
 
 
+def memory_of(device: torch.device) -> float:
+    """The memory of a GPU, or what this process may use of the machine's, in bytes."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(min(psutil.virtual_memory().total, memory_limit()))
+
+
 def check_memory(folder: Path, dtype: str, device: str) -> None:
     """Refuse a model that cannot fit, before the machine begins to swap.
 

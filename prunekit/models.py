@@ -122,17 +122,6 @@ def in_bfloat16(module: nn.Module) -> nn.Module:
     return copy
 
 
-def stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
-    """Whether transformers keeps this tensor of a model in float32 when it opens the rest in `dtype`.
-
-    The bias of a router is one such: its values differ by less than bfloat16 tells apart.
-    """
-    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
-    if dtype == torch.float16:
-        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
-    return any(f".{part}." in f".{name}." for part in kept)
-
-
 def savable(generation):
     """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
     for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly

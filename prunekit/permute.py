@@ -16,10 +16,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from .calibrate import calibrate
+from .checks import check_text
 from .errors import PrunekitError
 from .linear import (
     Fp8Linear,
-    check_text,
     linear_layers,
     replace_layers,
     shallow_copy,

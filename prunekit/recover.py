@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from .calibrate import fast_bfloat16
+from .checks import check_text
 from .compress import Compressed, assemble
 from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .errors import PrunekitError
 from .evaluate import evaluate
-from .linear import check_text, replace_layers, without_dropout
+from .linear import replace_layers, without_dropout
 from .models import frozen, in_bfloat16
 from .recovery_state import load_state, save_state, undisturbed
 from .straight_through import TrainedLayer

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .calibrate import check_finite, check_reached, observing
+from .checks import check_text
 from .errors import PrunekitError
-from .linear import check_text, replace_layers, text_config
+from .linear import replace_layers, text_config
 from .models import in_bfloat16
 from .progress import progress
 
@@ -65,6 +66,8 @@ def prune_blocks(
     hidden, options = _first_inputs(model, blocks, ids)
     if bfloat16:
         hidden, options = _to_bfloat16(hidden), _to_bfloat16(options)
+    # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
+    low_precision = torch.autocast(hidden[0].device.type, torch.bfloat16, enabled=bfloat16)
     new: dict[str, nn.Module] = {}
     for index, block in enumerate(progress(blocks, "blocks")):
         inside = f"{prefix}.{index}."
@@ -75,8 +78,6 @@ def prune_blocks(
         def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:
             sums[name] = sums[name] + value if name in sums else value
 
-        # Its buffers stay as they are; where it has one that meets weights, autocast brings the two together.
-        low_precision = torch.autocast(hidden[0].device.type, torch.bfloat16, enabled=bfloat16)
         observed = {name: running.get_submodule(name[len(inside) :]) for name in mine}
         with low_precision, observing(observed, observe, take):
             outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]

@@ -173,12 +173,11 @@ def _try(exercise: Exercise, function: Callable, args: tuple) -> _Failure | None
         with contextlib.redirect_stdout(printed):
             out = function(*given)
     except Exception as error:
-        if isinstance(error, NotImplementedError) and not str(error):  # torch raises it with a message
-            out = None
-        else:
+        if str(error) or not isinstance(error, NotImplementedError):
             message = " ".join(str(error).split())[:200]
             hint = f"On this input the function raised {type(error).__name__}: {message}"
             return _Failure(args, hint, printed=printed.getvalue())
+        out = None  # a stub that raises it; torch does so with a message
     if out is None or out is ...:
         hint = "Hint: the function returns nothing here. Is a return missing?"
         return _Failure(args, hint, printed=printed.getvalue(), attempted=False)

@@ -5,11 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import psutil
-import torch
-
 from ...errors import PrunekitError
-from ...memory import memory_limit
 from ..memo import WIDTH, Criterion
 from ..style import COLORS, ON_WHITE, subplots
 
@@ -19,13 +15,6 @@ if TYPE_CHECKING:
 
 LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
 STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
-
-
-def memory_of(device: torch.device) -> float:
-    """The memory of a GPU, or what this process may use of the machine's, in bytes."""
-    if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    return float(min(psutil.virtual_memory().total, memory_limit()))
 
 
 def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> "Figure":
