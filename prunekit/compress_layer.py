@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import baselines, ewma, fp8
 from .compensate import compensate
 from .kernels import fused_for
-from .linear import Fp8Linear, exact_dtype, is_conv1d, is_transposed, weight_of, with_weight
+from .linear import Fp8Linear, codes_of, exact_dtype, is_transposed, weight_of, with_weight
 from .patterns import exact_mask, nm_mask, parse_pattern
 from .recipe import Recipe
 from .scores import column_factors, keep_score, score
@@ -37,13 +37,10 @@ def compress_layer(
     fused = fused_for(W.device) if recipe.select == "ewma" else None
     if fused is not None:
         target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
-        by_row = fmt is not None and recipe.granularity == "row"
-        if by_row and answer is None:
-            _, codes, scale = fused.select_cast(W, f, **target, fmt=fmt)
-            return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
-        if by_row and W.device.type == "cpu":
-            _, codes, scale = fused.select_compensate_cast(W, f, *answer, **target, fmt=fmt)
-            return Fp8Linear(codes, scale, module.bias, is_conv1d(module))
+        if fmt is not None and recipe.granularity == "row" and (answer is None or W.device.type == "cpu"):
+            one_pass = fused.select_cast if answer is None else fused.select_compensate_cast
+            _, codes, scale = one_pass(W, f, *(answer or ()), **target, fmt=fmt)
+            return Fp8Linear(codes, scale, module.bias, is_transposed(module))
         keep = fused.select(W, f, **target, joint=fmt and (fmt, fp8.scales(W, fmt, recipe.granularity)))
     else:
         keep = plain_mask(W, f, recipe)
@@ -81,9 +78,7 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
     if recipe.format is None:
         return with_weight(module, torch.where(keep, W, 0))
     scale = fp8.scales(W, recipe.format, recipe.granularity, keep)
-    fused = fused_for(W.device)
-    codes = fused.cast(W, keep, scale, recipe.format) if fused else fp8.cast(W, scale, recipe.format, keep)
-    return Fp8Linear(codes, scale, module.bias, is_transposed(module))
+    return Fp8Linear(codes_of(W, scale, recipe.format, keep), scale, module.bias, is_transposed(module))
 
 
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PrunekitError
-from .fp8 import uncast
+from .fp8 import Format, cast, uncast
 
 
 class Fp8Module(nn.Module):
@@ -58,6 +58,15 @@ class Fp8Linear(Fp8Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.weight.dtype}"
+
+
+def codes_of(W: Tensor, scale: Tensor, fmt: Format, keep: Tensor) -> Tensor:
+    """`fp8.cast`, by the fused pass on a CPU: codes of `fmt.dtype`, ``[out, in]``, zero where not kept."""
+    if W.device.type == "cpu":
+        from .kernels import cpu
+
+        return cpu.cast(W, keep, scale, fmt)
+    return cast(W, scale, fmt, keep)
 
 
 def widen(codes: Tensor, scale: Tensor) -> Tensor:
@@ -161,6 +170,9 @@ def linear_layers(
         model: a causal language model.
         include: a pattern, or several, of which one must occur in the name (``*`` and ``?`` are wildcards); none: all.
         exclude: a pattern, or several, that must not occur in the name.
+
+    Returns:
+        `nn.Linear`, `Fp8Linear` and GPT-2's `Conv1D` modules, in the model's order.
 
     Raises:
         PrunekitError: the model has no such layer, a pattern names nothing, or the patterns leave none.

@@ -8,8 +8,8 @@ from torch.nn.functional import linear
 
 from . import fp8
 from .compress_layer import as_precise_as, finish
-from .kernels import fused_for
-from .linear import weight_of, widen
+from .kernels import cpu
+from .linear import codes_of, weight_of, widen
 from .recipe import Recipe
 
 
@@ -18,12 +18,10 @@ class StraightThroughCast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
-        fused = fused_for(W.device)
         if W.device.type == "cpu" and granularity == "row":
-            return fused.round_trip(W, fmt)
+            return cpu.round_trip(W, fmt)
         scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
-        codes = fused.cast(W, keep, scale, fmt) if fused else fp8.cast(W, scale, fmt, keep)
-        return widen(codes, scale)
+        return widen(codes_of(W, scale, fmt, keep), scale)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):

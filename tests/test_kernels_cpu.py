@@ -1,5 +1,7 @@
 """The fused CPU kernels, bit for bit against the plain functions."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from prunekit.errors import PrunekitError
 from prunekit.ewma import quantile_mask
 from prunekit.fp8 import E4M3, E5M2
 from prunekit.kernels import cpu, loops
+from prunekit.kernels.arguments import scale_blocks
 from prunekit.patterns import exact_mask, nm_mask
 from prunekit.scores import keep_score, score
 
@@ -234,6 +237,92 @@ def test_bad_targets_are_refused_as_by_the_plain_functions():
         ]:
             with pytest.raises(PrunekitError, match=message):
                 call(W, f, **target)
+
+
+def wrong_shapes(*right):
+    """Shapes with one more or one less of something, one dimension more, none, or as many numbers in another order."""
+    near = [tuple(n + step * (i == j) for j, n in enumerate(right)) for i in range(len(right)) for step in (1, -1)]
+    return [shape for shape in (*near, (*right, 1), (math.prod(right),), right[::-1], ()) if shape != right]
+
+
+def assert_size_refused(name, call, *arguments, **options):
+    with pytest.raises(PrunekitError, match=rf"^{name} is torch\.\w+ \[.*\]: expected .*\[.*\]\.$"):
+        call(*arguments, **options)
+
+
+@pytest.mark.parametrize("shape", wrong_shapes(130), ids=str)
+def test_factors_of_another_size_are_refused(shape):
+    W, _ = example()
+    f, X = torch.ones(shape), torch.ones(3, 130)
+    for target in ({"sparsity": 0.5}, {"pattern": "1:2"}):
+        assert_size_refused("f", cpu.select, W, f, **target)
+        assert_size_refused("f", cpu.select, W, f, joint=(E4M3, fp8.scales(W)), **target)
+        assert_size_refused("f", cpu.select_cast, W, f, **target)
+        assert_size_refused("f", cpu.select_compensate_cast, W, f, X, X, **target)
+
+
+@pytest.mark.parametrize("shape", [(3, 129), (3, 131), (2, 130), (3, 1), (130,)], ids=str)
+def test_samples_of_another_size_are_refused(shape):
+    W, f = example()
+    X, other = torch.ones(3, 130), torch.ones(shape)
+    assert_size_refused("Z", cpu.select_compensate_cast, W, f, X, other, sparsity=0.5)
+    if len(shape) != 2 or shape[1] != 130:
+        assert_size_refused("X", cpu.select_compensate_cast, W, f, other, other, sparsity=0.5)
+
+
+@pytest.mark.parametrize("shape", wrong_shapes(7, 130), ids=str)
+def test_masks_of_another_size_are_refused(shape):
+    W, f = example()
+    mask = torch.ones(shape, dtype=torch.bool)
+    assert_size_refused("keep", cpu.cast, W, mask, fp8.scales(W))
+    assert_size_refused("out", cpu.select, W, f, sparsity=0.5, out=mask)
+
+
+def test_masks_of_another_dtype_are_refused():
+    W, f = example()
+    for dtype in (torch.uint8, torch.int32, torch.float32):
+        mask = torch.ones(W.shape, dtype=dtype)
+        assert_size_refused("keep", cpu.cast, W, mask, fp8.scales(W))
+        assert_size_refused("out", cpu.select, W, f, sparsity=0.5, out=mask)
+
+
+WRONG_OUT = [(0, torch.bool, shape) for shape in wrong_shapes(7, 130)] + [(0, torch.uint8, (7, 130))]
+WRONG_OUT += [(1, E4M3.dtype, shape) for shape in wrong_shapes(7, 130)] + [(1, E5M2.dtype, (7, 130))]
+WRONG_OUT += [(2, torch.float32, shape) for shape in wrong_shapes(7, 1)] + [(2, torch.float64, (7, 1))]
+
+
+@pytest.mark.parametrize(("place", "dtype", "shape"), WRONG_OUT, ids=str)
+def test_results_of_another_size_or_dtype_are_refused_before_anything_is_written(place, dtype, shape):
+    W, f = example()
+    out = [torch.ones(W.shape).bool(), torch.ones(W.shape).to(E4M3.dtype), torch.full((7, 1), -1.0)]
+    out[place] = torch.ones(shape).to(dtype)
+    before = [t.clone() for t in out]
+    assert_size_refused(rf"out\[{place}\]", cpu.select_cast, W, f, sparsity=0.5, out=tuple(out))
+    for a, b in zip(out, before):
+        assert torch.equal(a.float(), b.float())
+
+
+@pytest.mark.parametrize("shape", [*wrong_shapes(7, 1), (2, 2), (1, 3), (0, 2), (1, 2, 1), (7, 130)], ids=str)
+def test_scales_of_no_granularity_are_refused(shape):
+    W, f = example()  # two blocks of 128, side by side
+    scale, keep = torch.ones(shape), torch.ones(W.shape, dtype=torch.bool)
+    codes = fp8.cast(W, fp8.scales(W))
+    for target in ({"sparsity": 0.5}, {"pattern": "1:2"}):
+        assert_size_refused("scale", cpu.select, W, f, joint=(E4M3, scale), **target)
+    assert_size_refused("scale", cpu.cast, W, keep, scale)
+    assert_size_refused("scale", cpu.uncast, codes, scale)
+    with pytest.raises(PrunekitError) as error:
+        scale_blocks(scale, W.shape)
+    assert str(error.value) == f"scale is torch.float32 {list(shape)}: expected float [1, 2]."
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(fp8.GRANULARITIES))
+def test_blocks_of_a_scale_are_those_that_it_was_made_for(rows, columns, granularity):
+    W = torch.rand(rows, columns, generator=torch.Generator().manual_seed(0))
+    scale = fp8.scales(W, E4M3, granularity)
+    height, width = scale_blocks(scale, W.shape)
+    i, j = torch.arange(rows)[:, None] // height, torch.arange(columns) // width
+    assert torch.equal(scale[i, j], fp8.expand_scale(scale, W.shape).expand(W.shape))
 
 
 # What a wrong implementation looks like, and that the check above would notice.

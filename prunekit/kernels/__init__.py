@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 def fused_for(device) -> ModuleType | None:
-    """The module whose `select`, `cast` and `select_cast` run on a device, or None: use the plain functions.
+    """The module whose `select` and `select_cast` run on a device, or None: use the plain functions.
 
     On a GPU that takes triton, compute capability 8.0 or newer and a kernel that compiles; where one of them is
     missing, a warning says so once.

@@ -202,6 +202,8 @@ def select_compensate_cast(
     Raises:
         PrunekitError: as `select`.
     """
+    for name, sampled in (("X", X), ("Z", Z)):
+        check_size(sampled, name, (len(X), W.shape[1]))
     keep, codes, scale = results(W, fmt, None)
     pruned = torch.empty(W.shape, dtype=torch.bfloat16)
     weights, *steering = _arguments(W, f, sparsity, pattern)

@@ -13,7 +13,6 @@ import torch
 import triton
 from torch import Tensor
 
-from .. import fp8
 from ..ewma import BLOCK, RATE, gaussian_share, step_tables
 from ..fp8 import E4M3, Format
 from ..patterns import check_target
@@ -31,8 +30,6 @@ def select(
     *,
     sparsity: float | None = None,
     pattern: str | None = None,
-    rate: float = RATE,
-    block: int = BLOCK,
     joint: tuple[Format, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -43,8 +40,6 @@ def select(
         f: column factors ``[in]``, see `scores.column_factors`.
         sparsity: share to prune per row, in ``[0, 1)``; or else
         pattern: ``"N:M"``.
-        rate: step of the threshold, see `ewma.quantile_mask`.
-        block: weights compared with one threshold.
         joint: an FP8 format and scales (`fp8.scales`) with which to weigh the casting error in.
         out: bool ``[out, in]``, contiguous, to write the mask into.
 
@@ -56,13 +51,8 @@ def select(
     """
     keep = torch.empty(W.shape, dtype=torch.bool, device=W.device) if out is None else out
     check_size(keep, "out", W.shape, torch.bool, contiguous=True)
-    _launch(W, f, sparsity, pattern, rate, block, joint, joint[0] if joint else E4M3, (keep, None, None))
+    _launch(W, f, sparsity, pattern, joint, joint[0] if joint else E4M3, (keep, None, None))
     return keep
-
-
-def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
-    """`fp8.cast` with the arguments of `cpu.cast`: codes of `fmt.dtype`, ``[out, in]``, zero where not kept."""
-    return fp8.cast(W, scale, fmt, keep)
 
 
 def select_cast(
@@ -72,19 +62,15 @@ def select_cast(
     sparsity: float | None = None,
     pattern: str | None = None,
     fmt: Format = E4M3,
-    rate: float = RATE,
-    block: int = BLOCK,
     out: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Score, select and cast each row in one launch, with one scale for each row: `cpu.select_cast`.
 
     Args:
-        W: weight ``[out, in]``; this and the next five as in `select`.
+        W: weight ``[out, in]``; this and the next three as in `select`.
         f: column factors ``[in]``.
         sparsity: share to prune per row; or else
         pattern: ``"N:M"``.
-        rate: step of the threshold.
-        block: weights compared with one threshold.
         fmt: `fp8.E4M3` or `fp8.E5M2`.
         out: the three tensors of the result, contiguous, to write into.
 
@@ -95,11 +81,11 @@ def select_cast(
         PrunekitError: as `select`.
     """
     out = results(W, fmt, out, contiguous=True)
-    _launch(W, f, sparsity, pattern, rate, block, None, fmt, out)
+    _launch(W, f, sparsity, pattern, None, fmt, out)
     return out
 
 
-def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
+def _launch(W, f, sparsity, pattern, joint, fmt, out) -> None:
     """Choose tile and grid, and start the kernel."""
     rows, columns = W.shape
     check_size(f, "f", (columns,))
@@ -112,11 +98,11 @@ def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
     keep, codes, scale = out
     share, sweeps, warmup, decision = 0.0, 0, f, f
     if not m:
-        warmup, decision = _tables(columns, float(sparsity), rate, block, W.device)
-        share, sweeps = gaussian_share(float(sparsity)) / min(block, columns), len(warmup) // len(decision)
+        warmup, decision = _tables(columns, float(sparsity), W.device)
+        share, sweeps = gaussian_share(float(sparsity)) / min(BLOCK, columns), len(warmup) // len(decision)
     given, height, width = (joint[1].contiguous(), *scale_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
 
-    places = triton.next_power_of_2(m or block)
+    places = triton.next_power_of_2(m or BLOCK)
     tile = max(NM_TILE, places) if m else places
     height_of_tile = max(1, PLACES // tile)
     with torch.cuda.device_of(W):  # Triton launches on the current device
@@ -137,7 +123,7 @@ def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
             width,
             given.shape[-1],
             N=n,
-            M=m or block,
+            M=m or BLOCK,
             MP=places,
             TILE=tile,
             ROWS=height_of_tile,
@@ -153,9 +139,9 @@ def _launch(W, f, sparsity, pattern, rate, block, joint, fmt, out) -> None:
 
 
 @lru_cache(64)
-def _tables(columns: int, sparsity: float, rate: float, block: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(columns: int, sparsity: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """`step_tables` on a device: copying them there would make each call wait."""
-    warmup, decision = step_tables(columns, sparsity, rate, block)
+    warmup, decision = step_tables(columns, sparsity, RATE, BLOCK)
     return warmup.to(device), decision.to(device)
 
 
