@@ -59,7 +59,7 @@ def admm(
     norm = H.diagonal().float().sqrt()
     dead = norm == 0  # inputs that are always zero: their weights do nothing
     norm = torch.where(dead, 1.0, norm)
-    H = H.float() / norm / norm[:, None]
+    H = (H.float() / norm).div_(norm[:, None])
     H.diagonal().add_(damping)
     target = (W.float() * norm).masked_fill(dead, 0)
 
@@ -68,6 +68,7 @@ def admm(
     for step in range(steps):
         penalty = penalties[step * len(penalties) // steps]
         if penalty != previous:
+            inverse = None  # makes room for the next
             inverse = _inverse(H, penalty)
             pull = target - (penalty * target) @ inverse  # target H (H + penalty)^-1
             inverse = inverse.bfloat16() if bfloat16 else inverse
@@ -99,7 +100,10 @@ def choose(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str | N
 
 def _inverse(H: Tensor, penalty: float) -> Tensor:
     """``(H + penalty)^-1``."""
-    factor, failed = torch.linalg.cholesky_ex(H + penalty * torch.eye(len(H), device=H.device))
+    raised = H.clone()
+    raised.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(raised)
+    del raised
     if failed or not torch.isfinite(factor).all():
         raise PrunekitError("the Hessian is not positive definite: expected X^T X of finite inputs; use more tokens.")
     return torch.cholesky_inverse(factor)

@@ -13,7 +13,8 @@ from .commands import run_bench, run_compress, run_demo, run_evaluate, run_gener
 from .errors import PrunekitError, out_of_memory
 from .presets import describe_presets
 
-_LESS_MEMORY = (
+_LESS_MEMORY = "try --dtype bfloat16 or --device cpu"
+_TO_COMPRESS = (
     "expected room for two copies of the model, three to reorder channels, or 25 bytes a weight to recover: try "
     "--dtype bfloat16, --no-permute, or --device cpu"
 )
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be valid UTF-8
+        # Names of files need not be valid UTF-8, and a log shall show how far a long run is.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     arguments = _parser().parse_args(argv)
     _keep_freed_memory()
     try:
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print(f"prunekit: out of memory; {_LESS_MEMORY}.", file=sys.stderr)
+        advice = _TO_COMPRESS if arguments.command == "compress" else _LESS_MEMORY
+        print(f"prunekit: out of memory; {advice}.", file=sys.stderr)
         return 2
     except BrokenPipeError:  # who reads has had enough; what is left must not be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -170,7 +173,3 @@ def _parser() -> argparse.ArgumentParser:
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
 _TEXT = "wikipedia (default), news, wikitext (WikiText-2, needs a network), or a UTF-8 file"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -17,11 +18,11 @@ def run_compress(a: argparse.Namespace) -> None:
     from .compress import Recipe, compress
     from .corpus import check_texts
     from .export import save, stored_bytes
-    from .files import check_free, check_writable, write_json
+    from .files import check_free, check_space, check_writable, write_json
     from .linear import is_conv1d, linear_layers
     from .memory import peak_rss
     from .models import load
-    from .prepare import ALLOCATION_TOKENS, calibration_text, describe, longest_window, warm_up
+    from .prepare import ALLOCATION_TOKENS, calibration_text, cautions, describe, longest_window, warm_up
     from .presets import preset_named
     from .recovery_state import check_state
     from .stages import Stages
@@ -45,7 +46,7 @@ def run_compress(a: argparse.Namespace) -> None:
     recovers = a.recover or bool(budget) or (preset.recovers and recipe.prunes)
     tokens = None if a.calibration_tokens == "auto" else _positive(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
-        raise PrunekitError("--allocate needs a --sparsity above 0: a pattern takes the same share of every layer.")
+        raise PrunekitError("--allocate needs a --sparsity above 0 to spread; a pattern takes the same of every layer.")
     if a.activations not in ("none", "dynamic"):
         raise PrunekitError(f"unknown --activations {a.activations!r}: expected none or dynamic.")
     if a.activations == "dynamic" and recipe.fp8 != "e4m3":
@@ -72,6 +73,8 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
+    for caution in cautions(model, layers, recipe, recovers):
+        print(f"prunekit: {caution}", file=sys.stderr)
     warm_up(recipe)
     begin = perf_counter()
     ids = None
@@ -80,6 +83,11 @@ def run_compress(a: argparse.Namespace) -> None:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, texts, a.seed, limit)
     bytes_dense = stored_bytes(model)
+    if a.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
+        fewest = sum(layer.weight.numel() for layer in layers.values()) if recipe.fp8 else bytes_dense
+        check_space(Path(a.out), fewest)
+    elif a.preset != "fast" or recovers:
+        print("no --out: the figures are printed, the compressed model is not kept")
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:
         with stages("allocate"):
@@ -143,7 +151,8 @@ def _recover(result, model, tokenizer, a: argparse.Namespace, texts: list[str], 
     try:
         return recover(result, model, ids, **budget, seed=a.seed, state=state, watch=watch, report=print)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command goes on from {state}" if state else "") from None
+        kept = state is not None and state.exists()
+        raise KeyboardInterrupt(f"the same command goes on from {state}" if kept else "") from None
 
 
 def _state(a: argparse.Namespace) -> Path:

@@ -68,7 +68,7 @@ def corpus(
         text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them, each of which
             then has as many of the windows as it is long. One that is named twice counts twice.
         split: see `documents`.
-        tokens: how many in all; rounded down to whole windows, at least one. None for all there are.
+        tokens: how many in all, enough for a window; rounded down to whole ones. None for all there are.
         context: tokens in a window.
         seed: shifts all windows; 0 for the same ones everywhere.
 
@@ -76,7 +76,7 @@ def corpus(
         int64 ``[windows, context]``: ``tokens // context`` of them, or all that fit.
 
     Raises:
-        PrunekitError: as `documents`, or the text is too short.
+        PrunekitError: as `documents`, the text is too short, or the sizes make no window.
     """
     if context < 2 or (tokens is not None and tokens < context):
         raise PrunekitError(

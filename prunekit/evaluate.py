@@ -12,6 +12,7 @@ from torch.nn.functional import log_softmax
 from .checks import check_context, check_text
 from .errors import PrunekitError
 from .linear import without_dropout
+from .models import quiet
 from .progress import progress
 
 CHUNK = 64  # tokens whose logits are judged at a time on a CPU
@@ -45,7 +46,19 @@ def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batc
 
 @torch.inference_mode()
 def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -> dict[str, dict[str, float]]:
-    """`evaluate` for several models at once; a model called ``dense`` is what the others are held against."""
+    """`evaluate` for several models at once, so that the dense one reads each window only once.
+
+    Args:
+        models: causal language models by name; one called ``dense`` is what the others are held against.
+        ids: int64 ``[windows, context]``.
+        batch: windows that go through a model at a time.
+
+    Returns:
+        What `evaluate` gives, by name.
+
+    Raises:
+        PrunekitError: as `evaluate`.
+    """
     for model in models.values():
         check_text(model, ids, least=2)
     names = sorted(models, key=lambda name: name != "dense")
@@ -126,7 +139,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
-    with without_dropout(model):
+    with without_dropout(model), quiet():  # transformers remarks on a max_length of the model's own
         out = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs.get("attention_mask"),

@@ -26,17 +26,17 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
+def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
     """Fill a temporary folder beside `target`, then give it that name in one step.
 
     Args:
         target: a path that does not exist yet, or an empty folder.
-        replace: if another process has made `target` meanwhile, keep that one instead of failing.
+        keep_existing: if another process has made `target` meanwhile, keep that one instead of failing.
 
     Raises:
         PrunekitError: the place cannot be written, or `target` holds something.
     """
-    if not (replace and target.is_dir()):
+    if not (keep_existing and target.is_dir()):
         check_free(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,12 +51,12 @@ def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
                 _sync(path)
         with suppress(OSError):  # not every file system has permissions
             temporary.chmod(0o755)
-        if os.name == "nt" and target.is_dir() and not replace:
+        if os.name == "nt" and target.is_dir() and not keep_existing:
             target.rmdir()  # an empty one, which elsewhere is replaced
         try:
             os.rename(temporary, target)  # replaces an empty folder, refuses a full one
         except OSError as error:
-            if not (replace and target.is_dir()):
+            if not (keep_existing and target.is_dir()):
                 raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
         with suppress(OSError):  # not every system can do this with a folder
             _sync(target.parent, os.O_RDONLY)
@@ -87,10 +87,26 @@ def check_writable(target: Path) -> None:
     _check_parent(target)
 
 
-def _check_parent(target: Path) -> None:
-    parent = target.absolute().parent  # where the temporary one goes
+def check_space(target: Path, needed: int) -> None:
+    """Raise `PrunekitError` if fewer than `needed` bytes are free where `target` is to be."""
+    free = shutil.disk_usage(_existing_parent(target)).free
+    if free < needed:
+        raise PrunekitError(
+            f"{target} will take {needed / 1e9:.1f} GB or more, and {free / 1e9:.1f} GB are free there: free some "
+            "space or choose another."
+        )
+
+
+def _existing_parent(target: Path) -> Path:
+    """The nearest folder above `target` that exists."""
+    parent = target.absolute().parent
     while not os.path.exists(parent) and parent != parent.parent:
         parent = parent.parent
+    return parent
+
+
+def _check_parent(target: Path) -> None:
+    parent = _existing_parent(target)  # where the temporary one goes
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         raise PrunekitError(f"cannot create {target}: {parent} is not a folder you may write to; choose another.")
 
@@ -166,23 +182,10 @@ def _sync(path: Path, access: int = os.O_RDWR) -> None:
 
 def _sweep(parent: Path) -> None:
     """Remove what killed processes have left behind."""
+    import psutil
+
     for path in parent.glob(f"{_MARK}*"):
         pid = path.name[len(_MARK) :].split("-")[0]
-        if pid.isdecimal() and not _runs(int(pid)):
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             with suppress(OSError):  # it may be somebody else's
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _runs(pid: int) -> bool:
-    """Whether there is such a process, whosever it is."""
-    if os.name == "nt":  # where os.kill would interrupt it
-        import psutil
-
-        return psutil.pid_exists(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True

@@ -170,5 +170,13 @@ def cast(W: Tensor, scale: Tensor, fmt: Format = E4M3, keep: Tensor | None = Non
 
 
 def uncast(codes: Tensor, scale: Tensor) -> Tensor:
-    """Back from FP8: codes times scale, float32 ``[out, in]``."""
+    """Back from FP8: codes times scale.
+
+    Args:
+        codes: ``[out, in]``, as `cast` gives them.
+        scale: as `scales` gives them.
+
+    Returns:
+        float32 ``[out, in]``.
+    """
     return codes.float() * expand_scale(scale, codes.shape)

@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """Processor, threads and versions on a line each."""
+    """Processor, threads, bfloat16, GPU and Python, by name."""
     import torch
 
     from .calibrate import fast_bfloat16
@@ -42,7 +42,7 @@ def machine() -> dict[str, str]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": f"{cpu_name()}, {os.cpu_count()} cores ({torch.backends.cpu.get_cpu_capability()})",
-        "bfloat16": "fast" if fast_bfloat16() else "slow, products stay in float32",
+        "bfloat16": "fast" if fast_bfloat16() else "slow, models in float32 are faster",
         "threads": str(torch.get_num_threads()),
         "gpu": gpu,
         "python": platform.python_version(),

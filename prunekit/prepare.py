@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .calibrate import fast_bfloat16
 from .compress_layer import compress_layer
 from .corpus import corpus
+from .memory import memory_free, more_memory
 from .recipe import Recipe
 
 CONTEXT = 512
@@ -32,6 +34,31 @@ def describe(layers: dict[str, nn.Module]) -> str:
     lines = [f"{len(layers)} layers:"]
     lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
     return "\n".join(lines)
+
+
+def cautions(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
+    """What may make the work ahead fail or take long, a sentence each, with what to do about it.
+
+    Args:
+        model: to be compressed.
+        layers: which of its layers.
+        recipe: what to do with them.
+        recovers: whether recovery follows.
+    """
+    found = []
+    weight = next(iter(layers.values())).weight
+    count = sum(module.weight.numel() for module in layers.values())
+    needed = more_memory(count, weight.element_size(), recipe.fp8 is not None, recipe.permute, recovers)
+    if needed > (free := memory_free(weight.device)):
+        ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
+        ways += ["a preset without recovery"] * recovers + ["a machine with more"]
+        found.append(
+            f"this will take some {needed / 1e9:.1f} GB beside the model (predicted), and {free / 1e9:.1f} GB are "
+            f"free, so the system may end it: try {', '.join(ways)}."
+        )
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
+        found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is several times faster.")
+    return found
 
 
 def calibration_text(
@@ -58,12 +85,15 @@ def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
 def recovery_text(
     model: nn.Module, tokenizer, text: str | Sequence[str] = "wikipedia", seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """What `recover` trains on and what it watches: all training windows, and the first eight for validation."""
+    """What `recover` trains on and what it watches: all training windows, and the first eight for validation.
+
+    A file has no part for validation: then windows of the text itself are watched, and not trained on.
+    """
     context = longest_window(model, RECOVERY_CONTEXT)
-    return (
-        corpus(tokenizer, text, "train", None, context, seed),
-        corpus(tokenizer, text, "validation", None, context, seed)[:8],
-    )
+    ids = corpus(tokenizer, text, "train", None, context, seed)
+    watch = corpus(tokenizer, text, "validation", None, context, seed)[:8]
+    watched = torch.stack([(ids == window).all(1) for window in watch]).any(0)
+    return (ids if watched.all() else ids[~watched]), watch
 
 
 def warm_up(recipe: Recipe) -> None:

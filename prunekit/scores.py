@@ -60,17 +60,40 @@ def score(W: Tensor, f: Tensor) -> Tensor:
 
 
 def contribution(W: Tensor, E: Tensor) -> Tensor:
-    """``W^2 * E``, float32 ``[out, in]``: the share of each weight in the mean square of its output."""
+    """``W^2 * E``: the share of each weight in the mean square of its output.
+
+    Args:
+        W: weight ``[out, in]``, any float dtype.
+        E: mean square of each input feature, ``[in]``.
+
+    Returns:
+        float32 ``[out, in]``.
+    """
     return score(W, column_factors(E, "contribution"))
 
 
 def magnitude(W: Tensor) -> Tensor:
-    """``W^2``, float32 ``[out, in]``: the same order as ``|W|``, blind to the inputs."""
+    """``W^2``: the same order as ``|W|``, blind to the inputs.
+
+    Args:
+        W: weight ``[out, in]``, any float dtype.
+
+    Returns:
+        float32 ``[out, in]``.
+    """
     return score(W, torch.ones(W.shape[1], device=W.device))
 
 
 def rank_one(W: Tensor, E: Tensor) -> Tensor:
-    """``W^2 / (1 - E_j / sum(E))``, float32 ``[out, in]``: the rank-one OBS reading of arXiv 2501.16376."""
+    """``W^2 / (1 - E_j / sum(E))``: the rank-one OBS reading of arXiv 2501.16376, see `column_factors`.
+
+    Args:
+        W: weight ``[out, in]``, any float dtype.
+        E: mean square of each input feature, ``[in]``.
+
+    Returns:
+        float32 ``[out, in]``.
+    """
     return score(W, column_factors(E, "rank-one"))
 
 

@@ -54,17 +54,6 @@ def model(folders):
     return str(folders.llama)
 
 
-def copy_with(model, tmp_path, change):
-    """A checkpoint with one weight changed."""
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(model, tmp_path / "changed")
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return str(folder)
-
-
 # Good paths
 
 
@@ -159,7 +148,10 @@ def test_info(run):
         assert word in out
 
 
-@pytest.mark.parametrize("command", [[], ["compress"], ["evaluate"], ["generate"], ["bench"], ["demo"], ["info"]])
+COMMANDS = ("compress", "evaluate", "generate", "bench", "demo", "info", "predict", "doctor")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(run, command):
     code, out, error = run(*command, "--help")
     assert code == 0 and out.startswith("usage: prunekit") and error == ""
@@ -248,14 +240,6 @@ def test_an_unknown_dense_model(refused, model, text_file):
     assert "unknown model" in refused("evaluate", model, "--dense", "no/such/folder", "--text", text_file)
 
 
-def test_a_name_on_the_hub_without_network(refused, monkeypatch):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    error = refused("compress", "nobody-at-all/no-such-model", "--sparsity", "0.5", "--out", "out")
-    assert "no network" in error and "'embedded' or a local folder" in error
-
-
 def command(*arguments, **environment):
     """A command in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
@@ -272,9 +256,10 @@ def test_the_exit_code_of_a_process(tmp_path):
     done = command("compress", "nosuch/model/folder", "--sparsity", "0.5", "--out", tmp_path / "out")
     assert_one_sentence(done)
     assert list(tmp_path.iterdir()) == []
-    done = command("compress", "nobody-at-all/no-such-model", "--sparsity", "0.5", HF_HUB_OFFLINE="1")
+    options = ("--sparsity", "0.5", "--out", tmp_path / "out")
+    done = command("compress", "nobody-at-all/no-such-model", *options, HF_HUB_OFFLINE="1")
     assert_one_sentence(done)
-    assert "no network" in done.stderr
+    assert "no network" in done.stderr and list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_stops_early_is_no_error():
@@ -392,15 +377,15 @@ def test_a_folder_as_the_report(refused, model, tmp_path):
     refused("compress", model, "--sparsity", "0.5", "--method", "magnitude", "--out", "out", "--json", "folder")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite(refused, model, tmp_path, value):
-    def change(tensors):
-        tensors["model.layers.1.mlp.down_proj.weight"][1, 2] = value
+def test_a_weight_that_is_not_finite(refused, model, tmp_path):
+    from safetensors.torch import load_file, save_file
 
-    folder = copy_with(model, tmp_path, change)
-    for method in ("ewma", "magnitude", "wanda", "sparsegpt"):
-        error = refused("compress", folder, "--sparsity", "0.5", "--method", method, "--out", "out")
-        assert "model.layers.1.mlp.down_proj.weight holds NaN or infinity" in error
+    folder = shutil.copytree(model, tmp_path / "changed")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][1, 2] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    error = refused("compress", folder, "--sparsity", "0.5", "--out", "out")
+    assert "model.layers.1.mlp.down_proj.weight holds NaN or infinity" in error
 
 
 def test_a_model_without_a_linear_layer(refused, tokenizer, make_model, tmp_path, capsys):
@@ -411,21 +396,11 @@ def test_a_model_without_a_linear_layer(refused, tokenizer, make_model, tmp_path
     assert "no linear layer" in refused("compress", "bare", "--sparsity", "0.5", "--out", "out")
 
 
-def test_damaged_checkpoints(refused, model, tmp_path):
-    def damage(name, change):
-        folder = shutil.copytree(model, tmp_path / name)
-        change(folder)
-        for arguments in (("compress", name, "--sparsity", "0.5", "--out", "out"), ("evaluate", name)):
-            assert name in refused(*arguments)
-
-    def truncate(path, size):
-        path.write_bytes(path.read_bytes()[:size])
-
-    damage("half", lambda folder: truncate(folder / "model.safetensors", 50_000))
-    damage("headless", lambda folder: truncate(folder / "model.safetensors", 5))
-    damage("weightless", lambda folder: (folder / "model.safetensors").unlink())
-    damage("corrupt", lambda folder: (folder / "config.json").write_text('{"model_type": "llama", "hid'))
-    damage("wordless", lambda folder: [path.unlink() for path in folder.glob("*token*")])
+def test_a_damaged_checkpoint(refused, model, tmp_path):
+    path = shutil.copytree(model, tmp_path / "half") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:50_000])
+    for arguments in (("compress", "half", "--sparsity", "0.5", "--out", "out"), ("evaluate", "half")):
+        assert "half, which seems damaged or incomplete" in refused(*arguments)
 
 
 def test_a_compressed_model_is_not_compressed_again(refused, run, model):
@@ -627,6 +602,13 @@ def test_a_budget_over_layers_reaches_them(run, model, text_file):
     assert quantization["config_groups"]["group_0"]["input_activations"]["dynamic"] is True
 
 
+def test_a_budget_over_layers_needs_a_share_to_spread(refused, model, monkeypatch):
+    monkeypatch.setattr("prunekit.models.load", lambda *_: pytest.fail("the model was loaded"))
+    for target in (("--pattern", "2:4"), ("--sparsity", "0", "--fp8", "e4m3")):
+        error = refused("compress", model, *target, "--allocate", "--out", "out")
+        assert "--allocate needs a --sparsity above 0" in error
+
+
 def test_a_folder_in_the_place_of_the_state(refused, model):
     Path("out.recovery").mkdir()
     options = ("--sparsity", "0.5", "--recover", "--steps", "1", "--out", "out")
@@ -716,6 +698,39 @@ def test_too_little_memory_is_said_in_a_sentence(run, model, monkeypatch, error)
     monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", fail)
     code, _, message = run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
     assert code == 2 and message.startswith("prunekit: out of memory; expected room for two copies")
+
+
+def test_too_little_memory_to_judge_is_not_answered_with_options_of_compress(run, model, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(importlib.import_module("prunekit.evaluate"), "evaluate", fail)
+    code, _, message = run("evaluate", model, "--text", ROOT / "README.md", "--tokens", "64", "--context", "32")
+    assert code == 2 and message == "prunekit: out of memory; try --dtype bfloat16 or --device cpu.\n"
+
+
+def test_too_little_room_on_the_disk_is_said_before_the_work(refused, model, llama, monkeypatch):
+    weights = sum(layer.weight.numel() for layer in linear_layers(llama).values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, weights - 1))
+    monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", lambda *_, **__: 1 / 0)
+    options = ("--sparsity", "0.5", "--method", "magnitude", "--fp8", "e4m3", "--out", "out/model")
+    assert "GB are free there: free some space" in refused("compress", model, *options)
+
+
+def test_what_is_not_kept_is_said_before_the_work(run, model, text_file):
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--calibration-tokens", "64")
+    assert "no --out" in run("compress", model, *options, "--preset", "balanced")[1]
+    assert "no --out" not in run("compress", model, *options, "--preset", "balanced", "--out", "out")[1]
+
+
+def test_an_interruption_before_the_first_step_promises_no_state(run, model, text_file, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", interrupted)
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--steps", "2", "--out", "out")
+    code, _, error = run("compress", model, *options)
+    assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
 
 
 def test_other_failures_are_not_called_that(run, model, monkeypatch):

@@ -526,7 +526,8 @@ def test_a_weight_that_is_not_finite_is_named(make_model, ids, kind, value):
     model = make_model(kind)
     name, layer = list(linear_layers(model).items())[-1]
     layer.weight[3, 5] = value
-    for options in ({}, {"method": "magnitude"}, {"method": "wanda"}, {"sparsity": 0, "fp8": "e4m3"}):
+    methods = [{"method": method} for method in ("ewma", "magnitude", "wanda", "sparsegpt")]
+    for options in (*methods, {"sparsity": 0, "fp8": "e4m3"}):
         with pytest.raises(PrunekitError, match=f"{name}.weight holds NaN or infinity: "):
             compress(model, ids, **HALF | options)
 

@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+import transformers
 from conftest import VOCABULARY, cast_parameters
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,13 +15,15 @@ from prunekit import fp8
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import generate
-from prunekit.export import open_compressed, save, stored_bytes
+from prunekit.export import save, stored_bytes
 from prunekit.linear import Fp8Linear, weight_of
 from prunekit.models import load
 from prunekit.recover import recover
+from prunekit.reopen import open_compressed
 
 CASTS = [{}] + [{"fp8": f, "granularity": g} for f in ("e4m3", "e5m2") for g in fp8.GRANULARITIES]
 PER_TENSOR = {"fp8": "e4m3", "granularity": "tensor"}
+five = pytest.mark.skipif(transformers.__version__.startswith("4."), reason="as transformers 5 has it")
 each_cast = pytest.mark.parametrize("cast", CASTS, ids=lambda c: "-".join(c.values()) or "uncast")
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
 
@@ -209,6 +212,7 @@ def test_values_that_fit_float16_take_two_bytes(make_model, tokenizer, ids, tmp_
         assert torch.equal(load(str(tmp_path / method), device="cpu")[0](ids).logits, result.model(ids).logits)
 
 
+@five
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
 def test_buffers_that_no_checkpoint_holds_come_back(make_model, tokenizer, ids, tmp_path, cast):
     model = make_model("gemma2")
@@ -218,6 +222,7 @@ def test_buffers_that_no_checkpoint_holds_come_back(make_model, tokenizer, ids, 
     assert torch.equal(load(str(tmp_path / "out"), device="cpu")[0](ids).logits, result.model(ids).logits)
 
 
+@five
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=str)
 def test_what_transformers_keeps_in_float32_stays_float32(tokenizer, ids, tmp_path, cast):
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
@@ -345,14 +350,38 @@ def test_an_empty_folder_and_a_new_one_below_new_ones_will_do(result, tokenizer,
         assert names(path.parent) == ([path.name] if path.name == "c" else ["empty"])
 
 
-def test_a_save_that_fails_leaves_nothing(result, tokenizer, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), r"cannot write .*: No space left on device; free some space"),
+        (Exception("No space left on device (os error 28)"), r"cannot write the tokenizer \(No space.*free some space"),
+    ],
+    ids=["of Python", "of tokenizers"],
+)
+def test_a_save_that_fails_leaves_nothing(result, tmp_path, error, sentence):
     class Disk:
         def save_pretrained(self, folder):
-            raise OSError(28, "No space left on device")
+            (folder / "tokenizer.json").write_text("{")
+            raise error
 
-    with pytest.raises(PrunekitError, match=r"cannot write .*: No space left on device; free some space"):
+    with pytest.raises(PrunekitError, match=sentence):
         save(result, Disk(), tmp_path / "out")
     assert names(tmp_path) == []
+
+
+@five
+@pytest.mark.parametrize("scaling", [None, {"rope_type": "linear", "factor": 2.0}], ids=["plain", "scaled"])
+def test_transformers_4_finds_what_it_looks_for(make_model, tokenizer, ids, tmp_path, scaling):
+    rope = {"rope_theta": 5000.0, **(scaling or {"rope_type": "default"})}
+    model = make_model("llama", rope_parameters=rope)
+    folder = save(compress(model, ids, sparsity=0.5), tokenizer, tmp_path / "out")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config["rope_theta"] == 5000.0 and config["rope_scaling"] == scaling
+    assert config["torch_dtype"] == config["dtype"]
+    classes = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    assert classes["tokenizer_class"] == "PreTrainedTokenizerFast"
+    loaded, _ = load(str(folder), device="cpu")
+    assert torch.equal(loaded.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
 
 
 def test_unknown_activations(result, tokenizer, tmp_path):
@@ -385,5 +414,8 @@ def test_as_stored_is_what_is_not_fp8_nor_a_scale(llama, tokenizer, ids, tmp_pat
 def test_how_to_generate_comes_back(make_model, tokenizer, ids, tmp_path):
     model = make_model()
     model.generation_config.eos_token_id = [0, 7]  # which the model's config does not know
+    model.generation_config.max_length = 99
     loaded, _ = load(str(save(compress(model, ids, sparsity=0.5), tokenizer, tmp_path / "once")), device="cpu")
     assert loaded.generation_config.eos_token_id == [0, 7]
+    again, _ = load(str(save(compress(loaded, ids, sparsity=0.5), tokenizer, tmp_path / "twice")), device="cpu")
+    assert loaded.generation_config.max_length == again.generation_config.max_length == 99

@@ -21,7 +21,7 @@ import sys, time
 from pathlib import Path
 from prunekit.files import new_folder
 base, pause, text = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-with new_folder(base / "model", replace=True) as folder:
+with new_folder(base / "model", keep_existing=True) as folder:
     print("begun", flush=True)
     sys.stdin.readline()
     for i in range({FILES}):
@@ -133,18 +133,18 @@ def test_two_processes_that_fill_a_cache_at_once_both_succeed(tmp_path):
 def test_a_process_that_comes_to_the_cache_a_moment_later_succeeds_too(tmp_path):
     """It has found no cache, and while it imports what it needs to fill it another process has done so."""
     target = tmp_path / "model"
-    with new_folder(target, replace=True) as folder:
+    with new_folder(target, keep_existing=True) as folder:
         (folder / "file").write_text("first")
-    with new_folder(target, replace=True) as folder:
+    with new_folder(target, keep_existing=True) as folder:
         (folder / "file").write_text("second")
     assert (target / "file").read_text() == "first"
     assert leftovers(tmp_path) == []
 
 
 def test_the_slower_of_two_keeps_what_the_faster_has_made(tmp_path):
-    with new_folder(tmp_path / "model", replace=True) as slow:
+    with new_folder(tmp_path / "model", keep_existing=True) as slow:
         (slow / "file").write_text("slow")
-        with new_folder(tmp_path / "model", replace=True) as fast:
+        with new_folder(tmp_path / "model", keep_existing=True) as fast:
             (fast / "file").write_text("fast")
     assert (tmp_path / "model" / "file").read_text() == "fast"
     with (

@@ -85,7 +85,7 @@ def test_names_and_places(folders, tmp_path, monkeypatch):
             locate(name)
 
 
-@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
+@pytest.mark.parametrize("keep", [0, 4, 1000, 50_000, -1])
 def test_truncated_weights(copy, keep):
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
@@ -118,7 +118,10 @@ def test_a_weight_is_missing_or_of_another_shape(copy, llama):
     assert_refused(copy, f"{name}|damaged")
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"model_type": "nosuch"}', "{}", "\x00\x01"])
+CUT_SHORT = '{"model_type": "llama", "hid'
+
+
+@pytest.mark.parametrize("text", ["", "{", CUT_SHORT, '{"model_type": "nosuch"}', "{}", "\x00\x01"])
 def test_a_corrupt_config(copy, text):
     (copy / "config.json").write_text(text)
     assert_refused(copy, "damaged or incomplete")
@@ -141,7 +144,8 @@ def test_a_name_on_the_hub_without_network(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in ("nobody-at-all/no-such-model", "no-such-model"):
-        with pytest.raises(PrunekitError, match=f"'{name}' from the Hugging Face hub .no network") as caught:
+        says = f"'{name}' from the Hugging Face hub .no network.* give 'embedded' or a local folder"
+        with pytest.raises(PrunekitError, match=says) as caught:
             load(name, device="cpu")
         assert "\n" not in str(caught.value)
 
@@ -237,6 +241,20 @@ def test_a_container_or_a_job_may_be_limited(tmp_path, limits, expected):
     mine.write_text("0::/\n" if "." in limits else "1:cpu:/other\n0::/jobs/7/step\n")
     assert memory.memory_limit(tmp_path, mine) == expected
     assert memory.memory_limit(tmp_path, tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(math.inf, 8e9), (3e9, 3e9), (9e9, 8e9)])
+def test_the_memory_of_a_machine_is_what_a_job_may_use_of_it(monkeypatch, limit, expected):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=8_000_000_000, available=1))
+    monkeypatch.setattr(memory, "memory_limit", lambda: limit)
+    assert memory.memory_of(torch.device("cpu")) == expected
+
+
+def test_the_memory_of_a_gpu_is_its_own(monkeypatch):
+    cards = {torch.device("cuda", i): SimpleNamespace(total_memory=i * 10**9) for i in (1, 2)}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 5)
+    assert [memory.memory_of(device) for device in cards] == [1e9, 2e9]
 
 
 def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):

@@ -7,7 +7,9 @@ import torch
 
 from prunekit import prepare
 from prunekit.cli import main
+from prunekit.linear import linear_layers
 from prunekit.presets import recovery_minutes
+from prunekit.recipe import Recipe
 
 
 @pytest.fixture
@@ -45,6 +47,47 @@ def test_recovery_trains_on_training_articles_and_watches_others(asked, llama, g
     prepare.recovery_text(gpt2, None)  # which has 128 positions
     kinds = [("wikipedia", split, None, context, seed) for context, seed in ((256, 2), (128, 0)) for split in SPLITS]
     assert asked == kinds
+
+
+def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer, text_file, tmp_path):
+    train, watch = prepare.recovery_text(llama, tokenizer, str(text_file))
+    assert len(train) > 0 and len(watch) > 0
+    assert not (train[:, None] == watch).all(-1).any()
+    short = tmp_path / "short.txt"
+    short.write_text(text_file.read_text("utf-8")[:3000], "utf-8")
+    train, watch = prepare.recovery_text(llama, tokenizer, str(short))
+    assert torch.equal(train, watch) and len(train) > 0  # there is nothing to spare
+
+
+@pytest.mark.parametrize(
+    ("dtype", "recipe", "recovers", "bytes_each", "ways"),
+    [
+        (torch.float32, {"fp8": "e4m3"}, False, 1, "--dtype bfloat16, a machine with more"),
+        (torch.float32, {"pattern": "2:4", "permute": True}, False, 8, "--no-permute"),
+        (torch.bfloat16, {"fp8": "e4m3"}, True, 23, "try a preset without recovery, a machine"),
+    ],
+    ids=["fp8", "2:4", "recovery"],
+)
+def test_too_little_memory_is_said_beforehand(make_model, monkeypatch, dtype, recipe, recovers, bytes_each, ways):
+    model = make_model(dtype=dtype)
+    layers = linear_layers(model)
+    recipe = Recipe(**({} if "pattern" in recipe else {"sparsity": 0.5}) | recipe)
+    needed = bytes_each * sum(layer.weight.numel() for layer in layers.values())
+    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: True)
+    monkeypatch.setattr(prepare, "memory_free", lambda device: needed)
+    assert prepare.cautions(model, layers, recipe, recovers) == []
+    monkeypatch.setattr(prepare, "memory_free", lambda device: needed - 1)
+    (caution,) = prepare.cautions(model, layers, recipe, recovers)
+    assert ways in caution and "predicted" in caution
+
+
+def test_a_cpu_that_is_slow_in_bfloat16_is_said_beforehand(make_model, monkeypatch):
+    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: False)
+    recipe = Recipe(sparsity=0.5)
+    wide, narrow = make_model(), make_model(dtype=torch.bfloat16)
+    assert prepare.cautions(wide, linear_layers(wide), recipe, False) == []
+    (caution,) = prepare.cautions(narrow, linear_layers(narrow), recipe, False)
+    assert "--dtype float32" in caution
 
 
 SPLITS = ("train", "validation")
