@@ -1,5 +1,7 @@
 """Files that describe the same thing agree, and importing stays cheap."""
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +35,51 @@ def test_import_pulls_in_nothing_heavy():
     assert out.stdout.strip() == "[]"
 
 
-def test_every_public_name_exists_and_is_documented():
+def undocumented(function):
+    """What the docstring of a function leaves out, or names and is not there."""
+    documentation, signature = inspect.getdoc(function) or "", inspect.signature(function)
+    sections = dict(re.findall(r"^(Args|Returns):\n((?: .*\n|\n)+)", documentation + "\n", re.M))
+    named = re.findall(r"^ {4}\*{0,2}(\w+):", sections.get("Args", ""), re.M)
+    wrong = {*named} ^ {*signature.parameters}
+    if signature.parameters and signature.return_annotation not in (None, "None") and "Returns" not in sections:
+        wrong.add("Returns")
+    return sorted(wrong)
+
+
+def test_every_public_name_exists_and_every_parameter_and_result_is_documented():
     import prunekit as pk
 
-    for name in pk.__all__:
-        assert getattr(pk, name).__doc__, name
+    public = {name: getattr(pk, name) for name in pk.__all__}
+    assert [name for name, value in public.items() if not value.__doc__] == []
+    functions = {name: value for name, value in public.items() if inspect.isroutine(value)}
+    assert {name: wrong for name, function in functions.items() if (wrong := undocumented(function))} == {}
+
+
+def test_what_a_docstring_leaves_out_is_noticed():
+    def complete(a: int, *b: int, c: int = 0) -> int:
+        """Summary.
+
+        Args:
+            a: one thing, which takes
+                two: lines.
+            b: another.
+
+            c: and a third.
+
+        Returns:
+            A number.
+        """
+
+    def partly(a: int, b: int) -> None:
+        pass
+
+    partly.__doc__ = "Summary.\n\nArgs:\n    a: one thing, not b: two.\n    old: no longer there.\n"
+
+    def bare(a: int) -> int:
+        """Summary that has a: and no section."""
+
+    def nothing() -> int:
+        """Summary."""
+
+    found = [undocumented(function) for function in (complete, partly, bare, nothing)]
+    assert found == [[], ["b", "old"], ["Returns", "a"], []]

@@ -1,5 +1,7 @@
 """Benchmarks that lie, each beside its honest twin, for notebook 05; and products on a GPU if there is one."""
 
+from __future__ import annotations
+
 import time
 import warnings
 from collections.abc import Callable
@@ -25,7 +27,7 @@ def times_faster(old: Callable[[], object], new: Callable[[], object]) -> tuple[
     return speedup(turns["old"], turns["new"])
 
 
-def compressed_rows(weight: "Tensor") -> "Tensor":
+def compressed_rows(weight: Tensor) -> Tensor:
     """The same matrix in PyTorch's compressed-row format (CSR), without the remark that this is in beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -45,7 +47,7 @@ class Clinic:
         middle, low, high = honest
         print(f"{lie}: claimed {claimed:.1f} x, honestly {middle:.2f} x ({low:.2f} to {high:.2f}), measured")
 
-    def figure(self) -> "Figure":
+    def figure(self) -> Figure:
         """All patients in one picture."""
         from .figures.speed import clinic
 
@@ -55,12 +57,11 @@ class Clinic:
 def measure_gpu(gpu: dict | None, N: int = 16384, K: int = 8192) -> None:
     """Time one layer on the GPU, dense in FP16, 2:4 in FP16 and dense in FP8, and print it; say so if there is none.
 
-    Parameters
-    ----------
-    gpu
-        The `gpu` of `prunekit.speed.doctor.examine`, None without a usable one. What does not work on it is left out.
-    N, K
-        Outputs and inputs; the weight should be larger than the card's L2 cache in each form, FP8 included.
+    Args:
+        gpu: the `gpu` of `prunekit.speed.doctor.examine`, None without a usable one. What does not work on it is left
+            out.
+        N: outputs.
+        K: inputs; the weight should be larger than the card's L2 cache in each form, FP8 included.
     """
     if not gpu:
         print("No GPU: with one, this would time dense, 2:4 and FP8 products of 16, 256 and 4096 tokens on it.")

@@ -16,10 +16,14 @@ KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 def parts_of_folder(folder: str | Path) -> dict[str, int]:
     """Bytes by kind in the safetensors files of a folder, from the files' headers.
 
-    Raises
-    ------
-    PrunekitError
-        There are none.
+    Args:
+        folder: where the files lie.
+
+    Returns:
+        Bytes of each of the `KINDS`.
+
+    Raises:
+        PrunekitError: there are none.
     """
     found = []
     for path in sorted(Path(folder).glob("*.safetensors")):

@@ -3,6 +3,8 @@
 Each function turns a weight ``[out, in]`` that holds zeros into the tensors that a file would have to hold.
 """
 
+from __future__ import annotations
+
 import tempfile
 from pathlib import Path
 
@@ -19,21 +21,15 @@ from ..patterns import nm_mask
 def pack24(W: Tensor) -> dict[str, Tensor]:
     """A 2:4 weight as its kept values and their places, 2 bits each (the idea of arXiv 2104.08378).
 
-    Parameters
-    ----------
-    W
-        ``[out, in]`` with at most two weights that are not zero in each group of four; 8 divides ``in``.
+    Args:
+        W: ``[out, in]`` with at most two weights that are not zero in each group of four; 8 divides ``in``.
 
-    Returns
-    -------
-    dict
+    Returns:
         ``values`` ``[out, in / 2]`` in the dtype of `W`, left to right, and ``places``, uint8 ``[out, in / 8]``: four
         places from 0 to 3 in a byte, the first in its lowest two bits. GPUs put the same bits in another order.
 
-    Raises
-    ------
-    PrunekitError
-        If `W` is not 2:4, or 8 does not divide its width.
+    Raises:
+        PrunekitError: `W` is not 2:4, or 8 does not divide its width.
     """
     if W.shape[1] % 8 or int((W.unflatten(1, (-1, 4)) != 0).sum(-1).max()) > 2:
         raise PrunekitError("packing needs two zeros in each group of four, and a width that 8 divides")
@@ -64,7 +60,7 @@ def bitmap(W: Tensor) -> dict[str, Tensor]:
     return {"values": W[W != 0], "bits": bits}
 
 
-def file_bytes(tensors: "dict[str, Tensor] | Tensor") -> int:
+def file_bytes(tensors: dict[str, Tensor] | Tensor) -> int:
     """The size of a safetensors file with these tensors, in bytes, header included."""
     tensors = {"weight": tensors} if isinstance(tensors, Tensor) else tensors
     return len(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
@@ -73,12 +69,12 @@ def file_bytes(tensors: "dict[str, Tensor] | Tensor") -> int:
 def model_file_bytes(model: nn.Module, packed: bool = False) -> int:
     """Write a model's weights as a safetensors file in a temporary folder; its size in bytes.
 
-    Parameters
-    ----------
-    model
-        A causal language model; weights that bfloat16 holds exactly are written as bfloat16.
-    packed
-        Whether weights of an ``mlp`` are written by `pack24`, which they must fit.
+    Args:
+        model: a causal language model; weights that bfloat16 holds exactly are written as bfloat16.
+        packed: whether weights of an ``mlp`` are written by `pack24`, which they must fit.
+
+    Raises:
+        PrunekitError: they do not fit.
     """
     tensors = stored_tensors(model)
     if packed:

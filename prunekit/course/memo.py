@@ -20,14 +20,12 @@ RESAMPLES = 1000
 class Criterion:
     """One number, its standard error, and the limit that was set for it.
 
-    Parameters
-    ----------
-    name
-        What was measured, on what.
-    value, error
-        The number and its standard error; 0 for what was counted.
-    limit, at_least
-        The limit, and whether the number must be at least or at most that.
+    Attributes:
+        name: what was measured, on what.
+        value: the number.
+        error: its standard error; 0 for what was counted.
+        limit: the limit.
+        at_least: whether the number must be at least the limit, or at most.
     """
 
     name: str
@@ -57,12 +55,14 @@ def decide(criteria: Sequence[Criterion]) -> str:
 
 
 def recommend(candidates: Mapping[str, Sequence[Criterion]]) -> tuple[str, str]:
-    """The decision over several candidates, the most compressed first.
+    """The decision over several candidates.
 
-    Returns
-    -------
-    ("go", name of the first candidate that passes all), or else ("open", name of the first that is open), or else
-    ("no-go", "").
+    Args:
+        candidates: criteria by candidate, the most compressed first.
+
+    Returns:
+        ("go", name of the first candidate that passes all), or else ("open", name of the first that is open), or else
+        ("no-go", "").
     """
     decisions = {name: decide(criteria) for name, criteria in candidates.items()}
     for wanted in ("go", "open"):
@@ -78,20 +78,18 @@ def judge(models: Mapping[str, nn.Module], ids: Tensor, seed: int = 0) -> dict[s
     Windows are judged one by one. Tokens of one window depend on each other, so errors come from drawing windows
     with replacement (bootstrap), the same ones for the dense and the compressed model.
 
-    Parameters
-    ----------
-    models
-        Causal language models; one is called ``dense``.
-    ids
-        int64 ``[windows, context]``, two windows or more.
-    seed
-        Of the bootstrap.
+    Args:
+        models: causal language models; one is called ``dense``.
+        ids: int64 ``[windows, context]``, two windows or more.
+        seed: of the bootstrap.
 
-    Returns
-    -------
-    For each model but the dense one, (value, standard error) of ``retention``, ``perplexity ratio`` (compressed over
-    dense) and ``kl`` (nats per token); and for every model of ``perplexity`` and ``top1``. Where the dense model is
-    hardly ever right the error of the retention is NaN, and a criterion with it stays open.
+    Returns:
+        For each model but the dense one, (value, standard error) of ``retention``, ``perplexity ratio`` (compressed
+        over dense) and ``kl`` (nats per token); and for every model of ``perplexity`` and ``top1``. Where the dense
+        model is hardly ever right the error of the retention is NaN, and a criterion with it stays open.
+
+    Raises:
+        PrunekitError: fewer than two windows, no model called ``dense``, or as `prunekit.evaluate`.
     """
     if len(ids) < 2 or "dense" not in models:
         raise PrunekitError("judging needs two or more windows, and a model called 'dense'.")
@@ -136,14 +134,10 @@ def candidates(
 ) -> dict[str, list[Criterion]]:
     """The criteria of each candidate: retention and perplexity ratio on each text, and stored bytes.
 
-    Parameters
-    ----------
-    quality
-        What `judge` found, by text.
-    share
-        Stored bytes over the dense model's, for each candidate.
-    limits
-        ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most).
+    Args:
+        quality: what `judge` found, by text.
+        share: stored bytes over the dense model's, for each candidate.
+        limits: ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most).
     """
     found = {}
     for name, size in share.items():
@@ -156,12 +150,14 @@ def candidates(
 
 
 def weight_bytes(shapes: Sequence[tuple[int, int]], dtype: str) -> int:
-    """Bytes of some weights ``[out, in]`` in a dtype; FP8 ones with a float32 scale for each row.
+    """Bytes of some weights in a dtype; FP8 ones with a float32 scale for each row.
 
-    Raises
-    ------
-    PrunekitError
-        If the dtype is unknown.
+    Args:
+        shapes: ``(out, in)`` of each weight.
+        dtype: one of `BYTES`.
+
+    Raises:
+        PrunekitError: the dtype is unknown.
     """
     if dtype not in BYTES:
         raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(BYTES)}.")
@@ -199,22 +195,15 @@ def write_memo(
 ) -> str:
     """Write the memo as Markdown; everything in it comes from the arguments.
 
-    Parameters
-    ----------
-    path
-        The file; its folder must exist.
-    model
-        What the model is called.
-    candidates
-        Criteria by candidate, the most compressed first.
-    facts
-        Headings and sentences: recipe, protocol, sizes, machine ...
-    untested
-        What this run does not say.
+    Args:
+        path: the file; its folder must exist.
+        model: what the model is called.
+        candidates: criteria by candidate, the most compressed first.
+        facts: headings and sentences: recipe, protocol, sizes, machine ...
+        untested: what this run does not say.
 
-    Returns
-    -------
-    The text that was written.
+    Returns:
+        The text that was written.
     """
     decision, name = recommend(candidates)
     titles = {

@@ -58,6 +58,9 @@ def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
         model: a causal language model on the CPU.
         ids: int64 ``[windows, context]``.
         batch: windows at once.
+
+    Returns:
+        What it said about every next token.
     """
     head, nll, hits = model.get_output_embeddings(), [], []
     for window in ids.split(batch):
@@ -70,7 +73,12 @@ def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
 
 
 def retention(found: Answers, dense: Answers) -> tuple[float, float]:
-    """Top-1 accuracy over the dense model's, and twice its standard error (windows are the sample)."""
+    """Top-1 accuracy over the dense model's, and twice its standard error (windows are the sample).
+
+    Args:
+        found: a model's answers.
+        dense: the dense model's, on the same tokens.
+    """
     h, d = found.hits.double().sum(1), dense.hits.double().sum(1)
     ratio, n = (h.sum() / d.sum()).item(), len(h)
     spread = (n / max(n - 1, 1) * (h - ratio * d).square().sum()).sqrt() / d.sum()
@@ -81,6 +89,10 @@ def log_gap(found: Answers, other: Answers) -> tuple[float, float]:
     """Mean difference of the negative log-likelihoods on the same tokens, and twice its standard error.
 
     The perplexities' ratio is exp of it. Windows are the sample, so that neighbours may be alike.
+
+    Args:
+        found: a model's answers.
+        other: those of the model to subtract.
     """
     gap = (found.nll.double() - other.nll.double()).mean(1)
     return gap.mean().item(), 2 * gap.std().item() / len(gap) ** 0.5
@@ -106,6 +118,9 @@ def in_order(W: Tensor, E: Tensor, order: str, sparsity: float) -> tuple[Tensor,
 
     Returns:
         (keep, codes, scale) as `prunekit.kernels.cpu.select_cast` gives them.
+
+    Raises:
+        PrunekitError: unknown order, or sparsity out of range.
     """
     from ..kernels import cpu
 
@@ -123,7 +138,17 @@ def in_order(W: Tensor, E: Tensor, order: str, sparsity: float) -> tuple[Tensor,
 
 
 def model_in_order(model: nn.Module, energy: dict[str, Tensor], order: str, sparsity: float) -> nn.Module:
-    """The whole model by `in_order`; `energy` is what `prunekit.calibrate` found."""
+    """The whole model by `in_order`.
+
+    Args:
+        model: a causal language model on the CPU.
+        energy: what `prunekit.calibrate` found.
+        order: one of `ORDERS`.
+        sparsity: share of each row to prune.
+
+    Raises:
+        PrunekitError: unknown order, or sparsity out of range.
+    """
     new = {}
     for name, module in linear_layers(model).items():
         _, codes, scale = in_order(weight_of(module), energy[name], order, sparsity)
@@ -179,7 +204,18 @@ def medians(rows: Sequence[dict]) -> tuple[float, dict[str, float]]:
 def compare_orders(
     model: nn.Module, energy: dict[str, Tensor], ids: Tensor, dense: Answers, sparsity: float
 ) -> dict[str, tuple[float, float]]:
-    """Judge the model in each order, print it, and return the `log_gap` of the other orders to the joint one."""
+    """Judge the model in each order, and print it.
+
+    Args:
+        model: a causal language model on the CPU.
+        energy: what `prunekit.calibrate` found.
+        ids: int64 ``[windows, context]``.
+        dense: the model's own answers on them.
+        sparsity: share of each row to prune.
+
+    Returns:
+        The `log_gap` of the other orders to the joint one.
+    """
     print(f"dense: perplexity {dense.perplexity:.2f}")
     found = {}
     for order in ORDERS:
@@ -191,6 +227,12 @@ def compare_orders(
 
 def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float = 0.5, blocks: int = 3) -> dict:
     """Seconds of the steps over the weights of some blocks, timed in turn, and the median taken.
+
+    Args:
+        model: a causal language model on the CPU.
+        energy: what `prunekit.calibrate` found.
+        sparsity: share of each row to prune.
+        blocks: how many blocks, from the first.
 
     Returns:
         By step: copying the weights, the fused pass, the same in separate steps, and Wanda's scores and sort.

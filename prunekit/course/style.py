@@ -1,5 +1,7 @@
 """One look for all pictures of the course: a palette, figure settings, and display with alternative text."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io
@@ -41,14 +43,11 @@ STORED_DPI = 144
 def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 3.2), **options) -> tuple:
     """A figure and its axes as `matplotlib.pyplot.subplots` gives them, in the style of the course.
 
-    Parameters
-    ----------
-    rows, columns
-        Number of axes.
-    size
-        Width and height in inches; notebooks are about 9 inches wide.
-    options
-        Passed on to `Figure.subplots`, such as ``sharex=True``.
+    Args:
+        rows: number of axes under each other.
+        columns: number of axes side by side.
+        size: width and height in inches; notebooks are about 9 inches wide.
+        options: passed on to `Figure.subplots`, such as ``sharex=True``.
     """
     import matplotlib as mpl
     from cycler import cycler
@@ -60,7 +59,7 @@ def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 
         return figure, figure.subplots(rows, columns, **options)
 
 
-def png(figure: "Figure", dpi: int = STORED_DPI, small: bool = True) -> bytes:
+def png(figure: Figure, dpi: int = STORED_DPI, small: bool = True) -> bytes:
     """The figure as PNG; ``small`` reduces it to 128 colours, which takes a third of the space."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
@@ -83,11 +82,18 @@ def image_tag(data: bytes, alt: str, width: int) -> str:
     )
 
 
-def bundle(figure: "Figure", alt: str) -> tuple[dict, dict]:
+def bundle(figure: Figure, alt: str) -> tuple[dict, dict]:
     """Data and metadata by which Jupyter shows a figure.
 
     JupyterLab gives no alternative text to an ``image/png``, whatever its metadata says, so an HTML image comes
     first; the ``image/png`` is for places that show no HTML, and nbconvert does read its alternative text.
+
+    Args:
+        figure: a matplotlib figure.
+        alt: its alternative text.
+
+    Returns:
+        (data, metadata), each by MIME type.
     """
     data = png(figure)
     width = round(figure.get_figwidth() * SCREEN_DPI)
@@ -99,20 +105,15 @@ def bundle(figure: "Figure", alt: str) -> tuple[dict, dict]:
     return content, {"image/png": {"alt": alt, "width": width}}
 
 
-def show(figure: "Figure", alt: str) -> None:
+def show(figure: Figure, alt: str) -> None:
     """Show a figure in the notebook and close it.
 
-    Parameters
-    ----------
-    figure
-        A matplotlib figure.
-    alt
-        One or two sentences that say what the picture shows, for readers who do not see it.
+    Args:
+        figure: a matplotlib figure.
+        alt: one or two sentences that say what the picture shows, for readers who do not see it.
 
-    Raises
-    ------
-    PrunekitError
-        If there is no alternative text.
+    Raises:
+        PrunekitError: there is no alternative text.
     """
     if not isinstance(alt, str) or len(alt.split()) < 3:
         raise PrunekitError("a picture needs alternative text: alt='what it shows, in one or two sentences'")
@@ -121,7 +122,7 @@ def show(figure: "Figure", alt: str) -> None:
     display_bundle(content, metadata)
 
 
-def close(figure: "Figure") -> None:
+def close(figure: Figure) -> None:
     """Forget a figure, so that the notebook does not show it a second time."""
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)

@@ -1,2 +1,1 @@
-"""How fast layers run on a GPU or a CPU: measured, published or predicted, and labelled as one of the
-three."""
+"""How fast layers run on a GPU or a CPU: measured, published or predicted, and labelled as one of the three."""

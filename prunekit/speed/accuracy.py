@@ -10,9 +10,9 @@ import argparse
 from dataclasses import dataclass, replace
 from statistics import median
 
-from prunekit.speed.devices import find_gpu
-from prunekit.speed.latency import CONSTANTS, Constants, predict
-from prunekit.speed.published import Row, published_rows
+from .devices import find_gpu
+from .latency import CONSTANTS, Constants, predict
+from .published import Row, published_rows
 
 FITTED = (
     "launch_us",
@@ -41,15 +41,27 @@ class Accuracy:
 
 
 def relative_errors(row: Row, c: Constants = CONSTANTS) -> tuple[float, float, float]:
-    """Signed relative errors of the dense latency, the 2:4 latency and the speed-up, prediction over
-    measurement."""
+    """Signed relative errors of the dense latency, the 2:4 latency and the speed-up, prediction over measurement.
+
+    Args:
+        row: a published row.
+        c: the model's constants.
+    """
     p = predict(find_gpu(row.gpu), row.dtype, row.M, row.N, row.K, c=c)
     return p.dense_us / row.dense_us - 1, p.sparse24_us / row.sparse24_us - 1, p.speedup / row.speedup - 1
 
 
 def accuracy(gpu: str, dtype: str, c: Constants = CONSTANTS) -> Accuracy:
-    """Median absolute relative errors on the published rows of one card and one format ("fp8", "bf16",
-    "fp16")."""
+    """Median absolute relative errors on the published rows of one card and one format.
+
+    Args:
+        gpu: the card; this and the next as `published_rows` takes them.
+        dtype: "fp8", "bf16" or "fp16".
+        c: the model's constants.
+
+    Raises:
+        PrunekitError: unknown card.
+    """
     rows = published_rows(gpu, dtype)
     columns = zip(*(relative_errors(row, c) for row in rows))
     return Accuracy(gpu, dtype, len(rows), *(median(abs(e) for e in column) for column in columns))
@@ -66,6 +78,14 @@ def fit(gpu: str, c: Constants = CONSTANTS, rounds: int = 6) -> Constants:
 
     The loss is the mean of the three absolute errors, each cut off at 10 % so that rows which no model of
     this size explains do not steer it; the speed-up counts twice.
+
+    Args:
+        gpu: the card whose FP8 and BF16 rows are fitted, as `published_rows` takes it.
+        c: where the fit begins.
+        rounds: how often every constant of `FITTED` is tried.
+
+    Raises:
+        PrunekitError: unknown card.
     """
     rows = [row for dtype in ("fp8", "bf16") for row in published_rows(gpu, dtype)]
 

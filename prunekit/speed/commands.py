@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunekit.errors import PrunekitError
-from prunekit.files import check_writable_file, write_text
-from prunekit.speed.accuracy import FITTED_ON, accuracy_table
-from prunekit.speed.devices import Gpu, find_gpu
-from prunekit.speed.doctor import run_doctor
-from prunekit.speed.latency import Prediction, check_dtype, predict
-from prunekit.speed.published import published_rows
-from prunekit.speed.shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
+from ..errors import PrunekitError
+from ..files import check_writable_file, write_text
+from .accuracy import FITTED_ON, accuracy_table
+from .devices import Gpu, find_gpu
+from .doctor import run_doctor
+from .latency import Prediction, check_dtype, predict
+from .published import published_rows
+from .shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
 
 DEFAULT_BATCH = "1,16,256,4096"
 
@@ -55,7 +55,14 @@ class _Line:
 def run_predict(args: argparse.Namespace) -> int:
     """`prunekit predict`: print the table, and write the CSV file if one was asked for.
 
-    :raises PrunekitError: bad card, format, model, batch or shapes file.
+    Args:
+        args: the options, parsed.
+
+    Returns:
+        0, the exit status.
+
+    Raises:
+        PrunekitError: bad card, format, model, batch or shapes file, or a CSV file that cannot be written.
     """
     if args.csv:
         check_writable_file(Path(args.csv))

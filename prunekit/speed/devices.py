@@ -14,22 +14,27 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from prunekit.errors import PrunekitError
+from ..errors import PrunekitError
 
 
 @dataclass(frozen=True)
 class Gpu:
     """One card.
 
-    :param capability: CUDA compute capability, (major, minor).
-    :param sms: streaming multiprocessors.
-    :param boost_mhz: boost clock.
-    :param bandwidth_gbs: memory bandwidth, GB/s (10^9 bytes).
-    :param l2_mb: L2 cache, MB.
-    :param bf16, fp16, fp8: dense tensor-core TFLOPS, FP32 accumulation; None where the card has no such unit.
-    :param burst: share of `bf16` (or `fp16`) that a short product reaches under the power limit.
-    :param server: a data-centre card (a server host issues kernels faster than a desktop does).
-    :param l2_parts: 2 where the L2 is two halves and shared data is kept in both.
+    Attributes:
+        name: as in `GPUS`.
+        capability: CUDA compute capability, (major, minor).
+        sms: streaming multiprocessors.
+        boost_mhz: boost clock, MHz.
+        bandwidth_gbs: memory bandwidth, GB/s (10^9 bytes).
+        l2_mb: L2 cache, MB.
+        bf16: dense tensor-core TFLOPS, FP32 accumulation; None where the card has no such unit.
+        fp16: the same in FP16; every card here has it.
+        fp8: the same in FP8; None where the card has no such unit.
+        source: where the figures are from.
+        burst: share of `bf16` (or `fp16`) that a short product reaches under the power limit.
+        server: a data-centre card (a server host issues kernels faster than a desktop does).
+        l2_parts: 2 where the L2 is two halves and shared data is kept in both.
     """
 
     name: str
@@ -58,8 +63,7 @@ class Gpu:
 
     @property
     def feed_ratio(self) -> float:
-        """16-bit multiply-adds per clock and multiprocessor, over a GeForce's 256: how hungry its cores
-        are."""
+        """16-bit multiply-adds per clock and multiprocessor, over a GeForce's 256: how hungry its cores are."""
         return self.fp16 * 1e6 / (2 * self.sms * self.boost_mhz) / 256
 
 
@@ -184,9 +188,11 @@ _BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {_key(a): GPUS[n] fo
 def find_gpu(name: str) -> Gpu:
     """The card called `name`; case, spaces, hyphens and the words NVIDIA, GeForce and RTX do not matter.
 
-    'H100' is the PCIe card, 'A100' the SXM card with 80 GB.
+    Args:
+        name: the card; without its variant, 'H100' is the PCIe card, 'A100' the SXM card with 80 GB.
 
-    :raises PrunekitError: no such card; the message names the nearest ones.
+    Raises:
+        PrunekitError: no such card; the message names the nearest ones.
     """
     key = _key(str(name))
     if key in _BY_KEY:

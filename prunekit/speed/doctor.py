@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from prunekit.info import cpu_name
+from ..info import cpu_name
 
 VECTOR_FLAGS = (
     "avx2",
@@ -39,8 +39,7 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def examine() -> dict:
-    """Everything the doctor finds: `torch`, `gpu` (None without a usable one), `cpu`, `summary`; takes 1 to 2
-    s."""
+    """Everything the doctor finds: `torch`, `gpu` (None without a usable one), `cpu`, `summary`; takes 1 to 2 s."""
     import torch
 
     gpu = _gpu(torch) if torch.cuda.is_available() else None
@@ -128,7 +127,7 @@ def _sparse_product(torch, device):
 
 
 def _fp8_product(torch, device):
-    from prunekit.speed.layers import scaled_mm
+    from .layers import scaled_mm
 
     a, b = (torch.randn(64, 64, device=device).clamp(-4, 4).to(torch.float8_e4m3fn) for _ in range(2))
     one = torch.ones((), device=device)
@@ -150,7 +149,12 @@ def _cpu(torch) -> dict:
 
 
 def copy_bandwidth(megabytes: int = 128, seconds: float = 0.5) -> float:
-    """Measured memory bandwidth of one thread in GB/s: bytes read plus bytes written by the fastest copy."""
+    """Measured memory bandwidth of one thread in GB/s: bytes read plus bytes written by the fastest copy.
+
+    Args:
+        megabytes: size of what is copied, MB (10^6 bytes).
+        seconds: how long copies are repeated.
+    """
     import numpy as np
 
     source = np.ones(megabytes * 125_000)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from prunekit import fp8
-from prunekit.errors import PrunekitError, first_line
-from prunekit.info import machine, versions
-from prunekit.kernels import fused_for
-from prunekit.kernels.arguments import results
-from prunekit.patterns import nm_mask
-from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
-from prunekit.speed.timing import clock_note, rotating, speedup, time_in_turn
+from .. import fp8
+from ..errors import PrunekitError, first_line
+from ..info import machine, versions
+from ..kernels import fused_for
+from ..kernels.arguments import results
+from ..patterns import nm_mask
+from .layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
+from .timing import clock_note, rotating, speedup, time_in_turn
 
 SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008))  # [out, in]: the linear layers of a 7B LLaMA
 BATCHES = (1, 16, 64, 256, 1024, 4096)
@@ -55,7 +55,12 @@ def bench_gpu() -> dict:
 
 
 def measure_copy(device: str, nbytes: int = COPY_BYTES) -> float:
-    """Copy bandwidth in GB/s: bytes read plus bytes written over the median time."""
+    """Copy bandwidth in GB/s: bytes read plus bytes written over the median time.
+
+    Args:
+        device: "cpu", or "cuda" (with an index if wanted).
+        nbytes: bytes of what is copied.
+    """
     source = torch.ones(nbytes // 2, dtype=torch.bfloat16, device=device)
     target = torch.empty_like(source)
     timing = time_in_turn({"copy": lambda: target.copy_(source)}, device)["copy"]
@@ -65,6 +70,12 @@ def measure_copy(device: str, nbytes: int = COPY_BYTES) -> float:
 @torch.inference_mode()
 def measure_pass(shape: tuple[int, int], device: str, copy_gbs: float, rounds: int = 15) -> list[dict]:
     """Time the fused pass on a random bfloat16 weight, and compare its first rows with the CPU's.
+
+    Args:
+        shape: of the weight, (out, in).
+        device: "cpu", or "cuda" (with an index if wanted).
+        copy_gbs: copy bandwidth in GB/s, as `measure_copy` gives it.
+        rounds: samples of each.
 
     Returns:
         For selection alone and with the cast, for each of `TARGETS`: ``name, shape, us, quartiles_us, gbs``
@@ -115,6 +126,13 @@ def measure_layers(
     shape: tuple[int, int], batches: Sequence[int], device: str, dtype: torch.dtype | None = None, rounds: int = 15
 ) -> list[dict]:
     """Time dense, FP8, 2:4 and FP8 2:4 layers on the same random 2:4 weight, in turn, with weights from memory.
+
+    Args:
+        shape: of the weight, (out, in).
+        batches: tokens at once.
+        device: "cpu", or "cuda" (with an index if wanted).
+        dtype: of inputs, dense and 2:4 weights; default bfloat16, or float16 below compute capability 8.0.
+        rounds: samples of each.
 
     Returns:
         For each batch size and kind ``kind, shape, M, dtype`` and either ``us, quartiles_us, speedup,

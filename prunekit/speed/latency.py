@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from math import ceil
 from operator import index
 
-from prunekit.errors import PrunekitError
-from prunekit.speed.devices import Gpu, find_gpu
+from ..errors import PrunekitError
+from .devices import Gpu, find_gpu
 
 # Rows (tokens) x columns (outputs) of an output tile, and the shares that K may be split into.
 TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
@@ -108,13 +108,21 @@ def predict(
 ) -> Prediction:
     """Latency of `[M, K] @ [N, K].T` by a tuned library, dense and with a 2:4 weight.
 
-    :param gpu: a card of `prunekit.speed.devices`, or its name.
-    :param dtype: "fp8" (E4M3, BF16 output), "bf16" or "fp16".
-    :param M: tokens; N: outputs; K: inputs. 2:4 keeps two of every four weights along K, so K must divide by
-        4.
-    :param cold: the weight comes from memory, as in a model that is larger than the cache; otherwise the same
-        product is repeated, as the published benchmarks do, and a small weight is still in the cache.
-    :raises PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
+    Args:
+        gpu: a card of `prunekit.speed.devices`, or its name.
+        dtype: "fp8" (E4M3, BF16 output), "bf16" or "fp16".
+        M: tokens.
+        N: outputs.
+        K: inputs. 2:4 keeps two of every four weights along K, so K must divide by 4 where the card has 2:4.
+        cold: the weight comes from memory, as in a model that is larger than the cache; otherwise the same product is
+            repeated, as the published benchmarks do, and a small weight is still in the cache.
+        c: the model's constants.
+
+    Returns:
+        Latencies in microseconds, the speed-up, and what sets the times.
+
+    Raises:
+        PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
     if isinstance(gpu, str):
         gpu = find_gpu(gpu)
@@ -132,7 +140,12 @@ def predict(
 def check_dtype(gpu: Gpu, dtype: str) -> str:
     """`dtype` in lower case.
 
-    :raises PrunekitError: the card's tensor cores do not multiply it; the message lists those that they do.
+    Args:
+        gpu: a card of `prunekit.speed.devices`.
+        dtype: "fp8", "bf16" or "fp16", in either case.
+
+    Raises:
+        PrunekitError: the card's tensor cores do not multiply it; the message lists those that they do.
     """
     if dtype.lower() not in gpu.dtypes:
         has = " and ".join(gpu.dtypes)
@@ -146,7 +159,14 @@ def check_dtype(gpu: Gpu, dtype: str) -> str:
 def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
     """Refuse sizes that no layer can have.
 
-    :raises PrunekitError: a size is no whole number of 1 to 2^31 - 1, or K does not divide by 4 for 2:4.
+    Args:
+        M: tokens.
+        N: outputs.
+        K: inputs.
+        sparse24: whether the shape must suit 2:4 as well.
+
+    Raises:
+        PrunekitError: a size is no whole number of 1 to 2^31 - 1, or K does not divide by 4 for 2:4.
     """
     for name, value in (("M", M), ("N", N), ("K", K)):
         try:

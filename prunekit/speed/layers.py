@@ -20,17 +20,16 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from prunekit import fp8
-from prunekit.errors import PrunekitError, first_line, out_of_memory
-from prunekit.linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
+from .. import fp8
+from ..errors import PrunekitError, first_line, out_of_memory
+from ..linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 
 
 def scaled_mm(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
     """`torch._scaled_mm` of FP8 ``[m, k]`` and ``[k, n]``, stored column by column, to bfloat16 ``[m, n]``."""
-    product = torch._scaled_mm(a, b, scale_a=scale_a, scale_b=scale_b, out_dtype=torch.bfloat16)
-    return product[0] if isinstance(product, tuple) else product  # torch 2.4 gives the largest result, too
+    return torch._scaled_mm(a, b, scale_a=scale_a, scale_b=scale_b, out_dtype=torch.bfloat16)
 
 
 class Fp8Product(Fp8Module):
@@ -220,6 +219,12 @@ def accelerate(model: nn.Module) -> nn.Module:
 
     Args:
         model: what `compress` gave as `.model`, or any model with linear layers.
+
+    Returns:
+        A model of the same class that shares what it can with `model`, which stays as it is.
+
+    Raises:
+        PrunekitError: the model has no linear layer.
     """
     half = next((p.dtype for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)), torch.bfloat16)
     new = {name: fast_layer(module, half) for name, module in linear_layers(model).items()}

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from prunekit.errors import PrunekitError
-from prunekit.speed.devices import Gpu, find_gpu
-from prunekit.speed.latency import check_dtype, predict
-from prunekit.speed.published import published_rows
-from prunekit.speed.shapes import Layer, exceeds_cache
+from ..errors import PrunekitError
+from .devices import Gpu, find_gpu
+from .latency import check_dtype, predict
+from .published import published_rows
+from .shapes import Layer, exceeds_cache
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +29,15 @@ def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Seque
 
     The roof is the data sheet's; each point is a layer's predicted rate. Weights come from memory
     unless the whole model fits in the cache, which lifts points above the slope.
+
+    Args:
+        gpu: a card of `prunekit.speed.devices`, or its name.
+        dtype: "fp8", "bf16" or "fp16".
+        layers: the model's linear layers, as `model_layers` gives them.
+        batches: tokens at once.
+
+    Raises:
+        PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)
@@ -67,11 +76,16 @@ def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Seque
 
 
 def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Figure:
-    """Speed-up of 2:4 against the number of tokens: published measurements, and the prediction for the same
-    shapes.
+    """Speed-up of 2:4 against the number of tokens: published measurements, and the prediction for the same shapes.
 
-    :param model: only this model's shapes, as `Row.model` names them; default all but the square ones.
-    :raises PrunekitError: nothing has been published for that card, format and model.
+    Args:
+        gpu: a card of `prunekit.speed.devices`, or its name.
+        dtype: "fp8", "bf16" or "fp16".
+        model: only this model's shapes, as `Row.model` names them; default all but the square ones.
+
+    Raises:
+        PrunekitError: unknown card, a format that the card lacks, or nothing has been published for that card, format
+            and model.
     """
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)
@@ -121,6 +135,15 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     """Where the time of one step goes: predicted time of each kind of layer, all blocks, dense beside 2:4.
 
     Attention, norms, the embedding and the output head are not in it.
+
+    Args:
+        gpu: a card of `prunekit.speed.devices`, or its name.
+        dtype: "fp8", "bf16" or "fp16".
+        layers: the model's linear layers, as `model_layers` gives them.
+        batch: tokens at once.
+
+    Raises:
+        PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     dtype = check_dtype(gpu, dtype)

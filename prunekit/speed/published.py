@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-CITATION = "SlideSparse authors, arXiv 2603.05232, repository bcacdwk/vllmbench commit 92a8ca49, Apache-2.0"
-
 
 @dataclass(frozen=True)
 class Row:
-    """One measured product: latencies in microseconds, `gpu` as `find_gpu` understands it, `dtype` in lower
-    case."""
+    """One measured product: latencies in microseconds, `gpu` as `find_gpu` understands it, `dtype` in lower case."""
 
     gpu: str
     dtype: str
@@ -60,12 +57,19 @@ def _all_rows() -> tuple[Row, ...]:
 def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row]:
     """The published rows, all of them or those of one card and one format.
 
-    :param gpu: "RTX4090" or "H100" (the PCIe card), in any spelling that `find_gpu` takes.
-    :param dtype: "fp8", "bf16" or "fp16".
-
     The five rows whose 2:4 time is 0 are left out, so that 837 come back.
+
+    Args:
+        gpu: "RTX4090" or "H100" (the PCIe card), in any spelling that `find_gpu` takes; default both.
+        dtype: "fp8", "bf16" or "fp16"; default all.
+
+    Returns:
+        The rows in the order of the file.
+
+    Raises:
+        PrunekitError: unknown card.
     """
-    from prunekit.speed.devices import find_gpu
+    from .devices import find_gpu
 
     wanted = find_gpu(gpu).name if gpu else None
     return [

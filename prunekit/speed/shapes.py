@@ -1,5 +1,4 @@
-"""The shapes to predict: a model's linear layers from its configuration, or a CSV file with columns M, N,
-K."""
+"""The shapes to predict: a model's linear layers from its configuration, or a CSV file with columns M, N, K."""
 
 from __future__ import annotations
 
@@ -10,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunekit.errors import PrunekitError, first_line
-from prunekit.speed.devices import Gpu
-from prunekit.speed.latency import check_shape
+from ..errors import PrunekitError, first_line
+from .devices import Gpu
+from .latency import check_shape
 
 # What keeps a model type from having the seven layers of LLaMA-like models.
 UNLIKE = {
@@ -59,12 +58,17 @@ class ShapeRow:
 
 
 def config_layers(config: Mapping) -> list[Layer]:
-    """The seven linear layers of a LLaMA-like block (Llama, Qwen, Mistral, SmolLM, ...), counted over all
-    blocks.
+    """The seven linear layers of a LLaMA-like block (Llama, Qwen, Mistral, SmolLM, ...), counted over all blocks.
 
-    :param config: the model's Hugging Face configuration as a mapping.
-    :raises PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate,
-        several layers in one, or blocks of another kind.
+    Args:
+        config: the model's Hugging Face configuration as a mapping.
+
+    Returns:
+        The layers in the order query, key, value, output, gate, up, down.
+
+    Raises:
+        PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate, several layers
+            in one, or blocks of another kind.
     """
     config = config.get("text_config") or config
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
@@ -112,7 +116,13 @@ def config_layers(config: Mapping) -> list[Layer]:
 
 
 def exceeds_cache(gpu: Gpu, dtype: str, layers: list[Layer]) -> bool:
-    """Whether a model's dense weights outgrow the L2 cache, so that every layer finds its own evicted."""
+    """Whether a model's dense weights outgrow the L2 cache, so that every layer finds its own evicted.
+
+    Args:
+        gpu: a card of `prunekit.speed.devices`.
+        dtype: "fp8", one byte a weight, or "bf16" or "fp16", two.
+        layers: the model's linear layers.
+    """
     weights = sum(layer.N * layer.K * layer.count for layer in layers)
     return weights * (1 if dtype == "fp8" else 2) > gpu.l2_mb * 1e6 / gpu.l2_parts
 
@@ -120,7 +130,11 @@ def exceeds_cache(gpu: Gpu, dtype: str, layers: list[Layer]) -> bool:
 def model_layers(model: str = "embedded") -> list[Layer]:
     """The linear layers of "embedded" (SmolLM2-135M), of a local folder, or of a Hugging Face name.
 
-    :raises PrunekitError: the folder has no readable config.json, or the name cannot be resolved.
+    Args:
+        model: "embedded", the folder or its config.json, or the name.
+
+    Raises:
+        PrunekitError: the folder has no readable config.json, the name cannot be resolved, or as `config_layers`.
     """
     if model == "embedded":
         return config_layers(EMBEDDED)
@@ -129,7 +143,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     try:
         from transformers import AutoConfig
 
-        from prunekit.models import quiet
+        from ..models import quiet
 
         with quiet():  # the hub's retries drown the sentence
             config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
@@ -152,12 +166,17 @@ def _read_config(folder: Path) -> dict:
 
 
 def read_shapes(path: str | Path, sparse24: bool = True) -> tuple[list[str], list[ShapeRow]]:
-    """Read a shapes file: a header with at least M, N and K, then one product a line; blank lines do not
-    count.
+    """Read a shapes file: a header with at least M, N and K, then one product a line; blank lines do not count.
 
-    :param sparse24: whether the shapes must suit 2:4 as well (K a multiple of 4).
-    :return: the header, and the rows in order.
-    :raises PrunekitError: unreadable or empty file, missing column, or a bad row, named by its line.
+    Args:
+        path: the file, CSV in UTF-8.
+        sparse24: whether the shapes must suit 2:4 as well (K a multiple of 4).
+
+    Returns:
+        The header, and the rows in order.
+
+    Raises:
+        PrunekitError: unreadable or empty file, missing column, or a bad row, named by its line.
     """
     name = str(path)
     try:

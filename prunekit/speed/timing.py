@@ -16,7 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 
-from prunekit.errors import PrunekitError
+from ..errors import PrunekitError
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,18 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Time several calls round-robin: first a, b, c once each, then a, b, c again, `rounds` times.
 
-    :param device: "cpu", or "cuda" (with an index if wanted) for CUDA events and synchronisation.
-    :param sample_s: a sample repeats its call until it lasts about this many seconds.
-    :raises PrunekitError: nothing to time, or fewer than one round.
+    Args:
+        calls: what to time, by name.
+        device: "cpu", or "cuda" (with an index if wanted) for CUDA events and synchronisation.
+        rounds: samples of each call.
+        warmup: how often each is called beforehand, at least once; the fastest says how often a sample repeats it.
+        sample_s: a sample repeats its call until it lasts about this many seconds, 10,000 times at most.
+
+    Returns:
+        The timings, in seconds a call, by name.
+
+    Raises:
+        PrunekitError: nothing to time, or fewer than one round.
     """
     if not calls or rounds < 1:
         raise PrunekitError("time_in_turn needs at least one call and one round")
@@ -73,8 +82,18 @@ def time_in_turn(
 
 
 def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
-    """How many times faster `other` is, round by round: median and quartiles (needs timings taken in
-    turn)."""
+    """How many times faster `other` is, round by round (needs timings taken in turn).
+
+    Args:
+        base: the yardstick.
+        other: what is held against it.
+
+    Returns:
+        Median, lower and upper quartile of the rounds' ratios.
+
+    Raises:
+        PrunekitError: the two have not as many rounds each.
+    """
     if len(base.samples) != len(other.samples):
         raise PrunekitError("a speed-up compares two timings of one time_in_turn call, with as many rounds each")
     ratios = Timing(tuple(b / o for b, o in zip(base.samples, other.samples)), 1, base.device)
@@ -84,9 +103,12 @@ def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
 def rotating(make: Callable[[], object], nbytes: int, device: str = "cpu", max_bytes: int = 1 << 30):
     """A function that hands out copies from `make` in turn, enough of them to exceed the cache twice over.
 
-    :param nbytes: bytes of one copy.
-    :param max_bytes: the copies together take no more than this (but there are at least two), and there are no more
-        than 4096, even where they then fit the cache.
+    Args:
+        make: makes one copy.
+        nbytes: bytes of one copy.
+        device: whose cache, "cpu" or "cuda" (with an index if wanted).
+        max_bytes: the copies together take no more than this (but there are at least two), and there are no more than
+            4096, even where they then fit the cache.
     """
     count = 2 * cache_bytes(device) // max(nbytes, 1) + 2
     count = max(2, min(count, max_bytes // max(nbytes, 1), 4096))
@@ -99,7 +121,7 @@ def cache_bytes(device: str = "cpu") -> int:
     if str(device).startswith("cuda"):
         import torch
 
-        return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 64 << 20))
+        return torch.cuda.get_device_properties(device).L2_cache_size
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     found = [32 << 20]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from prunekit.speed import doctor
@@ -37,6 +39,12 @@ def test_a_product_that_fails_or_is_wrong_is_reported():
     assert doctor._attempt(lambda: 0.5)["works"] is False
     assert doctor._attempt(lambda: float("nan"))["works"] is False
     assert doctor._attempt(lambda: 1e-3)["works"] is True
+
+
+def test_the_fastest_copy_counts_with_what_it_reads_and_what_it_writes(monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 3.0, 3.0, 4.0, 4.5, 4.5, 5.0, 6.0, 99.0])  # copies of 2, 0.5 and 1 seconds
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=clock.__next__))
+    assert doctor.copy_bandwidth(megabytes=1, seconds=10) == pytest.approx(2 * 1e6 / 0.5 / 1e9)
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch):

@@ -1,10 +1,8 @@
 import pytest
 
 from prunekit.errors import PrunekitError
-from prunekit.speed.shapes import model_layers
-
-pytest.importorskip("matplotlib")
 from prunekit.speed import plots
+from prunekit.speed.shapes import model_layers
 
 
 def text_of(figure):

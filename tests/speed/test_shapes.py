@@ -1,6 +1,4 @@
 import json
-import sys
-import types
 
 import pytest
 
@@ -58,13 +56,12 @@ def test_a_folder_without_a_readable_configuration(tmp_path, content):
 
 
 def test_a_name_that_the_hub_does_not_know(monkeypatch):
-    class AutoConfig:
-        @staticmethod
-        def from_pretrained(name):
-            raise OSError(f"{name} is not a model\nand more lines")
+    def from_pretrained(name, **_):
+        raise OSError(f"{name} is not a model\nand more lines")
 
-    monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(AutoConfig=AutoConfig))
-    with pytest.raises(PrunekitError, match="no-such-model") as error:
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
+    says = "^'no-such-model' is neither 'embedded' nor a local folder; as .* it fails: no-such-model is not a model$"
+    with pytest.raises(PrunekitError, match=says) as error:
         model_layers("no-such-model")
     assert "\n" not in str(error.value)
 
