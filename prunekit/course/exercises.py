@@ -7,6 +7,7 @@ import contextlib
 import io
 import math
 import re
+import traceback
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +30,13 @@ def whole(rng: torch.Generator, low: int, high: int) -> int:
 
 
 def likely(got: float, mistakes: Iterable[tuple[str, float | None]], rel_tol: float = 1e-4) -> str | None:
-    """The hint of the one mistake that gives this number; None if there is none, or more than one."""
+    """The hint of the one mistake that gives this number; None if there is none, or more than one.
+
+    Args:
+        got: the learner's number.
+        mistakes: hint and number of each; None instead of a number where the mistake is not possible.
+        rel_tol: how near the numbers must be, relative to the larger.
+    """
     known = ((hint, wrong) for hint, wrong in mistakes if wrong is not None)
     hints = [hint for hint, wrong in known if math.isclose(got, wrong, rel_tol=rel_tol, abs_tol=1e-9)]
     return hints[0] if len(hints) == 1 else None
@@ -39,25 +46,18 @@ def likely(got: float, mistakes: Iterable[tuple[str, float | None]], rel_tol: fl
 class Exercise:
     """What an exercise asks for.
 
-    Parameters
-    ----------
-    inputs
-        ``inputs(size, rng)`` returns the arguments as a tuple. Small sizes (1, 2, 3) give small examples.
-    verify
-        ``verify(args, out)`` returns None if ``out`` is right, or else a hint: what is wrong and where to look.
-    names
-        Names of the arguments, for printing.
-    reference
-        A right solution, whose answer is printed beside the learner's.
-    sizes, tries
-        The sizes to try, in this order, and how many random inputs of each.
+    Attributes:
+        inputs: ``inputs(size, rng)`` returns the arguments as a tuple. Small sizes (1, 2, 3) give small examples.
+        verify: ``verify(args, out)`` returns None if ``out`` is right, or else a hint: what is wrong and where to look.
+        names: names of the arguments, for printing.
+        reference: a right solution, whose answer is printed beside the learner's.
+        tries: how many random inputs of each size.
     """
 
     inputs: Callable[[int, torch.Generator], tuple]
     verify: Callable[[tuple, Any], str | None]
     names: tuple[str, ...]
-    reference: Callable | None = None
-    sizes: tuple[int, ...] = SIZES
+    reference: Callable
     tries: int = TRIES
 
 
@@ -92,18 +92,18 @@ class _Failure:
         lines = [named(name, value) for name, value in zip(exercise.names, self.args)]
         if self.answer:
             lines.append(named("your answer", self.answer[0]))
-            if exercise.reference is not None:
-                lines.append(named("expected", exercise.reference(*clone(self.args))))
+            lines.append(named("expected", exercise.reference(*clone(self.args))))
         return "\n".join([*lines, *self.said(), self.hint])
 
 
 def find(identifier: str) -> Exercise:
-    """The exercise with that id, such as "1.2".
+    """The exercise with that id.
 
-    Raises
-    ------
-    PrunekitError
-        If there is none.
+    Args:
+        identifier: such as "1.2".
+
+    Raises:
+        PrunekitError: there is none.
     """
     identifier = str(identifier)
     number = re.fullmatch(r"(\d)\.\d+", identifier)
@@ -118,24 +118,22 @@ def find(identifier: str) -> Exercise:
 def grade(identifier: str, function: Callable) -> Result:
     """Try a solution on the exercise's inputs; the same inputs every time.
 
-    Parameters
-    ----------
-    identifier
-        The exercise's id, such as "1.2".
-    function
-        The learner's function. It gets copies of the arguments, and whatever it raises is reported.
+    Args:
+        identifier: the exercise's id, such as "1.2".
+        function: the learner's function. It gets copies of the arguments, and whatever it raises is reported.
 
-    Raises
-    ------
-    PrunekitError
-        If there is no such exercise.
+    Returns:
+        How the solution did, and what the learner reads.
+
+    Raises:
+        PrunekitError: there is no such exercise.
     """
     exercise = find(identifier)
     title = f"Exercise {identifier}"
     if not callable(function):
         return Result("wrong", f"{title}: not right yet. The check needs a function, not {type(function).__name__}.")
     count = 0
-    for size in exercise.sizes:
+    for size in SIZES:
         failures = []
         for attempt in range(exercise.tries):
             rng = torch.Generator().manual_seed(zlib.crc32(f"{identifier}/{size}/{attempt}".encode()))
@@ -156,13 +154,24 @@ def grade(identifier: str, function: Callable) -> Result:
 def check(identifier: str, function: Callable) -> None:
     """Grade an exercise and print the result: correct, not attempted yet, or a counterexample with a hint.
 
-    Parameters are those of `grade`. It never raises.
+    It never raises.
+
+    Args:
+        identifier: the exercise's id; this and the next as in `grade`.
+        function: the learner's function.
     """
     try:
         message = grade(identifier, function).message
     except PrunekitError as error:
         message = f"Exercise {identifier}: {error}"
     print(message)
+
+
+def _where(error: Exception, function: Callable) -> str:
+    """The line of the learner's function in which an error arose, where its source is known."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (in the line `{lines[-1]}`)" if lines and lines[-1] else ""
 
 
 def _try(exercise: Exercise, function: Callable, args: tuple) -> _Failure | None:
@@ -175,14 +184,15 @@ def _try(exercise: Exercise, function: Callable, args: tuple) -> _Failure | None
     except Exception as error:
         if str(error) or not isinstance(error, NotImplementedError):
             message = " ".join(str(error).split())[:200]
-            hint = f"On this input the function raised {type(error).__name__}: {message}"
+            hint = f"On this input the function raised {type(error).__name__}: {message}{_where(error, function)}"
             return _Failure(args, hint, printed=printed.getvalue())
         out = None  # a stub that raises it; torch does so with a message
     if out is None or out is ...:
         hint = "Hint: the function returns nothing here. Is a return missing?"
         return _Failure(args, hint, printed=printed.getvalue(), attempted=False)
     if not same(given, args):
-        hint = "Hint: the function changes its arguments in place. Work on a copy: x = x.clone()"
+        changed = [name for name, old, new in zip(exercise.names, args, given) if not same(new, old)]
+        hint = f"Hint: the function changes its argument {changed[0]} in place. Work on a copy: x.clone(), or x.copy()"
         return _Failure(args, hint, printed=printed.getvalue())
     try:
         hint = exercise.verify(clone(args), clone(out))

@@ -47,7 +47,14 @@ def point(method: str, model: nn.Module, found: Answers, dense: Answers, **about
 
 
 def measure(result: Compressed, ids: Tensor, dense: Answers, method: str | None = None) -> dict:
-    """Judge what `prunekit.compress` returned and make a `point` of it."""
+    """Judge what `prunekit.compress` returned and make a `point` of it.
+
+    Args:
+        result: what it returned.
+        ids: int64 ``[windows, context]``, text to judge on.
+        dense: the dense model's answers on it.
+        method: the point's name; default as in `NAMES`, or "FP8 alone".
+    """
     recipe = result.recipe
     share = "dense" if recipe.sparsity == 0 else f"{recipe.sparsity or 0:.0%}".replace("%", " %")
     about = {

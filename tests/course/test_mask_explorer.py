@@ -11,6 +11,7 @@ import prunekit as pk
 from prunekit import course
 from prunekit.course import layouts
 from prunekit.errors import PrunekitError
+from prunekit.speed.published import published_rows
 
 module = import_module("prunekit.course.widgets.mask_explorer")
 
@@ -36,8 +37,19 @@ def test_controls_change_the_picture(explorer):
             shown = {"dense": "0.0", "2:4": "0.5"}.get(pattern, str(sparsity))
             assert f"pattern {pattern} at sparsity {shown}" in explorer.alt
     assert len(seen) == 6  # the slider has no effect on dense and 2:4
+
+
+def test_published_times_of_few_and_of_many_tokens_are_shown_for_2_4(explorer):
     explorer.controls["pattern"].value = "2:4"
-    assert "RTX 4090, 64 tokens 1.36 published (slower)" in explorer.alt
+    layer = [r for r in published_rows("RTX 4090", "fp8") if (r.model, r.N, r.K) == ("Llama3.2-1B", 2048, 8192)]
+    tokens = {row.M: row for row in layer}
+    assert len(tokens) == len(layer) > 1
+    assert explorer.alt.count("published") == 2
+    for M in (min(tokens), max(tokens)):
+        time = 1 / tokens[M].speedup
+        shown = f"RTX 4090, {M} tokens {time:.2f} published"
+        assert shown in explorer.alt
+        assert (f"{shown} (slower)" in explorer.alt) == (time > module.WORSE)
 
 
 def test_masks_are_those_of_the_library(layer):

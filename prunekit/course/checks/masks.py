@@ -1,5 +1,7 @@
 """What the exercises of notebook 02 ask for: an N:M mask, packing 2:4, removing a neuron, bytes of an N:M layer."""
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -18,7 +20,7 @@ def _integers(rng: torch.Generator, low: int, high: int, *shape: int) -> Tensor:
     return torch.randint(low, high + 1, shape, generator=rng).float()
 
 
-def _parts(out, count: int) -> "list[Tensor] | None":
+def _parts(out, count: int) -> list[Tensor] | None:
     """`out` as `count` tensors of numbers, or None."""
     if isinstance(out, dict):
         out = list(out.values())
@@ -41,7 +43,7 @@ def _mask_inputs(size: int, rng: torch.Generator) -> tuple:
     return L, n, m
 
 
-def _mask_verify(args: tuple, out) -> "str | None":
+def _mask_verify(args: tuple, out) -> str | None:
     L, n, m = args
     mask = numbers(out)
     if mask is None or tuple(mask.shape) != tuple(L.shape):
@@ -93,7 +95,7 @@ def pack(W: Tensor) -> tuple[Tensor, Tensor]:
     return W[keep].view(len(W), -1), places
 
 
-def _pack_verify(args: tuple, out) -> "str | None":
+def _pack_verify(args: tuple, out) -> str | None:
     (W,) = args
     parts = _parts(out, 2)
     shape = (W.shape[0], W.shape[1] // 2)
@@ -129,7 +131,7 @@ def remove(W1: Tensor, b1: Tensor, W2: Tensor, j: int) -> tuple[Tensor, Tensor, 
     return W1[keep], b1[keep], W2[:, keep]
 
 
-def _neuron_verify(args: tuple, out) -> "str | None":
+def _neuron_verify(args: tuple, out) -> str | None:
     W1, b1, W2, _ = args
     parts = _parts(out, 3)
     if parts is None:
@@ -171,7 +173,7 @@ def nm_bytes(rows: int, columns: int, n: int, m: int, width: int) -> int:
     return kept * width + math.ceil(kept * math.ceil(math.log2(m)) / 8)
 
 
-def _bytes_verify(args: tuple, out) -> "str | None":
+def _bytes_verify(args: tuple, out) -> str | None:
     rows, columns, n, m, width = args
     number = numbers(out)
     if number is None or number.numel() != 1:

@@ -116,6 +116,10 @@ def _verify_scan(args: tuple, out: object) -> str | None:
     if torch.equal(pruned.bool(), expected) and _close(end, expected_end, atol=1e-3):
         return None
     if torch.equal(pruned.bool(), expected):
+        if _close(end.clamp_min(1e-300).log(), expected_end, atol=1e-3):
+            return (
+                "Hint: the decisions are right; the second result is q, and log_q is asked for: return its logarithm."
+            )
         return (
             "Hint: the decisions are right, log_q at the end is not: each weight, the last one too, moves it by "
             "eta * (sparsity - pruned). Check sign and size."
@@ -165,8 +169,10 @@ def _verify_per_row_mask(args: tuple, out: object) -> str | None:
     for i, (row, kept) in enumerate(zip(L, keep)):
         pruned = int((~kept).sum())
         if pruned != prune:
-            total = " The total is right: the ranking goes over the whole layer." if _right_in_all(keep, prune) else ""
-            return f"Hint: row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}.{total}"
+            why = " The total is right: the ranking goes over the whole layer." if _right_in_all(keep, prune) else ""
+            tied = 0 < prune < len(row) and row.sort().values[prune - 1] == row.sort().values[prune]
+            why = why or (" Of equal scores, a threshold keeps all or none." if tied else "")
+            return f"Hint: row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}.{why}"
         if 0 < prune < len(row) and row[~kept].max() > row[kept].min():
             return f"Hint: row {i} loses {row[~kept].max():g} and keeps {row[kept].min():g}: the smaller one must go."
     return None

@@ -69,11 +69,11 @@ def _verify_judge(args: tuple, out) -> str | None:
         middle, n = len(base) // 2, len(base)
         mistakes = (
             ("the ratio is upside down: base over other says how many times faster other is", 1 / right),
+            ("the median of an even count is the mean of the middle two", ratios[middle]),
             (
-                "the median of an even count is the mean of the middle two (torch.median takes one of them)",
-                ratios[middle],
+                "the median of an even count is the mean of the middle two (torch.median takes the lower)",
+                ratios[middle - 1] if n % 2 == 0 else None,
             ),
-            ("the median of an even count is the mean of the middle two", ratios[middle - 1] if n % 2 == 0 else None),
             ("the fastest rounds are luck, and not the same round: divide round by round", min(base) / min(other)),
             ("a mean of the ratios lets one bad round decide: take their median", sum(ratios) / n),
             ("divide round by round, then take the median: so a slow spell cancels", median(base) / median(other)),
@@ -123,9 +123,10 @@ def _verify_intensity(args: tuple, out) -> str | None:
         ("a 2:4 weight also stores where its numbers belong: 2 bits for each one kept", flops / (x + dense / 2 + y)),
         ("2 bits for each number kept, and half are kept: N K / 8 bytes", flops / (x + dense / 2 + 2 * positions + y)),
         ("count the operations as for the dense product, so that both can be compared", right / 2),
+        ("do not round up to whole bytes", flops / (x + dense / 2 + math.ceil(positions) + y)),
     )
     mistakes = (
-        ("one multiplication and one addition for each pair: 2 M N K operations", right / 2),
+        ("one multiplication and one addition for each pair: 2 M N K operations", None if sparse24 else right / 2),
         ("the output crosses the memory bus too: M N numbers of bytes_out each", flops / (x + weight)),
         ("the input crosses the memory bus too: M K numbers of bytes_in each", flops / (weight + y)),
         ("the output has a width of its own: bytes_out", flops / (x + weight + M * N * bytes_in)),

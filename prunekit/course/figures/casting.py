@@ -1,5 +1,7 @@
 """Figures of notebook 03: the bits of a byte, the grids of both formats, and what a scale does to a weight."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -38,7 +40,7 @@ def formula(code: int, fmt: Format) -> str:
     return f"{sign}2^({exponent}-{fmt.bias}) x (1 + {m}/{parts}) = {short(value)}"
 
 
-def draw_bits(axes: "Axes", code: int, fmt: Format) -> None:
+def draw_bits(axes: Axes, code: int, fmt: Format) -> None:
     """A byte as eight boxes with its fields named, and the formula with its digits."""
     from matplotlib.patches import Rectangle
 
@@ -56,7 +58,7 @@ def draw_bits(axes: "Axes", code: int, fmt: Format) -> None:
     axes.set_axis_off()
 
 
-def bits(code: int) -> "Figure":
+def bits(code: int) -> Figure:
     """One byte, from 0 to 255, read as E4M3 and as E5M2."""
     figure, rows = subplots(len(FORMATS), 1, size=(7.2, 1.7))
     for axes, fmt in zip(rows, FORMATS.values()):
@@ -70,7 +72,7 @@ def positive(fmt: Format) -> Tensor:
     return values[values.isfinite()]
 
 
-def grids() -> "Figure":
+def grids() -> Figure:
     """Where the numbers of both formats lie: near zero, and their relative distance over the whole range."""
     figure, (near, far) = subplots(2, 1, size=(7.2, 4.6), height_ratios=(1, 2.2))
     edge = 2.0**-5
@@ -105,21 +107,18 @@ def grids() -> "Figure":
     return figure
 
 
-def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None = None) -> "Figure":
+def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None = None) -> Figure:
     """Small matrices side by side with their digits; behind each row its relative error against the first matrix.
 
-    Parameters
-    ----------
-    matrices
-        Equal shapes ``[out, in]`` by title; the first is the original.
-    marked
-        By title: bool ``[out, in]``, cells to be hatched.
+    Args:
+        matrices: equal shapes ``[out, in]`` by title; the first is the original.
+        marked: by title, bool ``[out, in]``, cells to be hatched.
     """
     from matplotlib.patches import Rectangle
 
     first = next(iter(matrices.values()))
     rows, columns = first.shape
-    figure, row = subplots(1, len(matrices), size=(2.9 * len(matrices), 0.8 + 0.42 * rows))
+    figure, row = subplots(1, len(matrices), size=(2.45 * len(matrices), 1.0 + 0.42 * rows))
     for axes, (title, M) in zip(row, matrices.items()):
         hatched = (marked or {}).get(title, torch.zeros_like(M, dtype=torch.bool))
         for i in range(rows):
@@ -130,26 +129,25 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
                 )
                 axes.add_patch(box)
                 number = f"{M[i, j]:.0f}" if abs(M[i, j]) >= 1000 else f"{M[i, j]:.3g}"
-                text = axes.text(j + 0.5, rows - 0.5 - i, number, ha="center", va="center", fontsize=8.5)
+                text = axes.text(j + 0.5, rows - 0.5 - i, number, ha="center", va="center", fontsize=8)
                 if hatched[i, j]:
                     text.set_bbox({"fc": "white", "lw": 0, "pad": 1.5})
             if M is not first:
                 error = (M[i] - first[i]).norm() / first[i].norm().clamp_min(1e-30)
                 axes.text(columns + 0.12, rows - 0.5 - i, f"{error:.1%}", va="center", fontsize=9, weight="bold")
-        axes.set_xlim(0, columns + (0 if M is first else 0.9))
+        axes.set_xlim(0, columns + (0 if M is first else 1.1))
         axes.set_ylim(0, rows)
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
+    figure.supxlabel(f"bold, behind a row: its error against {next(iter(matrices))}", fontsize=9)
     return figure
 
 
-def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> "Figure":
+def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> Figure:
     """Relative error of each layer, by format and granularity.
 
-    Parameters
-    ----------
-    errors
-        By (format's name, granularity): one share for each layer, in the order of the model.
+    Args:
+        errors: by (format's name, granularity), one share for each layer, in the order of the model.
     """
     marks = {"tensor": ("^", "accent"), "row": ("o", "keep"), "block": ("s", "exact")}
     names = list(dict.fromkeys(name for name, _ in errors))
@@ -173,13 +171,11 @@ def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> "Figure":
     return figure
 
 
-def valley(errors: Mapping[str, Mapping[float, float]]) -> "Figure":
+def valley(errors: Mapping[str, Mapping[float, float]]) -> Figure:
     """Relative error of a weight while its scale grows; on a log scale.
 
-    Parameters
-    ----------
-    errors
-        By format's name, then by power: the error, a share, with the usual scale times 2 to that power.
+    Args:
+        errors: by format's name, then by power: the error, a share, with the usual scale times 2 to that power.
     """
     figure, axes = subplots(size=(7.2, 3.3))
     powers = list(next(iter(errors.values())))

@@ -3,6 +3,8 @@
 Latencies say on the picture whether they are measured or published.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,17 +23,13 @@ WORSE = 1.1  # a bar beyond this is called slower or larger: less may be chance
 PUBLISHED = "published: SlideSparse authors, arXiv 2603.05232"
 
 
-def patterns(W: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) -> "Figure":
+def patterns(W: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) -> Figure:
     """A small weight under several masks: kept numbers on blue, pruned ones crossed out.
 
-    Parameters
-    ----------
-    W
-        Small weight ``[out, in]`` of whole numbers.
-    masks
-        By name, bool ``[out, in]``, True where a weight stays.
-    lost
-        By name, the share of the contribution that goes, from 0 to 1.
+    Args:
+        W: small weight ``[out, in]`` of whole numbers.
+        masks: by name, bool ``[out, in]``, True where a weight stays.
+        lost: by name, the share of the contribution that goes, from 0 to 1.
     """
     figure, axes = subplots(2, 2, size=(8.2, 4.3))
     for axis, (name, keep) in zip(axes.flat, masks.items()):
@@ -42,7 +40,7 @@ def patterns(W: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) 
     return figure
 
 
-def _digits(axis: "Axes", W: Tensor, keep: Tensor) -> None:
+def _digits(axis: Axes, W: Tensor, keep: Tensor) -> None:
     from matplotlib.patches import Rectangle
 
     rows, columns = W.shape
@@ -61,15 +59,12 @@ def _digits(axis: "Axes", W: Tensor, keep: Tensor) -> None:
         side.set_visible(False)
 
 
-def layout24(row: Tensor, keep: Tensor) -> "Figure":
+def layout24(row: Tensor, keep: Tensor) -> Figure:
     """One row in groups of four, the values that a 2:4 format stores, and the bits of their places.
 
-    Parameters
-    ----------
-    row
-        ``[in]``, 4 divides ``in``.
-    keep
-        bool ``[in]`` with two True in each group of four.
+    Args:
+        row: ``[in]``, 4 divides ``in``.
+        keep: bool ``[in]`` with two True in each group of four.
     """
     figure, axis = subplots(size=(8.2, 2.4))
     count = len(row)
@@ -96,7 +91,7 @@ def layout24(row: Tensor, keep: Tensor) -> "Figure":
     return figure
 
 
-def _cell(axis: "Axes", x: float, y: float, text: str, kept: bool, face: str | None = None) -> None:
+def _cell(axis: Axes, x: float, y: float, text: str, kept: bool, face: str | None = None) -> None:
     from matplotlib.patches import Rectangle
 
     color = face or (COLORS["light"] if kept else "#f3f3f3")
@@ -106,7 +101,7 @@ def _cell(axis: "Axes", x: float, y: float, text: str, kept: bool, face: str | N
     axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", weight="bold" if kept else "normal", bbox=back)
 
 
-def measured_times(timings: Mapping[str, Timing], title: str) -> "Figure":
+def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
     """Time of each form over the dense one's, measured on this CPU in turn; the first is the dense one."""
     names = list(timings)
     dense = timings[names[0]]
@@ -124,7 +119,7 @@ def measured_times(timings: Mapping[str, Timing], title: str) -> "Figure":
 
 
 def relative_bars(
-    axis: "Axes",
+    axis: Axes,
     names: Sequence[str],
     values: Sequence[float],
     texts: Sequence[str],
@@ -134,7 +129,14 @@ def relative_bars(
 ) -> None:
     """Horizontal bars around the line at 1: up to it blue; beyond it vermilion, hatched, and called `word`.
 
-    `room` is the width of the axis over the longest bar, so that texts have their place.
+    Args:
+        axis: where to draw.
+        names: of the bars, from top to bottom.
+        values: their lengths.
+        texts: what stands beside each.
+        errors: lengths of the whiskers to the left and to the right, each by bar; None for none.
+        word: for all bars, or one for each.
+        room: width of the axis over the longest bar, so that texts have their place.
     """
     worse = [value > WORSE for value in values]
     words = [word] * len(values) if isinstance(word, str) else word
@@ -162,13 +164,15 @@ def relative_bars(
     axis.set(xlim=(0, room * far), ylim=(len(values) - 0.4, -0.6))
 
 
-def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> "Figure":
+def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> Figure:
     """How many times faster 2:4 weights are on a GPU, over tokens, for the layers of Llama 3.2 1B: published.
 
-    Parameters
-    ----------
-    gpu, dtype
-        As `published_rows` takes them.
+    Args:
+        gpu: the card; this and the next as `published_rows` takes them.
+        dtype: the format.
+
+    Raises:
+        PrunekitError: unknown card.
     """
     rows = [row for row in published_rows(gpu, dtype) if row.model == "Llama3.2-1B"]
     figure, axis = subplots(size=(7.6, 3.6))
@@ -187,14 +191,12 @@ def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> "Figure":
     return figure
 
 
-def models(judged: Mapping[str, Mapping[str, float]]) -> "Figure":
+def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
     """Whole models side by side: file size, time and perplexity.
 
-    Parameters
-    ----------
-    judged
-        By model ``megabytes`` (real files), ``time`` (over the dense model's, measured on this CPU) and
-        ``perplexity``; the first is the dense one.
+    Args:
+        judged: by model ``megabytes`` (real files), ``time`` (over the dense model's, measured on this CPU) and
+            ``perplexity``; the first is the dense one.
     """
     figure, axes = subplots(1, 3, size=(9.0, 0.9 + 0.4 * len(judged)), sharey=True)
     names, first = list(judged), next(iter(judged.values()))
@@ -211,7 +213,7 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> "Figure":
     return figure
 
 
-def shades(W: Tensor, keep: Tensor) -> "torch.Tensor":
+def shades(W: Tensor, keep: Tensor) -> Tensor:
     """RGB picture ``[out, in, 3]`` of a weight: kept ones blue, darker where larger; pruned ones
     nearly white, so that a grey print tells them apart."""
     size = W.abs().float()

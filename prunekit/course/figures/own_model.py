@@ -1,5 +1,7 @@
 """Figures of notebook 06: will it fit, which layers suffer, what is on disk, and where the limits are."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,17 +19,13 @@ LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..
 STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
 
 
-def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> "Figure":
+def forecast(parameters: Mapping[str, float], copies: int, memory: float | None = None) -> Figure:
     """Memory for the weights of a dense model and some FP8 copies, predicted from the number of parameters.
 
-    Parameters
-    ----------
-    parameters
-        Number of parameters by model; all of them count as if they were compressed.
-    copies
-        FP8 copies that are held beside the dense model.
-    memory
-        The device's memory in bytes, drawn as a line if the axis reaches it.
+    Args:
+        parameters: number of parameters by model; all of them count as if they were compressed.
+        copies: FP8 copies that are held beside the dense model.
+        memory: the device's memory in bytes, drawn as a line if the axis reaches it.
     """
     figure, axes = subplots(size=(8.0, 0.75 * len(parameters) + 1.3))
     place, ticks = 0, {}
@@ -37,7 +35,8 @@ def forecast(parameters: Mapping[str, float], copies: int, memory: float | None 
             axes.barh(place, dense, 0.7, color=LOOKS[0][0], edgecolor=COLORS["ink"], lw=0.6)
             color, hatch = LOOKS[1]
             axes.barh(place, fp8, 0.7, left=dense, color=color, hatch=hatch, edgecolor=COLORS["ink"], lw=0.6)
-            label = f" {dense:.1f} + {fp8:.1f} = {dense + fp8:.1f} GB"
+            digits = 1 if dense + fp8 >= 10 else 2
+            label = f" {dense:.{digits}f} + {fp8:.{digits}f} = {dense + fp8:.{digits}f} GB"
             axes.text(dense + fp8, place, label, va="center", fontsize=9)
             ticks[place] = f"{name}, {dtype}"
             place += 1
@@ -71,13 +70,19 @@ def layer_table(values: Mapping[str, float]) -> tuple[list[str], list[list[float
     return list(rows), [[row.get(i, float("nan")) for i in range(width)] for row in rows.values()]
 
 
-def field(values: Mapping[str, float], title: str, low: float | None = None) -> "tuple[Figure, Axes]":
+def field(values: Mapping[str, float], title: str, low: float | None = None) -> tuple[Figure, Axes]:
     """Values by layer name as a field, kinds of layer by blocks; darker is larger.
 
     Args:
         values: by layer name.
         title: what they are.
         low: the value of the lightest colour; default: the least of them.
+
+    Returns:
+        The figure, and its axes to draw on.
+
+    Raises:
+        PrunekitError: there are no values.
     """
     if not values:
         raise PrunekitError("there is no layer to draw.")
@@ -91,15 +96,15 @@ def field(values: Mapping[str, float], title: str, low: float | None = None) -> 
     return figure, axes
 
 
-def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> "Figure":
+def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> Figure:
     """Each layer's damage as a field, darker is worse; a cross marks the layers that are spared.
 
-    Parameters
-    ----------
-    lost
-        Share of the output energy lost, by layer name, as `sensitivity.damage` gives it.
-    spared
-        Names of the layers that stay dense.
+    Args:
+        lost: share of the output energy lost, by layer name, as `sensitivity.damage` gives it.
+        spared: names of the layers that stay dense.
+
+    Raises:
+        PrunekitError: there are no layers.
     """
     title = "share of each layer's output energy that is lost (measured, inputs taken as uncorrelated)"
     figure, axes = field(lost, title, low=0)
@@ -107,19 +112,18 @@ def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> "Figure":
     for i, row in enumerate(marks):
         for j, mark in enumerate(row):
             if mark == 1:
-                axes.plot(j, i, marker="x", color="white", mew=2.2, ms=7)
+                axes.plot(j, i, marker="x", color="black", mew=4, ms=8)  # an outline, for pale cells
+                axes.plot(j, i, marker="x", color="white", mew=2, ms=7)
     if spared:
         axes.set_xlabel("block; a cross: left dense")
     return figure
 
 
-def on_disk(parts: Mapping[str, Mapping[str, float]]) -> "Figure":
+def on_disk(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     """Stacked bars of what checkpoints hold.
 
-    Parameters
-    ----------
-    parts
-        Bytes by part, for each checkpoint.
+    Args:
+        parts: bytes by part, for each checkpoint.
     """
     figure, axes = subplots(size=(8.0, 0.55 * len(parts) + 1.3))
     kinds = list(dict.fromkeys(kind for each in parts.values() for kind in each))
@@ -137,13 +141,11 @@ def on_disk(parts: Mapping[str, Mapping[str, float]]) -> "Figure":
     return figure
 
 
-def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
+def limits(candidates: Mapping[str, Sequence[Criterion]]) -> Figure:
     """Every criterion of every candidate with its error bar and its limit, in units of the limit.
 
-    Parameters
-    ----------
-    candidates
-        Criteria by candidate; all candidates have the same ones.
+    Args:
+        candidates: criteria by candidate; all candidates have the same ones.
     """
     names = [criterion.name for criterion in next(iter(candidates.values()))]
     figure, panels = subplots(1, len(candidates), size=(9.0, 0.45 * len(names) + 1.5), sharey=True, squeeze=False)
@@ -154,7 +156,7 @@ def limits(candidates: Mapping[str, Sequence[Criterion]]) -> "Figure":
             axes.plot([1, far], [place + 0.3] * 2, color=COLORS["muted"], lw=5, alpha=0.5, solid_capstyle="butt")
             ratio = c.value / c.limit if c.limit else 1.0
             shown = max(0.5, min(ratio, 2.4))
-            bar = WIDTH * c.error / c.limit if c.limit else 0.0
+            bar = WIDTH * c.error / c.limit if c.limit and shown == ratio else None
             axes.errorbar(shown, place, xerr=bar, fmt=marker, color=color, ms=8, capsize=4)
             beyond = " >>" if ratio > 2.4 else " <<" if ratio < 0.5 else ""
             axes.text(

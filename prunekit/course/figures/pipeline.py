@@ -32,7 +32,7 @@ AXES = {  # sizes are rounded, so that a few zeros more do not decide what is on
     "perplexity": lambda p: p["perplexity"],
 }
 LOWER_IS_BETTER = "perplexity"
-ASIDE = {"Wanda": -1.3, "SparseGPT": 1.3}  # moved sideways, so that they do not hide each other
+ASIDE = {"Wanda": -1.3, "SparseGPT": 1.3, "magnitude": -1.3}  # moved sideways, so that they do not hide each other
 
 
 def orders(W: Tensor, results: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> Figure:
@@ -78,7 +78,7 @@ def layers(rows: Sequence[dict]) -> Figure:
     cast = [100 * row[JOINT] * row["cast_share"] for row in rows]
     left.plot(places, total, "o", ms=4, color=COLORS["keep"], label="both together, jointly")
     left.plot(places, cast, "x", ms=5, color=COLORS["prune"], label="the part due to casting")
-    left.set(yscale="log", ylabel="error of the output, % of its energy", title="Where the error is from")
+    left.set(yscale="log", ylabel="error of the output, % of its energy (log scale)", title="Where the error is from")
     left.set_ylim(top=max(total) * 8)
     left.legend(loc="upper right", ncols=2, fontsize=8, handletextpad=0.2, columnspacing=1)
     right.axhline(0, color=COLORS["ink"], lw=1)
@@ -133,7 +133,7 @@ def kept(points: Sequence[dict]) -> Figure:
             continue
         line = start + mine if method in ("EWMA", "magnitude") else mine
         options = {"marker": marker, "color": COLORS[color], "ms": 6, "label": method, "mec": "white", "mew": 0.5}
-        options["ls"] = {"EWMA": "-", "magnitude": "--"}.get(method, ":")
+        options["ls"] = {"EWMA": "-", "magnitude": "--"}.get(method, "none")
         share = [100 * p["sparsity"] + ASIDE.get(method, 0) for p in line]
         bars = [100 * p["margin"] for p in line]
         left.errorbar(share, [100 * p["retention"] for p in line], bars, elinewidth=1, capsize=2, **options)
@@ -146,8 +146,9 @@ def kept(points: Sequence[dict]) -> Figure:
             for axis, value in ((left, 100 * p["retention"]), (right, p["perplexity"])):
                 axis.plot(50, value, "v", ms=8, color=COLORS["light"], mec=COLORS["ink"], label="2:4, EWMA", ls="none")
             left.errorbar(50, 100 * p["retention"], 100 * p["margin"], color=COLORS["ink"], elinewidth=1, capsize=2)
-    left.set(xlabel="weights pruned, %", ylabel="retention, %", title="Next tokens still right", ylim=(0, 109))
-    right.set(xlabel="weights pruned, %", ylabel="perplexity", title="Perplexity (lower is better)", yscale="log")
+    left.set(xlabel="weights pruned, %", ylabel="retention, %", title="Hits over the dense model's hits", ylim=(0, 109))
+    right.set(xlabel="weights pruned, %", ylabel="perplexity (log scale)", title="Perplexity (lower is better)")
+    right.set_yscale("log")
     _plain_ticks(right)
     left.legend(fontsize=8, loc="lower left")
     right.legend(fontsize=8, loc="upper left")
@@ -218,15 +219,19 @@ def _labels(axis: Axes, points: Sequence[dict], x: Sequence[float], y: Sequence[
     axis.figure.draw_without_rendering()  # settles the layout, on which places depend
     places = axis.transData.transform(list(zip(x, y))) * 72 / axis.figure.dpi  # in typographic points
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in places]
+    named: list[tuple[str, float, float]] = []
     for i in sorted(range(len(points)), key=lambda i: not on[i]):
         (a, b), (_, comma, rest) = places[i], points[i]["method"].partition(",")
         text = points[i]["pattern"] + comma + rest
+        if any(text == other and abs(a - c) < 40 and abs(b - d) < 40 for other, c, d in named):
+            continue  # neighbours share a label
         width = 5 * len(text)
         for dx, dy in ((8, -11), (8, 3), (-8 - width, -11), (-8 - width, 3)):
             box = (a + dx, b + dy, a + dx + width, b + dy + 8)
             free = all(box[2] < c or box[0] > e or box[3] < d or box[1] > f for c, d, e, f in taken)
             if free and text != "dense":
                 taken.append(box)
+                named.append((text, a, b))
                 axis.annotate(text, (x[i], y[i]), (dx, dy), textcoords="offset points", size=8, bbox=ON_WHITE)
                 break
 

@@ -54,7 +54,7 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
     below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
     above = {"xytext": (-7, 5), "ha": "right"}
     for rows, label, place, look in (
-        (here, "measured in this run", above, filled),
+        (here, "measured in this run (each about ±5 points)", above, filled),
         (before, "measured beforehand, on other tokens", below, hollow),
     ):
         rows = sorted(rows, key=lambda row: row[1])

@@ -1,5 +1,7 @@
 """Figures of notebook 01: small matrices with their digits, thresholds along a row, sparsity by row and by layer."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,15 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def matrices(panels: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None = None) -> "Figure":
+def matrices(panels: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None = None) -> Figure:
     """Small matrices under each other with their digits, one column for each input feature.
 
-    Parameters
-    ----------
-    panels
-        Matrices ``[rows, in]`` or vectors ``[in]``, by title.
-    keep
-        By the same titles, bool of the same shape: where it is False the cell is hatched.
+    Args:
+        panels: matrices ``[rows, in]`` or vectors ``[in]``, by title.
+        keep: by the same titles, bool of the same shape: where it is False the cell is hatched.
     """
     tables = {title: torch.atleast_2d(table) for title, table in panels.items()}
     heights = [len(table) for table in tables.values()]
@@ -39,7 +38,7 @@ def matrices(panels: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None = N
     return figure
 
 
-def _digits(ax: "Axes", table: Tensor, keep: Tensor | None) -> None:
+def _digits(ax: Axes, table: Tensor, keep: Tensor | None) -> None:
     from matplotlib.patches import Rectangle
 
     rows, columns = table.shape
@@ -57,13 +56,11 @@ def _digits(ax: "Axes", table: Tensor, keep: Tensor | None) -> None:
     ax.spines[:].set_visible(False)
 
 
-def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> "Figure":
+def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> Figure:
     """Nanoseconds for each weight against the length of a row, on logarithmic axes; measured where it runs.
 
-    Parameters
-    ----------
-    ns
-        For each operation, the nanoseconds per weight by row length.
+    Args:
+        ns: for each operation, the nanoseconds per weight by row length.
     """
     figure, ax = subplots(size=(6.6, 2.8))
     for (name, by_length), marker, line in zip(ns.items(), "so", ("--", "-")):
@@ -78,15 +75,12 @@ def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> "Figure":
     return figure
 
 
-def row_sparsity(shares: Mapping[str, Tensor], targets: Numbers) -> "Figure":
+def row_sparsity(shares: Mapping[str, Tensor], targets: Numbers) -> Figure:
     """The share that each row loses: one mark a row, one strip for each kind of row.
 
-    Parameters
-    ----------
-    shares
-        By kind of row: ``[rows]``, 0 to 1.
-    targets
-        The share asked for, for each kind.
+    Args:
+        shares: by kind of row, ``[rows]``, 0 to 1.
+        targets: the share asked for, for each kind.
     """
     figure, ax = subplots(size=(7.6, 1.0 + 0.5 * len(shares)))
     rng = torch.Generator().manual_seed(0)
@@ -104,17 +98,13 @@ def row_sparsity(shares: Mapping[str, Tensor], targets: Numbers) -> "Figure":
     return figure
 
 
-def threshold(scores: Numbers, path: Numbers, target: float) -> "Figure":
+def threshold(scores: Numbers, path: Numbers, target: float) -> Figure:
     """A short row, its scores as digits, and the threshold that each of them meets, scan after scan.
 
-    Parameters
-    ----------
-    scores
-        The row, ``n`` numbers.
-    path
-        The threshold before each weight and after the last: ``scans * n + 1`` numbers.
-    target
-        The share asked for, for the quantile that a sort would find.
+    Args:
+        scores: the row, ``n`` numbers.
+        path: the threshold before each weight and after the last: ``scans * n + 1`` numbers.
+        target: the share asked for, for the quantile that a sort would find.
     """
     n, steps = len(scores), len(path) - 1
     figure, ax = subplots(size=(7.6, 3.4))
@@ -129,13 +119,18 @@ def threshold(scores: Numbers, path: Numbers, target: float) -> "Figure":
         at = [t for t in range(steps) if (scores[t % n] < path[t]) == pruned]
         ax.plot(at, [scores[t % n] for t in at], marker, color=color, markersize=8, label=label)
     for t in range(steps):
-        digits = {"fontsize": 9, "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}}
-        ax.annotate(f"{scores[t % n]:g}", (t, scores[t % n]), xytext=(8, 3), textcoords="offset points", **digits)
+        score = scores[t % n]
+        away = (0, -16) if score < path[t] else (0, 8)  # from the line
+        ax.annotate(f"{score:g}", (t, score), xytext=away, textcoords="offset points", ha="center", fontsize=9)
     for scan in range(steps // n):
         ax.axvline(scan * n - 0.5, color=COLORS["muted"], lw=0.8)
         ax.text((scan + 0.5) * n - 0.5, 1.0, f"scan {scan + 1}", ha="center", transform=ax.get_xaxis_transform())
     ax.set_yscale("log")
-    ax.set(xlim=(-0.6, steps + 0.3), xlabel="weights in the order in which they are met", ylabel="contribution L")
+    ax.set(
+        xlim=(-0.6, steps + 0.3),
+        xlabel="weights in the order in which they are met",
+        ylabel="contribution L (log scale)",
+    )
     ax.set_xticks(range(steps), [t % n for t in range(steps)])
     ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
     ax.set_yticks([], minor=True)
@@ -143,17 +138,13 @@ def threshold(scores: Numbers, path: Numbers, target: float) -> "Figure":
     return figure
 
 
-def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbers], target: float) -> "Figure":
+def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbers], target: float) -> Figure:
     """One scan over each of some rows: scores as dots, the threshold, and the exact quantile.
 
-    Parameters
-    ----------
-    rows
-        By name, the scores ``[n]`` and the step.
-    paths
-        By name, the threshold before each weight and after the last, ``n + 1`` numbers.
-    target
-        The share asked for.
+    Args:
+        rows: by name, the scores ``[n]`` and the step.
+        paths: by name, the threshold before each weight and after the last, ``n + 1`` numbers.
+        target: the share asked for.
     """
     figure, axes = subplots(2, -(-len(rows) // 2), size=(9.0, 5.2), squeeze=False)
     for ax, (name, (row, step)) in zip(axes.flat, rows.items()):
@@ -163,14 +154,14 @@ def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbe
         drawn, size = row.clamp_min(floor), 3 if n > 100 else 18
         ax.scatter(place[~hit], drawn[~hit], s=size, marker="o", color=COLORS["light"], label="kept")
         ax.scatter(place[hit], drawn[hit], s=size, marker="x", lw=0.8, color=COLORS["prune"], label="pruned")
-        ax.plot(path.clamp_min(floor), color=COLORS["ink"], lw=2, label="threshold")
+        ax.plot(path.clamp_min(floor), color=COLORS["ink"], lw=1, label="threshold", zorder=3)
         exact = row.sort().values[int(target * n)].clamp_min(floor)
         ax.axhline(exact, color=COLORS["exact"], linestyle="--", lw=2.2, label="exact quantile")
         ax.set_yscale("log")
         share = hit.float().mean()
         ax.set(ylim=(floor / 2, float(row.max()) * 3), title=f"{name}: pruned {share:.2f}\nstep {step:g}")
     for ax in axes[:, 0]:
-        ax.set_ylabel("score")
+        ax.set_ylabel("score (log scale)")
     for ax in axes[1]:
         ax.set_xlabel("position in the row")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -179,15 +170,13 @@ def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbe
     return figure
 
 
-def steps(rates: Numbers, agreement: Mapping[int, Numbers], miss: Mapping[int, Numbers]) -> "Figure":
+def steps(rates: Numbers, agreement: Mapping[int, Numbers], miss: Mapping[int, Numbers]) -> Figure:
     """How the step steers the result: agreement with a sort, and the miss of the target.
 
-    Parameters
-    ----------
-    rates
-        The steps tried.
-    agreement, miss
-        For each block size, one number for each step: shares from 0 to 1.
+    Args:
+        rates: the steps tried.
+        agreement: for each block size, one number for each step: shares from 0 to 1.
+        miss: the same of the miss.
     """
     figure, axes = subplots(1, 2, size=(8.4, 2.9))
     for ax, values, label in zip(
@@ -196,21 +185,18 @@ def steps(rates: Numbers, agreement: Mapping[int, Numbers], miss: Mapping[int, N
         for (block, ys), marker, line in zip(values.items(), "os", ("-", "--")):
             ax.plot(rates, [max(y, 1e-6) for y in ys], marker=marker, linestyle=line, label=f"blocks of {block}")
         ax.set_xscale("log")
-        ax.set(xlabel="step", title=label)
-    axes[1].set(yscale="log", ylabel="share (1e-6: none)")
+        ax.set(xlabel="step (log scale)", title=label)
+    axes[1].set(yscale="log", ylabel="share (log scale; 1e-6: none)")
     axes[0].legend()
     return figure
 
 
-def layers(sparsity: Mapping[str, Numbers], target: float) -> "Figure":
+def layers(sparsity: Mapping[str, Numbers], target: float) -> Figure:
     """The sparsity of every layer of a model, one panel for each rule.
 
-    Parameters
-    ----------
-    sparsity
-        For each rule, one share for each layer, in the model's order.
-    target
-        The share asked for.
+    Args:
+        sparsity: for each rule, one share for each layer, in the model's order.
+        target: the share asked for.
     """
     figure, axes = subplots(1, len(sparsity), size=(9.0, 2.9), sharey=True, squeeze=False)
     for ax, (rule, shares), marker, color in zip(axes[0], sparsity.items(), "xos", ("prune", "keep", "exact")):
@@ -222,19 +208,15 @@ def layers(sparsity: Mapping[str, Numbers], target: float) -> "Figure":
     return figure
 
 
-def batches(raw: Numbers, corrected: Numbers, true: float, changes: Numbers, stop: float) -> "Figure":
+def batches(raw: Numbers, corrected: Numbers, true: float, changes: Numbers, stop: float) -> Figure:
     """Left: a moving average from zero, as it is and corrected. Right: decisions that change from batch to batch.
 
-    Parameters
-    ----------
-    raw, corrected
-        The two averages after each batch.
-    true
-        What is averaged.
-    changes
-        Shares of decisions that changed, after the second batch and each that follows.
-    stop
-        The share below which calibration stops.
+    Args:
+        raw: the average after each batch, as it is.
+        corrected: the corrected one.
+        true: what is averaged.
+        changes: shares of decisions that changed, after the second batch and each that follows.
+        stop: the share below which calibration stops.
     """
     figure, (left, right) = subplots(1, 2, size=(8.4, 2.9))
     count = range(1, len(raw) + 1)

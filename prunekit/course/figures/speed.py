@@ -1,6 +1,8 @@
 """Figures of notebook 05 that `prunekit.speed.plots` does not have. Each says on itself whether its numbers are
 measured, published or predicted; the GPU ones are never measured here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -42,15 +44,15 @@ def _fixed(values: Sequence[float]):
     return FixedLocator(values)
 
 
-def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
+def timings(measured: Mapping[str, Timing], title: str) -> Figure:
     """Medians of some timings as bars, with the quartiles as whiskers.
 
-    Parameters
-    ----------
-    measured
-        Timings by name, taken in turn on one device; the first is the yardstick.
-    title
-        What was timed.
+    Args:
+        measured: timings by name, taken in turn on one device; the first is the yardstick.
+        title: what was timed.
+
+    Raises:
+        PrunekitError: the timings have not as many rounds each.
     """
     figure, axes = subplots(size=(7.0, 1.2 + 0.4 * len(measured)))
     base = next(iter(measured.values()))
@@ -70,13 +72,11 @@ def timings(measured: Mapping[str, Timing], title: str) -> "Figure":
     return figure
 
 
-def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "Figure":
+def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> Figure:
     """What each bad benchmark claimed beside what the honest one found, on a log scale.
 
-    Parameters
-    ----------
-    claims
-        By name: the claimed speed-up, and the honest one as median, lower and upper quartile.
+    Args:
+        claims: by name, the claimed speed-up, and the honest one as median, lower and upper quartile.
     """
     figure, axes = subplots(size=(7.0, 1.3 + 0.4 * len(claims)))
     axes.axvline(1, color=COLORS["muted"], lw=1)
@@ -95,21 +95,18 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> "F
     _log_ticks(axes.xaxis, ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(claims)), list(claims))
     axes.invert_yaxis()
-    axes.set_xlabel("speed-up over the same work (the right answer is 1)")
+    axes.set_xlabel("speed-up (log scale; the right answer is 1)")
     axes.set_title("Claimed and honest speed-ups, measured on this CPU", pad=24)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 
-def terms(rows: Sequence[Row], estimate: Callable[[Row], Mapping[str, float]]) -> "Figure":
+def terms(rows: Sequence[Row], estimate: Callable[[Row], Mapping[str, float]]) -> Figure:
     """Predicted over published latency while the terms of a latency model are added one by one.
 
-    Parameters
-    ----------
-    rows
-        Published rows of one card, up to six.
-    estimate
-        Microseconds after each term, by the term's name.
+    Args:
+        rows: published rows of one card, up to six.
+        estimate: gives a row's microseconds after each term, by the term's name.
     """
     figure, axes = subplots(size=(7.0, 3.8))
     axes.axhspan(0.9, 1.1, color=COLORS["muted"], alpha=0.25, lw=0)
@@ -132,8 +129,15 @@ def terms(rows: Sequence[Row], estimate: Callable[[Row], Mapping[str, float]]) -
     return figure
 
 
-def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (128, 128)) -> "Figure":
-    """Predicted time against the number of outputs N: stairs of whole waves beside the straight line, in BF16."""
+def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (128, 128)) -> Figure:
+    """Predicted time against the number of outputs N: stairs of whole waves beside the straight line, in BF16.
+
+    Args:
+        gpu: a card with BF16.
+        M: tokens.
+        K: inputs.
+        tile: rows (tokens) and columns (outputs) of an output tile.
+    """
     figure, axes = subplots(size=(7.0, 3.0))
     sizes = range(64, 24577, 64)
     ideal = [2 * M * N * K / (gpu.bf16 * 1e6) for N in sizes]
@@ -151,10 +155,16 @@ def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (12
     return figure
 
 
-def gains(gpu: str = "RTX 4090") -> "Figure":
+def gains(gpu: str = "RTX 4090") -> Figure:
     """Published speed-ups over a dense BF16 product on one card, by number of tokens: FP8, 2:4, and both.
 
     Medians over the layer shapes that were published in both formats; the bands reach from the lowest to the highest.
+
+    Args:
+        gpu: the card, as `published_rows` takes it.
+
+    Raises:
+        PrunekitError: unknown card.
     """
     figure, axes = subplots(size=(7.0, 4.0))
     wide = {(r.model, r.M, r.N, r.K): r for r in published_rows(gpu, "bf16") if r.model != "SQUARE"}
@@ -167,14 +177,17 @@ def gains(gpu: str = "RTX 4090") -> "Figure":
     sizes = sorted({b.M for b, _ in pairs})
     for label, (color, marker, values) in kinds.items():
         groups = [[v for v, (b, _) in zip(values, pairs) if m == b.M] for m in sizes]
-        axes.fill_between(sizes, *zip(*((min(g), max(g)) for g in groups)), color=COLORS[color], alpha=0.13, lw=0)
+        edges = list(zip(*((min(g), max(g)) for g in groups)))
+        axes.fill_between(sizes, *edges, color=COLORS[color], alpha=0.1, lw=0)
+        for edge in edges:
+            axes.plot(sizes, edge, marker=marker, ms=3, color=COLORS[color], lw=0.7, ls=":")
         axes.plot(sizes, [median(g) for g in groups], marker=marker, color=COLORS[color], label=label)
     axes.axhline(1, color=COLORS["ink"], lw=1)
     axes.text(sizes[-1], 0.93, "below: slower than dense BF16", ha="right", va="top")
     axes.set_xscale("log", base=2)
     _log_ticks(axes.xaxis, sizes, [str(m) for m in sizes])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.set_xlabel("tokens at once (M)")
+    axes.set_xlabel("tokens at once (M, log scale)")
     axes.set_ylabel("times as fast as dense BF16")
     axes.set_title(
         f"{find_gpu(gpu).name}, {len(pairs) // len(sizes)} layer shapes: median, and lowest to highest\n{PUBLISHED}"
@@ -183,17 +196,17 @@ def gains(gpu: str = "RTX 4090") -> "Figure":
     return figure
 
 
-def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> "Figure":
+def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> Figure:
     """Predicted speed-ups over the card's own dense 16-bit product: 2:4, FP8, and both, for one layer.
 
-    Parameters
-    ----------
-    names
-        Cards, as `find_gpu` knows them.
-    batches
-        Numbers of tokens, one picture each.
-    N, K
-        The layer's outputs and inputs; its weight comes from memory each time.
+    Args:
+        names: cards, as `find_gpu` knows them.
+        batches: numbers of tokens, one picture each; two or more.
+        N: the layer's outputs.
+        K: its inputs; its weight comes from memory each time.
+
+    Raises:
+        PrunekitError: unknown card, or an impossible shape.
     """
     figure, row = subplots(1, len(batches), size=(8.0, 1.3 + 0.75 * len(names)), sharey=True, sharex=True)
     looks = {"2:4": ("keep", ""), "FP8": ("exact", "///"), "FP8 + 2:4": ("prune", "...")}
@@ -220,6 +233,15 @@ def card_gains(name: str, M: int, N: int, K: int) -> dict[str, float | None]:
     """Predicted speed-ups of "2:4", "FP8" and "FP8 + 2:4" over dense BF16 (FP16 on cards without BF16).
 
     None where the card has no such unit. The weight comes from memory each time.
+
+    Args:
+        name: the card, as `find_gpu` knows it.
+        M: tokens.
+        N: the layer's outputs.
+        K: its inputs.
+
+    Raises:
+        PrunekitError: unknown card, or an impossible shape.
     """
     gpu = find_gpu(name)
     base = predict(gpu, "bf16" if gpu.bf16 else "fp16", M, N, K, cold=True)

@@ -1,5 +1,7 @@
 """Figures of notebook 00: the map of the course, what runs where, and a first look at the model."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,7 +38,7 @@ ABILITIES = (
 )
 
 
-def course_map() -> "Figure":
+def course_map() -> Figure:
     """The notebooks in order, their ideas, and the minutes of work that each takes (estimated)."""
     figure, axes = subplots(size=(9.0, 3.8))
     for place, (_, idea, minutes) in enumerate(NOTEBOOKS):
@@ -63,13 +65,11 @@ def machine_class(report: Mapping) -> int:
     return 3 if capability >= (8, 9) else 2 if capability >= (8, 0) else 1
 
 
-def what_runs_where(report: Mapping) -> "Figure":
+def what_runs_where(report: Mapping) -> Figure:
     """A table: what the course does live on each class of machine; the reader's own class is framed.
 
-    Parameters
-    ----------
-    report
-        What `prunekit.speed.doctor.examine` found.
+    Args:
+        report: what `prunekit.speed.doctor.examine` found.
     """
     from matplotlib.patches import Rectangle
 
@@ -96,15 +96,12 @@ def what_runs_where(report: Mapping) -> "Figure":
     return figure
 
 
-def tiny(W: Tensor, keep: Tensor) -> "Figure":
+def tiny(W: Tensor, keep: Tensor) -> Figure:
     """A small matrix with its numbers; pruned ones are hatched and crossed out by a zero.
 
-    Parameters
-    ----------
-    W
-        float ``[rows, columns]``, a few of each.
-    keep
-        bool, same shape: what stays.
+    Args:
+        W: float ``[rows, columns]``, a few of each.
+        keep: bool, same shape: what stays.
     """
     from matplotlib.patches import Rectangle
 
@@ -125,7 +122,7 @@ def tiny(W: Tensor, keep: Tensor) -> "Figure":
     return figure
 
 
-def where_weights_are(model: nn.Module) -> "Figure":
+def where_weights_are(model: nn.Module) -> Figure:
     """A model's parameters by kind, as bars: those of the linear layers are what the course compresses."""
     chosen, counts = set(linear_layers(model)), {}
     for name, parameter in model.named_parameters():
@@ -148,23 +145,21 @@ def where_weights_are(model: nn.Module) -> "Figure":
     return figure
 
 
-def sentence(tokens: Sequence[str], log_probs: Tensor) -> "Figure":
+def sentence(tokens: Sequence[str], log_probs: Tensor) -> Figure:
     """The probability that the model gave to each token of a sentence, and the perplexity that follows.
 
-    Parameters
-    ----------
-    tokens
-        The predicted tokens, as text.
-    log_probs
-        Their natural log-probabilities, float ``[tokens]``.
+    Args:
+        tokens: the predicted tokens, as text.
+        log_probs: their natural log-probabilities, float ``[tokens]``.
     """
     figure, axes = subplots(size=(9.0, 3.0))
     places = range(len(tokens))
-    axes.bar(places, log_probs.exp(), 0.8, color=COLORS["light"], edgecolor=COLORS["ink"], lw=0.6)
+    axes.plot(places, log_probs.exp(), "o", ms=7, color=COLORS["keep"])
     for place, value in zip(places, log_probs.exp().tolist()):
-        axes.text(place, value * 1.25, f"{value:.2g}", ha="center", fontsize=8, bbox=ON_WHITE)
+        axes.text(place, value * 1.5, f"{value:.2g}", ha="center", fontsize=8, bbox=ON_WHITE)
     axes.set_yscale("log")
-    axes.set_ylim(top=6)
+    axes.set_ylim(top=4)
+    axes.grid(axis="x", alpha=0.4)
     axes.set_xticks(places, tokens, rotation=35, ha="right")
     level = torch.exp(log_probs.mean()).item()
     axes.axhline(level, color=COLORS["prune"], ls="--", lw=1.4)
@@ -173,21 +168,18 @@ def sentence(tokens: Sequence[str], log_probs: Tensor) -> "Figure":
     return figure
 
 
-def before_after(rows: Mapping[str, Mapping[str, float]], protocol: str) -> "Figure":
+def before_after(rows: Mapping[str, Mapping[str, float]], protocol: str) -> Figure:
     """Perplexity, top-1 accuracy and stored bytes of some models side by side.
 
-    Parameters
-    ----------
-    rows
-        For each model ``perplexity``, ``top1`` (0 to 1) and ``bytes``.
-    protocol
-        On what the quality was measured.
+    Args:
+        rows: for each model ``perplexity``, ``top1`` (0 to 1) and ``bytes``.
+        protocol: on what the quality was measured.
     """
     figure, panels = subplots(1, 3, size=(9.0, 2.7))
     kinds = (
         ("perplexity (lower is better)", [row["perplexity"] for row in rows.values()], "{:.1f}"),
         ("top-1 accuracy [%]", [100 * row["top1"] for row in rows.values()], "{:.1f}"),
-        ("stored weights [MB]", [row["bytes"] / 1e6 for row in rows.values()], "{:.0f}"),
+        ("stored weights [MB], counted", [row["bytes"] / 1e6 for row in rows.values()], "{:.0f}"),
     )
     looks = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."))
     for axes, (title, values, form) in zip(panels, kinds):
@@ -197,5 +189,5 @@ def before_after(rows: Mapping[str, Mapping[str, float]], protocol: str) -> "Fig
         axes.bar_label(bars, [form.format(value) for value in values])
         axes.set_title(title, fontsize=10)
         axes.margins(y=0.15)
-    figure.suptitle(f"measured: {protocol}", fontsize=10)
+    figure.suptitle(f"quality measured on {protocol}", fontsize=10)
     return figure

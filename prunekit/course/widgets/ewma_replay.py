@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import ipywidgets
 import numpy as np
 from torch import Tensor
 
@@ -12,7 +13,6 @@ from ...errors import PrunekitError
 from ...ewma import HIGH, LOW, WARMUP_GAIN, WARMUP_RATE, WARMUP_SCORES, WARMUP_SWEEPS, gaussian_share, step_size
 from ..style import COLORS, subplots
 from .live import LiveFigure
-from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,18 +26,14 @@ def scan(scores: list[float], sparsity: float, rate: float, warm_up: bool) -> li
     The rule is that of `prunekit.quantile_mask` with ``block=1``. Without the warm-up the threshold starts at
     the first score.
 
-    Parameters
-    ----------
-    scores
-        One row, clamped to positive numbers.
-    sparsity, rate
-        As `prunekit.quantile_mask` takes them.
-    warm_up
-        Whether some scans with a falling step come first.
+    Args:
+        scores: one row, ``n`` scores clamped to positive numbers.
+        sparsity: share to prune; this and the next as `prunekit.quantile_mask` takes them.
+        rate: step of ``log q`` per weight.
+        warm_up: whether some scans with a falling step come first.
 
-    Returns
-    -------
-    ``n + 1`` thresholds.
+    Returns:
+        ``n + 1`` thresholds.
     """
     n, step = len(scores), step_size(sparsity, rate)
     log_q, path = math.log(scores[0]), []
@@ -57,17 +53,12 @@ def scan(scores: list[float], sparsity: float, rate: float, warm_up: bool) -> li
 def ewma_replay(L_row: Tensor, sparsity: float = 0.5) -> LiveFigure:
     """A row of scores, and quantile tracking replayed along it: threshold, decisions and share pruned so far.
 
-    Parameters
-    ----------
-    L_row
-        Scores ``[in]``, not negative; of a longer row the first 4,096 are taken.
-    sparsity
-        The target at the start, between 0.05 and 0.95.
+    Args:
+        L_row: scores ``[in]``, not negative; of a longer row the first 4,096 are taken.
+        sparsity: the target at the start, between 0.05 and 0.95.
 
-    Raises
-    ------
-    PrunekitError
-        If the row is not a vector of at least two finite scores.
+    Raises:
+        PrunekitError: the row is not a vector of at least two finite scores.
     """
     if L_row.ndim != 1 or len(L_row) < 2 or not bool(L_row.isfinite().all()):
         raise PrunekitError(f"L_row has shape {list(L_row.shape)}: expected one row of two or more finite scores.")
@@ -78,7 +69,7 @@ def ewma_replay(L_row: Tensor, sparsity: float = 0.5) -> LiveFigure:
         lambda **values: draw(scores, **values),
         position=ipywidgets.IntSlider(max(1, n // 2), 1, n, description="weights met", **wide),
         rate=ipywidgets.FloatLogSlider(
-            0.01, min=-4, max=0, step=0.25, description="step (rate)", readout_format=".1g", **wide
+            0.01, min=-4, max=-0.75, step=0.25, description="step (rate)", readout_format=".1g", **wide
         ),
         sparsity=ipywidgets.FloatSlider(sparsity, min=0.05, max=0.95, step=0.05, description="target share", **wide),
         warm_up=ipywidgets.Checkbox(True, description="warm up first", **wide),

@@ -3,10 +3,13 @@
 Formats are those of Micikevicius et al. 2022 (arXiv 2209.05433), see `prunekit.fp8`.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import ipywidgets
 import torch
 from torch import Tensor
 
@@ -15,7 +18,6 @@ from ...fp8 import FORMATS, Format, cast, decode, format_named, uncast
 from ..figures.casting import draw_bits, positive, short
 from ..style import COLORS, subplots
 from .live import LiveFigure
-from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,17 +31,14 @@ LEFT, RIGHT = -24, 10  # ends of the histogram, powers of two
 class Code:
     """What one byte stands for. All but `value` are NaN where the value is infinite or NaN.
 
-    Attributes
-    ----------
-    value
-        The number.
-    below, above
-        The neighbouring numbers; infinite beyond the largest one.
-    low, high
-        The rounding interval: what lies between is rounded to `value`. Infinite beyond the largest number, since
-        casts here saturate.
-    closed
-        Whether the ends belong to it: a tie goes to the code with an even mantissa.
+    Attributes:
+        value: the number.
+        below: the next smaller number; infinite where there is none.
+        above: the next larger one, likewise.
+        low: lower end of the rounding interval: what lies in it is rounded to `value`. Infinite beyond the largest
+            number, since casts here saturate.
+        high: its upper end, likewise.
+        closed: whether the ends belong to it: a tie goes to the code with an even mantissa.
     """
 
     value: float
@@ -51,12 +50,14 @@ class Code:
 
 
 def describe(code: int, fmt: Format) -> Code:
-    """Value, neighbours and rounding interval of a byte from 0 to 255.
+    """Value, neighbours and rounding interval of a byte.
 
-    Raises
-    ------
-    PrunekitError
-        If it is no byte.
+    Args:
+        code: the byte, 0 to 255.
+        fmt: `E4M3` or `E5M2`.
+
+    Raises:
+        PrunekitError: it is no byte.
     """
     if not 0 <= code <= 255:
         raise PrunekitError(f"{code} is no byte: expected a number from 0 to 255.")
@@ -97,19 +98,13 @@ def shares(W: Tensor, scale: float, fmt: Format) -> Shares:
 def fp8_bits(W: Tensor, name: str = "weight", code: int = 0x43) -> LiveFigure:
     """Click the bits of a byte; drag the scale of a weight, and watch saturation and underflow.
 
-    Parameters
-    ----------
-    W
-        A weight of any shape; of more than a million elements, evenly spread ones are looked at.
-    name
-        What to call it.
-    code
-        The byte to begin with, 0 to 255.
+    Args:
+        W: a weight of any shape; of more than a million elements, evenly spread ones are looked at.
+        name: what to call it.
+        code: the byte to begin with, 0 to 255.
 
-    Raises
-    ------
-    PrunekitError
-        If the weight is empty, all zero or not finite, or the code is no byte.
+    Raises:
+        PrunekitError: the weight is empty, all zero or not finite, or the code is no byte.
     """
     describe(code, FORMATS["e4m3"])
     flat = W.detach().float().cpu().flatten()
@@ -120,7 +115,7 @@ def fp8_bits(W: Tensor, name: str = "weight", code: int = 0x43) -> LiveFigure:
     kind = ipywidgets.ToggleButtons(options=[(name.upper(), name) for name in FORMATS], description="format")
     power = ipywidgets.FloatSlider(0, min=-8, max=18, step=0.5, description="scale x 2^", readout_format=".1f")
 
-    def draw(format: str, power: float, **bits: bool) -> "tuple[Figure, str]":
+    def draw(format: str, power: float, **bits: bool) -> tuple[Figure, str]:
         fmt = format_named(format)
         byte = sum(bits[f"bit{place}"] << place for place in range(8))
         return picture(byte, fmt, sample, top / fmt.max * 2.0**power, name)
@@ -136,7 +131,7 @@ def _button(place: int, on: bool) -> ipywidgets.ToggleButton:
     return bit
 
 
-def picture(code: int, fmt: Format, W: Tensor, scale: float, name: str) -> "tuple[Figure, str]":
+def picture(code: int, fmt: Format, W: Tensor, scale: float, name: str) -> tuple[Figure, str]:
     """The explorer's figure and its alternative text, for one byte and one scale for all of `W`."""
     figure, (top, middle, bottom) = subplots(3, 1, size=(7.2, 4.9), height_ratios=(0.9, 1, 2.5))
     figure.set_layout_engine(None)  # placed by hand, which draws three times faster
@@ -161,7 +156,7 @@ def _sentence(about: Code) -> str:
     return f"What lies between {short(about.low)} and {short(about.high)}, {ends}, is rounded to it."
 
 
-def _interval(axes: "Axes", about: Code) -> None:
+def _interval(axes: Axes, about: Code) -> None:
     """The number line around a value: neighbours as circles, the rounding interval as a bar."""
     axes.set_ylim(-1.1, 1.9)
     axes.set_axis_off()
@@ -187,7 +182,7 @@ def _interval(axes: "Axes", about: Code) -> None:
     axes.set_xlim(left - 0.1 * gap, right + 0.1 * gap)
 
 
-def _histogram(axes: "Axes", W: Tensor, scale: float, fmt: Format, found: Shares) -> None:
+def _histogram(axes: Axes, W: Tensor, scale: float, fmt: Format, found: Shares) -> None:
     """Counts of ``log2 |W|``, and where the format's range lies at this scale."""
     powers = W[W != 0].abs().log2().clamp(LEFT, RIGHT)
     counts = torch.histc(powers, 2 * (RIGHT - LEFT), LEFT, RIGHT)

@@ -1,11 +1,14 @@
 """A picture with controls: live in a notebook with a kernel, and a plain picture everywhere else."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import ipywidgets
+
 from ..style import SCREEN_DPI, bundle, close, image_tag, png
-from .still import ipywidgets, view_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,15 +19,12 @@ FAST = 0.1  # seconds; a slower picture is drawn when the control is let go, not
 class LiveFigure:
     """A figure that is drawn again whenever a control changes.
 
-    Parameters
-    ----------
-    draw
-        Called with the controls' values by name; returns a matplotlib figure and its alternative text.
-    controls
-        ipywidgets with a ``value``, by name, in the order in which they are shown.
+    Args:
+        draw: called with the controls' values by name; returns a matplotlib figure and its alternative text.
+        **controls: ipywidgets with a ``value``, by name, in the order in which they are shown.
     """
 
-    def __init__(self, draw: "Callable[..., tuple[Figure, str]]", **controls: "ipywidgets.Widget"):
+    def __init__(self, draw: Callable[..., tuple[Figure, str]], **controls: ipywidgets.Widget):
         self.draw = draw
         self.controls = controls
         self.alt = ""
@@ -50,7 +50,7 @@ class LiveFigure:
         """Draw the picture for the present values; controls call this by themselves."""
         close(self._draw())
 
-    def _draw(self) -> "Figure":
+    def _draw(self) -> Figure:
         began = time.perf_counter()
         figure, self.alt = self.draw(**self.values)
         width = round(figure.get_figwidth() * SCREEN_DPI)
@@ -67,3 +67,9 @@ class LiveFigure:
         content, metadata = bundle(figure, self.alt)
         close(figure)
         return content | view_of(self.box), metadata
+
+
+def view_of(widget: ipywidgets.Widget) -> dict:
+    """The part of a widget's MIME data that a live notebook shows; the same for ipywidgets 7, as on Colab, and 8."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view}

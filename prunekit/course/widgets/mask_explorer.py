@@ -3,9 +3,12 @@
 Everything slow (ranks, file sizes, timings on this CPU) happens once, when the explorer is made.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import TYPE_CHECKING
 
+import ipywidgets
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -22,7 +25,6 @@ from ..layouts import compressed_rows as csr_tensors
 from ..layouts import file_bytes, pack24
 from ..style import COLORS, subplots
 from .live import LiveFigure
-from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,23 +104,16 @@ def mask_explorer(
 ) -> LiveFigure:
     """Explore one weight under four patterns: mask, contribution lost, bytes in a file, time.
 
-    Parameters
-    ----------
-    W
-        Weight ``[out, in]`` whose input columns are neurons, such as a down_proj; 8 divides ``in``, at least 16.
-    E
-        Mean square of each input feature, ``[in]``.
-    sparsity, pattern
-        What is shown first: a multiple of 0.1 up to 0.9, and "dense", "unstructured", "2:4" or "neurons".
-    tokens
-        Inputs in the product that is timed on this CPU (random numbers).
-    rounds
-        How often each form is timed, in turn; the least time counts.
+    Args:
+        W: weight ``[out, in]`` whose input columns are neurons, such as a down_proj; 8 divides ``in``, at least 16.
+        E: mean square of each input feature, ``[in]``.
+        sparsity: what is shown first, a multiple of 0.1 up to 0.9.
+        pattern: what is shown first, "dense", "unstructured", "2:4" or "neurons".
+        tokens: inputs in the product that is timed on this CPU (random numbers).
+        rounds: how often each form is timed, in turn; the least time counts.
 
-    Raises
-    ------
-    PrunekitError
-        If shapes, pattern or sparsity do not fit.
+    Raises:
+        PrunekitError: shapes, pattern or sparsity do not fit.
     """
     if W.ndim != 2 or W.shape[1] % 8 or W.shape[1] < 16 or E.shape != (W.shape[1],):
         raise PrunekitError("the explorer needs W [out, in] with 8 dividing in, at least 16, and E [in].")
@@ -126,7 +121,7 @@ def mask_explorer(
         raise PrunekitError(f"the pattern is one of {', '.join(PATTERNS)}, the sparsity a multiple of 0.1 up to 0.9.")
     weight, published = _Weight(W, E, tokens, rounds), _published()
 
-    def draw(pattern: str, sparsity: float) -> "tuple[Figure, str]":
+    def draw(pattern: str, sparsity: float) -> tuple[Figure, str]:
         sparsity = {"dense": 0.0, "2:4": 0.5}.get(pattern, round(sparsity, 1))
         return _draw(weight, published, pattern, sparsity)
 
@@ -139,7 +134,7 @@ def mask_explorer(
     )
 
 
-def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: float) -> "tuple[Figure, str]":
+def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: float) -> tuple[Figure, str]:
     keep, forms = weight.mask(pattern, sparsity), weight.forms(pattern, sparsity)
     lost = (weight.L.masked_fill(keep, 0).sum() / weight.total).item()
     figure, axes = subplots(1, 2, size=(9.0, 3.7))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
+import ipywidgets
+
 from ...errors import PrunekitError
 from ..figures import pipeline
 from .live import LiveFigure
-from .still import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,8 +46,8 @@ def in_words(points: Sequence[dict], cost: str, least: float, most: float) -> st
     form = "FP8" if p["fp8"] else "bfloat16"
     return (
         f"{limits}:\ncheapest by {cost.split(' (')[0]} is {name}, {form}.\n"
-        f"It keeps {p['retention']:.1%}, perplexity {p['perplexity']:.1f}; {p['bytes'] / 1e6:.0f} MB on disk, "
-        f"{p['packed'] / 1e6:.0f} MB packed; made in {p['seconds']:.1f} s."
+        f"It keeps {p['retention']:.1%} +-{p['margin']:.1%}, perplexity {p['perplexity']:.1f}; "
+        f"{p['bytes'] / 1e6:.0f} MB on disk, {p['packed'] / 1e6:.0f} MB packed; made in {p['seconds']:.1f} s."
     )
 
 

@@ -104,6 +104,11 @@ def _scan(L, sparsity, eta, log_q, *, sign=1, strict=True, kept=False, moves=Tru
     return (~pruned if kept else pruned), log_q
 
 
+def scan_returns_q(*args):
+    pruned, log_q = _scan(*args)
+    return pruned, log_q.exp()
+
+
 def scan_wrong_sign(*args):
     return _scan(*args, sign=-1)
 
@@ -334,6 +339,7 @@ WRONG = {
         variance,
     ],
     "1.2": [
+        scan_returns_q,
         scan_wrong_sign,
         scan_at_most,
         scan_returns_kept,

@@ -148,6 +148,11 @@ def intensity_skips_zeros(M, N, K, bytes_in, bytes_out, sparse24):
     return intensity_loop(M, N, K, bytes_in, bytes_out, sparse24) / (2 if sparse24 else 1)
 
 
+def intensity_whole_bytes(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * bytes_in / 2 + math.ceil(N * K / 8) if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / (M * K * bytes_in + weight + M * N * bytes_out)
+
+
 def intensity_axes_swapped(M, N, K, bytes_in, bytes_out, sparse24):
     return intensity_loop(M, K, N, bytes_in, bytes_out, sparse24)
 
@@ -245,6 +250,7 @@ WRONG = {
         intensity_positions_of_all,
         intensity_ignores_24,
         intensity_skips_zeros,
+        intensity_whole_bytes,
         intensity_axes_swapped,
         intensity_floor,
     ],
