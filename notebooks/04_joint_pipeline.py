@@ -351,9 +351,9 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 # - EWMA's own default sees fewer tokens (the table says how many), in windows of 32 in place of 128: faster, and here
 #   somewhat worse.
 #
-# ### Exercise 4.3: spot the bug (medium, 10 minutes) Reviewing others' code: this Wanda runs, prunes half of the layer,
-# and is much worse than it should be. Find out why and write it right: each row prunes its `int(sparsity * in)` lowest
-# scores.
+# ### Exercise 4.3: spot the bug (medium, 10 minutes)
+# Reviewing others' code: this Wanda runs, prunes half of the layer, and is much worse than it should be. Find out why
+# and write it right: each row prunes its `int(sparsity * in)` lowest scores.
 # ```python
 # def wanda(W, E, sparsity):
 #     score = W.abs() * E.sqrt()

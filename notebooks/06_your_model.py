@@ -393,8 +393,8 @@ scratch.cleanup()
 # them). A test on *your* task may say something else altogether: next-token accuracy on Wikipedia is a stand-in. And a
 # no-go is not the last word: a milder target, spared layers, or weights solved for again after pruning
 # ([SparseGPT](BIBLIOGRAPHY.md#sparsegpt), [ADMM](BIBLIOGRAPHY.md#alps-admm)) win quality back. Any model that prunekit
-# made can be a candidate: `results["admm"] = pk.compress(model, text, method="admm", sparsity=0.5, fp8=FP8)` before
-# section 4, and run on from there.
+# made can be a candidate: `results = {"admm": pk.compress(model, text, method="admm", sparsity=0.5, fp8=FP8)} |
+# results` before section 4, first because the memo takes the first that may go, and run on from there.
 #
 # ## What you can do now
 # 1. *Compress your own model*: one name in section 1; `sensitivity.damage` shows which layers suffer, `exclude=` leaves

@@ -327,7 +327,7 @@ presets = measured_presets("50 %").items()
 before = [(name, row["seconds"], row["texts"]["wikipedia"]["retention"]) for name, row in presets]
 alt = "Retention over seconds. This run: one pass, with a budget, ADMM, then training, about in this order. Of "
 alt += "the presets, best is highest."
-course.show(figures.minutes(here, before), alt)
+course.show(figures.minutes(here, before, " (each about ±5 points)"), alt)
 for name, row in presets:
     texts = row["texts"].items()
     print(f"{name:<9}", ", ".join(f"{t} {v['retention']:.1%} (perplexity {v['perplexity']:.1f})" for t, v in texts))

@@ -108,8 +108,7 @@ def calibrate(
         batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
         prior: imagined tokens.
         samples: tokens whose inputs are kept for `compensate.compensate`.
-        bfloat16: run the model's products in bfloat16; default: for a float32 model
-            on a CPU that is faster in it. Not for float16 models.
+        bfloat16: run the model's products in bfloat16; default: where that pays (`bfloat16_pays`).
 
     Returns:
         `Calibration`.
@@ -176,9 +175,9 @@ def check_finite(what: str, statistic: Tensor) -> None:
 
 
 def bfloat16_pays(model: nn.Module) -> bool:
-    """Whether a model is on a CPU that multiplies faster in bfloat16, and does not hold float16's digits."""
+    """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
     weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype != torch.float16 and fast_bfloat16()
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
 
 
 @cache

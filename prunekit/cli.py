@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for option in ("out", "json"):
             if getattr(arguments, option, None) == "":
                 raise PrunekitError(f"--{option} is empty: give a path, or leave it out.")
-        if getattr(arguments, "json", None) and isinstance(arguments.json, str):
+        if getattr(arguments, "json", None):
             from .files import check_writable_file
 
             check_writable_file(Path(arguments.json))
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        advice = _TO_COMPRESS if arguments.command == "compress" else _LESS_MEMORY
+        advice = _LESS_MEMORY if hasattr(arguments, "dtype") else "try a machine with more"
+        advice = _TO_COMPRESS if arguments.command == "compress" else advice
         print(f"prunekit: out of memory; {advice}.", file=sys.stderr)
         return 2
     except BrokenPipeError:  # who reads has had enough; what is left must not be flushed at exit

@@ -73,8 +73,14 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
-    for caution in cautions(model, layers, recipe, recovers):
+    for caution in cautions(layers, recipe, recovers):
         print(f"prunekit: {caution}", file=sys.stderr)
+    bytes_dense = stored_bytes(model)
+    if a.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
+        fewest = sum(layer.weight.numel() for layer in layers.values()) if recipe.fp8 else bytes_dense
+        check_space(Path(a.out), fewest)
+    elif method == "admm" or recovers:
+        print("no --out: the figures are printed, the compressed model is not kept")
     warm_up(recipe)
     begin = perf_counter()
     ids = None
@@ -82,12 +88,6 @@ def run_compress(a: argparse.Namespace) -> None:
     if recipe.needs_inputs:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, texts, a.seed, limit)
-    bytes_dense = stored_bytes(model)
-    if a.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
-        fewest = sum(layer.weight.numel() for layer in layers.values()) if recipe.fp8 else bytes_dense
-        check_space(Path(a.out), fewest)
-    elif a.preset != "fast" or recovers:
-        print("no --out: the figures are printed, the compressed model is not kept")
     options = {"include": a.include, "exclude": a.exclude, "stop": tokens is None}
     if a.allocate:
         with stages("allocate"):

@@ -17,7 +17,7 @@ from .checks import check_runs, check_weights
 from .compensate import SAMPLES, response
 from .compress_layer import as_precise_as, compress_layer, finish
 from .errors import PrunekitError
-from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, without_dropout
+from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, without_dropout, zeros_in
 from .permute import permute_channels
 from .progress import progress
 from .recipe import Recipe
@@ -164,11 +164,10 @@ def assemble(
     """Put new layers, given by name, into a copy of the model, and count their zeros."""
     report, zeros, total = [], 0, 0
     for name, module in layers.items():
-        stored = module.weight.view(torch.uint8) & 0x7F if isinstance(module, Fp8Linear) else module.weight
-        count = stored.numel() - stored.count_nonzero().item()
+        count, size = zeros_in(module.weight), module.weight.numel()
         shape = list(module.weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
-        report.append({"name": name, "shape": shape, "sparsity": count / stored.numel()})
-        zeros, total = zeros + count, total + stored.numel()
+        report.append({"name": name, "shape": shape, "sparsity": count / size})
+        zeros, total = zeros + count, total + size
     return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
 
 

@@ -88,13 +88,15 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
 
 
 def _save_tokenizer(tokenizer, folder: Path) -> None:
-    """Save it; an error of any kind is one sentence."""
+    """Save it, or say in one sentence why not."""
     try:
         tokenizer.save_pretrained(folder)
     except OSError:
         raise
     except Exception as error:  # the tokenizers library raises nothing narrower, on a full disk for one
-        raise PrunekitError(f"cannot write the tokenizer ({first_line(error)}): free some space.") from None
+        reason = first_line(error)
+        advice = "free some space" if "No space" in reason else "see whether it can be saved by itself"
+        raise PrunekitError(f"cannot write the tokenizer ({reason}): {advice}.") from None
 
 
 def usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:

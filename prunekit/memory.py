@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psutil
 import torch
 
 from .errors import PrunekitError
+from .recipe import Recipe
 
 TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
 
@@ -57,18 +59,26 @@ def memory_free(device: torch.device) -> float:
     return max(0.0, float(min(psutil.virtual_memory().available, memory_limit() - own)))
 
 
-def more_memory(weights: int, itemsize: int, fp8: bool, permutes: bool, recovers: bool) -> int:
+def more_memory(shapes: Sequence[tuple[int, int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
     """Predicted: what compressing a model takes beside the model itself, in bytes.
 
+    New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds
+    four float32 matrices ``[in, in]`` and seven ``[out, in]`` of one layer.
+
     Args:
-        weights: how many there are in the layers to be compressed.
-        itemsize: bytes of each in the dense model.
-        fp8: whether the new ones take one byte.
-        permutes: whether channels are reordered, in one more copy.
-        recovers: whether `recover` trains them, in `TRAINED` bytes each.
+        shapes: ``(out, in)`` of each layer that is to be compressed.
+        itemsize: bytes of each weight in the dense model.
+        recipe: what to do.
+        recovers: whether `recover` trains the result, in `TRAINED` bytes for each weight.
+
+    Returns:
+        Bytes.
     """
-    new = weights * ((1 if fp8 else itemsize) + (itemsize if permutes else 0))
-    return max(new, weights * (TRAINED - itemsize) if recovers else 0)
+    weights = sum(rows * columns for rows, columns in shapes)
+    taken = weights * ((1 if recipe.fp8 else itemsize) + itemsize * recipe.permute)
+    if recipe.method == "admm":
+        taken += max(4 * (4 * columns + 7 * rows) * columns for rows, columns in shapes)
+    return max(taken, weights * (TRAINED - itemsize) if recovers else 0)
 
 
 def check_memory(folder: Path, dtype: str, device: str) -> None:

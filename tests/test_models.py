@@ -202,7 +202,7 @@ def test_the_embedded_model_is_not_installed(monkeypatch, tmp_path):
 
 def test_the_embedded_model_comes_from_the_cache_if_it_is_there(monkeypatch, folders, llama, ids, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
-    shutil.copytree(folders.llama, tmp_path / models._CACHED)
+    shutil.copytree(folders.llama, tmp_path / models.CACHED)
     monkeypatch.setattr(models, "_PACKAGE", "no_such_package")
     assert torch.equal(load(device="cpu")[0](ids).logits, llama(ids).logits)
 
@@ -374,7 +374,7 @@ def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, t
     model, tokenizer = pk.load(dtype="bfloat16", device="cpu")
     assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
     assert len(pk.linear_layers(model)) == 210
-    assert [path.name for path in tmp_path.iterdir()] == [models._CACHED]
+    assert [path.name for path in tmp_path.iterdir()] == [models.CACHED]
 
 
 def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):

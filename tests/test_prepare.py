@@ -49,14 +49,20 @@ def test_recovery_trains_on_training_articles_and_watches_others(asked, llama, g
     assert asked == kinds
 
 
-def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer, text_file, tmp_path):
-    train, watch = prepare.recovery_text(llama, tokenizer, str(text_file))
-    assert len(train) > 0 and len(watch) > 0
+def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer, tmp_path):
+    file = tmp_path / "numbers.txt"
+    file.write_text(" ".join(str(n * n) for n in range(2000)), "utf-8")
+    train, watch = prepare.recovery_text(llama, tokenizer, str(file))
+    assert len(train) > len(watch) == 8
     assert not (train[:, None] == watch).all(-1).any()
-    short = tmp_path / "short.txt"
-    short.write_text(text_file.read_text("utf-8")[:3000], "utf-8")
-    train, watch = prepare.recovery_text(llama, tokenizer, str(short))
-    assert torch.equal(train, watch) and len(train) > 0  # there is nothing to spare
+
+
+@pytest.mark.parametrize(("windows", "trained"), [(2, 2), (8, 8), (9, 9), (15, 15), (16, 8), (40, 32)])
+def test_as_much_is_trained_on_as_is_watched_or_all_of_it(llama, monkeypatch, windows, trained):
+    ids = torch.arange(windows)[:, None].expand(-1, 4)
+    monkeypatch.setattr(prepare, "corpus", lambda *_: ids)
+    train, watch = prepare.recovery_text(llama, None, "a file")
+    assert len(train) == trained and torch.equal(watch, ids[:8])
 
 
 @pytest.mark.parametrize(
@@ -64,20 +70,23 @@ def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer,
     [
         (torch.float32, {"fp8": "e4m3"}, False, 1, "--dtype bfloat16, a machine with more"),
         (torch.float32, {"pattern": "2:4", "permute": True}, False, 8, "--no-permute"),
-        (torch.bfloat16, {"fp8": "e4m3"}, True, 23, "try a preset without recovery, a machine"),
+        (torch.bfloat16, {"fp8": "e4m3"}, True, 23, "try no recovery, a machine"),
+        (torch.bfloat16, {"method": "admm"}, False, 2, "try a machine with more"),
     ],
-    ids=["fp8", "2:4", "recovery"],
+    ids=["fp8", "2:4", "recovery", "admm"],
 )
 def test_too_little_memory_is_said_beforehand(make_model, monkeypatch, dtype, recipe, recovers, bytes_each, ways):
     model = make_model(dtype=dtype)
     layers = linear_layers(model)
     recipe = Recipe(**({} if "pattern" in recipe else {"sparsity": 0.5}) | recipe)
     needed = bytes_each * sum(layer.weight.numel() for layer in layers.values())
+    if recipe.method == "admm":
+        needed += max(16 * layer.in_features**2 + 28 * layer.weight.numel() for layer in layers.values())
     monkeypatch.setattr(prepare, "fast_bfloat16", lambda: True)
     monkeypatch.setattr(prepare, "memory_free", lambda device: needed)
-    assert prepare.cautions(model, layers, recipe, recovers) == []
+    assert prepare.cautions(layers, recipe, recovers) == []
     monkeypatch.setattr(prepare, "memory_free", lambda device: needed - 1)
-    (caution,) = prepare.cautions(model, layers, recipe, recovers)
+    (caution,) = prepare.cautions(layers, recipe, recovers)
     assert ways in caution and "predicted" in caution
 
 
@@ -85,8 +94,8 @@ def test_a_cpu_that_is_slow_in_bfloat16_is_said_beforehand(make_model, monkeypat
     monkeypatch.setattr(prepare, "fast_bfloat16", lambda: False)
     recipe = Recipe(sparsity=0.5)
     wide, narrow = make_model(), make_model(dtype=torch.bfloat16)
-    assert prepare.cautions(wide, linear_layers(wide), recipe, False) == []
-    (caution,) = prepare.cautions(narrow, linear_layers(narrow), recipe, False)
+    assert prepare.cautions(linear_layers(wide), recipe, False) == []
+    (caution,) = prepare.cautions(linear_layers(narrow), recipe, False)
     assert "--dtype float32" in caution
 
 

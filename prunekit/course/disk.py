@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import PrunekitError
 from ..export import stored_tensors
-from ..linear import linear_layers
+from ..linear import linear_layers, zeros_in
 
 KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 
@@ -48,7 +48,7 @@ def parts_of_model(model: nn.Module) -> dict[str, int]:
 
 def zeros(model: nn.Module) -> int:
     """How many weights of a model's linear layers are zero, FP8 codes included."""
-    return sum(int((layer.weight.float() == 0).sum()) for layer in linear_layers(model).values())
+    return sum(zeros_in(layer.weight) for layer in linear_layers(model).values())
 
 
 def _sums(tensors: Iterable[tuple[str, str, int]]) -> dict[str, int]:

@@ -5,12 +5,9 @@ Each function turns a weight ``[out, in]`` that holds zeros into the tensors tha
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import PrunekitError
@@ -67,11 +64,11 @@ def file_bytes(tensors: dict[str, Tensor] | Tensor) -> int:
 
 
 def model_file_bytes(model: nn.Module, packed: bool = False) -> int:
-    """Write a model's weights as a safetensors file in a temporary folder; its size in bytes.
+    """The size of a safetensors file with a model's weights, in bytes, header included.
 
     Args:
-        model: a causal language model; weights that bfloat16 holds exactly are written as bfloat16.
-        packed: whether weights of an ``mlp`` are written by `pack24`, which they must fit.
+        model: a causal language model; weights that bfloat16 holds exactly count as bfloat16.
+        packed: whether weights of an ``mlp`` are packed by `pack24`, which they must fit.
 
     Raises:
         PrunekitError: they do not fit.
@@ -79,8 +76,5 @@ def model_file_bytes(model: nn.Module, packed: bool = False) -> int:
     tensors = stored_tensors(model)
     if packed:
         for name in [name for name in tensors if ".mlp." in name and name.endswith(".weight")]:
-            tensors |= {f"{name}.{part}": t.contiguous() for part, t in pack24(tensors.pop(name)).items()}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.safetensors"
-        save_file(tensors, file)
-        return file.stat().st_size
+            tensors |= {f"{name}.{part}": t for part, t in pack24(tensors.pop(name)).items()}
+    return file_bytes(tensors)

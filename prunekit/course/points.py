@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ..compress import Compressed
 from ..export import narrow, stored_bytes
-from ..linear import Fp8Linear, linear_layers
+from ..linear import Fp8Linear, linear_layers, zeros_in
 from .pipeline import Answers, judge, retention
 
 CLAIMS = {0.2: 0.994, 0.5: 0.9157}  # published: retention by sparsity, summaries of arXiv 2501.16376, LLaMA-2 class
@@ -23,9 +22,8 @@ def packed_bytes(model: nn.Module) -> int:
     """
     total = stored_bytes(model)
     for module in linear_layers(model).values():
-        codes = module.weight.view(torch.uint8) & 0x7F if isinstance(module, Fp8Linear) else narrow(module.weight)
-        zeros = codes.numel() - codes.count_nonzero().item()
-        total -= max(0, zeros * codes.element_size() - codes.numel() // 8)
+        stored = module.weight if isinstance(module, Fp8Linear) else narrow(module.weight)
+        total -= max(0, zeros_in(stored) * stored.element_size() - stored.numel() // 8)
     return total
 
 

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..ewma import BLOCK, RATE, gaussian_share, step_tables
+from ..ewma import BLOCK, gaussian_share, step_tables
 from ..fp8 import E4M3, Format
 from ..patterns import check_target
 from .arguments import check_size, results, scale_blocks
@@ -141,7 +141,7 @@ def _launch(W, f, sparsity, pattern, joint, fmt, out) -> None:
 @lru_cache(64)
 def _tables(columns: int, sparsity: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """`step_tables` on a device: copying them there would make each call wait."""
-    warmup, decision = step_tables(columns, sparsity, RATE, BLOCK)
+    warmup, decision = step_tables(columns, sparsity)
     return warmup.to(device), decision.to(device)
 
 

@@ -35,7 +35,7 @@ def add_commands(subparsers) -> None:
     parser.set_defaults(run=run_predict)
 
     parser = subparsers.add_parser("doctor", help="what this machine can run, checked by running it")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", metavar="FILE", help="write the report there")
     parser.set_defaults(run=run_doctor)
 
 
@@ -52,14 +52,11 @@ class _Line:
     prediction: Prediction
 
 
-def run_predict(args: argparse.Namespace) -> int:
+def run_predict(args: argparse.Namespace) -> None:
     """`prunekit predict`: print the table, and write the CSV file if one was asked for.
 
     Args:
         args: the options, parsed.
-
-    Returns:
-        0, the exit status.
 
     Raises:
         PrunekitError: bad card, format, model, batch or shapes file, or a CSV file that cannot be written.
@@ -90,7 +87,6 @@ def run_predict(args: argparse.Namespace) -> int:
     print("\n".join(_report(gpu, dtype, assumed, groups)))
     if args.csv:
         print(f"Written to {args.csv}.")
-    return 0
 
 
 def _shape_line(gpu: Gpu, dtype: str, row: ShapeRow) -> _Line:

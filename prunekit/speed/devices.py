@@ -185,15 +185,18 @@ def _key(name: str) -> str:
 _BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {_key(a): GPUS[n] for a, n in _ALIASES.items()}
 
 
-def find_gpu(name: str) -> Gpu:
+def find_gpu(name: str | Gpu) -> Gpu:
     """The card called `name`; case, spaces, hyphens and the words NVIDIA, GeForce and RTX do not matter.
 
     Args:
-        name: the card; without its variant, 'H100' is the PCIe card, 'A100' the SXM card with 80 GB.
+        name: the card; without its variant, 'H100' is the PCIe card, 'A100' the SXM card with 80 GB. A `Gpu` is what it
+            names.
 
     Raises:
         PrunekitError: no such card; the message names the nearest ones.
     """
+    if isinstance(name, Gpu):
+        return name
     key = _key(str(name))
     if key in _BY_KEY:
         return _BY_KEY[key]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import time
 from pathlib import Path
 
+from ..files import write_json
 from ..info import cpu_name
 
 VECTOR_FLAGS = (
@@ -31,11 +31,12 @@ VECTOR_FLAGS = (
 )
 
 
-def run_doctor(args: argparse.Namespace) -> int:
-    """Print the report, as text or with `args.json` as JSON."""
+def run_doctor(args: argparse.Namespace) -> None:
+    """`prunekit doctor`: print the report; `args.json` names a file for all of it."""
     report = examine()
-    print(json.dumps(report, indent=2) if args.json else "\n".join(describe(report)))
-    return 0
+    print("\n".join(describe(report)))
+    if args.json:
+        write_json(Path(args.json), report)
 
 
 def examine() -> dict:

@@ -124,8 +124,7 @@ def predict(
     Raises:
         PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
-    if isinstance(gpu, str):
-        gpu = find_gpu(gpu)
+    gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     check_shape(M, N, K, gpu.sparse24)
     dense, bound = _latency(gpu, dtype, M, N, K, False, cold, c)

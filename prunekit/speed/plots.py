@@ -39,7 +39,7 @@ def roofline(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batches: Seque
     Raises:
         PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
-    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     size, cold = 1 if dtype == "fp8" else 2, exceeds_cache(gpu, dtype, layers)
     peak, slope = getattr(gpu, dtype), gpu.bandwidth_gbs / 1e3
@@ -87,7 +87,7 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
         PrunekitError: unknown card, a format that the card lacks, or nothing has been published for that card, format
             and model.
     """
-    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     rows = [
         row
@@ -145,7 +145,7 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     Raises:
         PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
-    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     cold = exceeds_cache(gpu, dtype, layers)
     predictions = [predict(gpu, dtype, batch, layer.N, layer.K, cold=cold) for layer in layers]

@@ -119,7 +119,7 @@ def test_students_find_code_that_gives_an_answer_away_folded():
         "x = 1",
     ]
     copy = build.for_students(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
-    assert [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in copy.cells] == [0, 1, 1, 0]
+    assert [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in copy.cells] == [0, 1, 0, 0]
 
 
 def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):

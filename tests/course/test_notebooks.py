@@ -85,7 +85,7 @@ def test_exercises_are_complete(name):
     assert len(found) >= 3
     for stub in found:
         assert f"Exercise {stub.identifier}" in stub.heading
-        assert re.search(r"\((easy|medium|hard), (about )?\d+ minutes\)", stub.heading), stub.heading
+        assert re.search(r"\((easy|medium|hard), (about )?\d+ minutes\)$", stub.heading), stub.heading
         assert stub.identifier.startswith(f"{int(name[:2])}.")
         tree = ast.parse(stub.code)
         function = next(node for node in tree.body if getattr(node, "name", None) == stub.function)

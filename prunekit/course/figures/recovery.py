@@ -41,12 +41,15 @@ def budget(sparsity: Mapping[str, float]) -> Figure:
     return figure
 
 
-def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str, float, float]] = ()) -> Figure:
+def minutes(
+    here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str, float, float]] = (), margin: str = ""
+) -> Figure:
     """Retention over the time that it took, on a logarithmic scale.
 
     Args:
         here: name, seconds and retention of each model, measured in this run.
         before: the same, measured earlier; drawn hollow, with a line.
+        margin: how uncertain those of this run are, for the legend.
     """
     figure, axes = subplots(size=(8.0, 3.6))
     filled = {"color": COLORS["keep"], "marker": "o", "ls": ""}
@@ -54,7 +57,7 @@ def minutes(here: Sequence[tuple[str, float, float]], before: Sequence[tuple[str
     below = {"xytext": (7, -12), "ha": "left"}  # of a line that rises nothing lies there
     above = {"xytext": (-7, 5), "ha": "right"}
     for rows, label, place, look in (
-        (here, "measured in this run (each about ±5 points)", above, filled),
+        (here, f"measured in this run{margin}", above, filled),
         (before, "measured beforehand, on other tokens", below, hollow),
     ):
         rows = sorted(rows, key=lambda row: row[1])
