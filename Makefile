@@ -46,7 +46,7 @@ lab: env ## open JupyterLab in the notebooks (LAB=... for options of its own)
 notebooks: env ## execute notebooks/*.py and store them with their outputs as .ipynb (ONLY=01 for one)
 	$(BIN)/python -m prunekit.course.build notebooks $(ONLY)
 
-student: env ## write dist/student: the notebooks without outputs and solutions
+student: env ## write dist/student: the notebooks without outputs and without solutions
 	$(BIN)/python -m prunekit.course.build student
 
 colab: env ## write dist/colab: the wheel, the notebooks and what to upload

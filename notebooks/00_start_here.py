@@ -182,7 +182,8 @@ assert 0.75 < linear / total < 0.85 and len(pk.linear_layers(model)) == 210
 
 # %% [markdown]
 # Seven linear layers in each of 30 blocks make 210, with about four fifths of all parameters. They are what the course
-# compresses. The embedding, which also serves as output layer, stays as it is: it is large in a small model.
+# compresses. The [embedding](GLOSSARY.md#embedding), which also serves as output layer, stays as it is: it is large in
+# a small model.
 #
 # ## 5. Perplexity
 # At each position the model gives a probability to every possible next [token](GLOSSARY.md#token). How good it is shows
@@ -263,9 +264,10 @@ assert abs(result.sparsity - 0.5) < 0.005
 
 # %% [markdown]
 # The sparsity is what was asked for, although no row was sorted: why, is the subject of notebook 01. Now judge both
-# models on the same [text](BIBLIOGRAPHY.md#text), articles that calibration never saw, cut into windows of 256 tokens
-# that are read each by itself; the first token of a window is given, the others are predicted. Besides perplexity:
-# [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the model's first choice is right.
+# models on the same [text](BIBLIOGRAPHY.md#text), articles that calibration never saw, cut into
+# [windows](GLOSSARY.md#window) of 256 tokens that are read each by itself; the first token of a window is given, the
+# others are predicted. Besides perplexity: [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the
+# model's first choice is right.
 
 # %% tags=["nbval-ignore-output"]
 models = {"dense": model, "compressed": result.model}

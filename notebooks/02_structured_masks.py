@@ -279,8 +279,8 @@ assert size["unstructured, zeros stored"] == size["dense"] < size["unstructured,
 # look for a better order first, which is [channel permutation](GLOSSARY.md#channel-permutation). `pk.channel_order`
 # takes one column out of every group, gives all back to where they are worth most, and repeats that.
 #
-# A part of what 2:4 costs beyond unstructured pruning is won back so, and the model is as fast as before. The same
-# freedom is in the values within an [attention head](GLOSSARY.md#attention-head) and in the whole [residual
+# A part of what 2:4 costs beyond unstructured pruning is won back in this way, and the model is as fast as before. The
+# same freedom is in the values within an [attention head](GLOSSARY.md#attention-head) and in the whole [residual
 # stream](GLOSSARY.md#residual-stream): `pk.permute_channels` reorders all three, and `pk.compress(..., pattern="2:4",
 # permute=True)` begins with it.
 #

@@ -97,7 +97,7 @@ print("keep score", [f"{x:.2f}" for x in joint[0]])
 #   are, and push out 1.1 and 0.7;
 # - **jointly** ranks the keep score: 0.7 falls to 1.89 and 1.4 stays at 1.95.
 #
-# The second difference is the scale. Who casts first takes it from all weights; after pruning it is taken from the
+# The second difference is the scale. Whoever casts first takes it from all weights; after pruning it is taken from the
 # [survivors](GLOSSARY.md#survivor). (The joint order needs a scale before it selects: it scores with a provisional one
 # from the whole row, and casts with one from the survivors. That is [prunekit's own choice](BIBLIOGRAPHY.md#hwpq); the
 # paper's rule is not in what we read.)
@@ -201,7 +201,7 @@ course.show(course.figures.pipeline.layers(rows), alt=alt)
 # %% [markdown]
 # Nearly all weights of that layer are normal numbers, and few decisions change. The left picture explains the right
 # one. At 50 % nearly all of the error comes from pruning; casting adds a few percent of it, so that weighing it in can
-# gain no more than a part of those. The exception on the far left are layers of the first block, whose total error is
+# gain no more than a part of those. The exceptions on the far left are layers of the first block, whose total error is
 # tiny. On the right, casting first is a little worse in most layers and better in some: the loss that the joint score
 # minimises ignores correlations, and this error does not.
 #
@@ -249,9 +249,9 @@ print(f"fused pass: as long as {seconds['fused pass'] / seconds['copy the weight
 # the bars, not the digits.
 #
 # ### Exercise 4.2: retention (easy, 5 minutes)
-# What all tables from here on are about, in full this time (0.3 was its core): three arrays of the same length: what
-# the dense model predicts, what the compressed model predicts, and the right tokens. Return the retention as a ratio;
-# if the dense model is never right, return nan.
+# This is what all tables from here on are about (0.3 was its core). You get three arrays of the same length: what the
+# dense model predicts, what the compressed model predicts, and the right tokens. Return the retention as a ratio; if
+# the dense model is never right, return nan.
 
 
 # %% tags=["exercise"]
@@ -313,7 +313,7 @@ pts.table(points)
 # |---|---|---|---|
 # | EWMA with FP8 | 512, stopped by itself | 0.39 | 61.7 |
 # | EWMA with [compensation](GLOSSARY.md#compensation) and FP8 | 512, stopped by itself | 0.53 | 59.3 |
-# | EWMA with FP8 | 8,192 | 4.7 | 58.1 |
+# | EWMA with FP8, on the rivals' tokens | 8,192 | 4.7 | 58.1 |
 # | Wanda | 8,192 | 25.5 | 56.6 |
 # | SparseGPT | 8,192 | 46.6 | 53.1 |
 
@@ -339,9 +339,9 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 #   clearly than retention. (Wanda, SparseGPT and magnitude are drawn a little aside, to be seen.)
 # - Magnitude, blind to the inputs, is within the others' margins at 20 % (on 32,768 tokens it is behind: `prunekit
 #   bench quality` measured 97.7 % against 98.7 %, without FP8), and far behind at 50 %.
-# - What does not sorting cost? The same pass with a sort in EWMA's place differs from it by less than the margin of the
-#   pair (the lines above the figure: same tokens, so that what is hard for both cancels). So does Wanda, which sorts
-#   the same score, and besides sees inputs that blocks pruned before give out.
+# - What does it cost not to sort? The same pass with a sort in EWMA's place differs from it by less than the margin of
+#   the pair (the lines above the figure: same tokens, so that what is hard for both cancels). So does Wanda, which
+#   sorts the same score, and besides sees inputs that blocks pruned before give out.
 # - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
 #   the weights that stay make up for those that go. It takes many times as long on the same tokens, and about a hundred
 #   times as long where each has its own default (second table). With the 2,048 tokens of this notebook its lead is

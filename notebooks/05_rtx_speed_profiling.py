@@ -150,8 +150,8 @@ queue.shutdown()
 # **Lie 3: the weight stays in the cache.** One token, the same weight again and again: it is read from the cache. In a
 # model the other layers come in between, and it is read from memory. `timing.rotating` hands out copies that together
 # exceed the last cache twice over, but here no more than 268 MB of them: where the last cache holds these, as on some
-# servers, cold means from there, and the lie is smaller. Who times the old weight cold and the new one hot has invented
-# a speed-up.
+# servers, cold means from there, and the lie is smaller. Whoever times the old weight cold and the new one hot has
+# invented a speed-up.
 
 # %% tags=["nbval-ignore-output"]
 token, copies = torch.randn(1, 576), timing.rotating(weight.clone, weight.nbytes, max_bytes=1 << 28)
@@ -237,8 +237,8 @@ course.check("5.1", judge)
 # [roofline](GLOSSARY.md#roofline) of [Williams and others](BIBLIOGRAPHY.md#roofline). By hand, for one token, `N = K
 # = 4` and 2 bytes a number: 32 operations, 8 + 32 + 8 bytes, so 0.67 operations per byte.
 #
-# A layer of a 7B model (the output projection of Qwen2.5-7B, 3584 x 3584) in [bfloat16](GLOSSARY.md#bfloat16), on an
-# RTX 4090 by its [data sheet](BIBLIOGRAPHY.md#data-sheets):
+# A layer of a 7B model (the output projection of Qwen2.5-7B, 3584 x 3584) in [bfloat16](GLOSSARY.md#bfloat16) (BF16),
+# on an RTX 4090 by its [data sheet](BIBLIOGRAPHY.md#data-sheets):
 
 # %% tags=["nbval-ignore-output"]
 card = devices.find_gpu("RTX 4090")
@@ -300,7 +300,7 @@ course.check("5.2", intensity)
 #   moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2 in the second, which
 #   takes as long as the first. 6 of 8 places are used, 75 % ([wave quantization](GLOSSARY.md#wave-quantization)).
 # - **Cache.** A benchmark repeats one product. If its operands fit in the L2 cache (72 MB on an RTX 4090), they do not
-#   come from memory again. That is lie 3, and published tables hold it too.
+#   come from memory again. That is lie 3, and published tables contain it, too.
 #
 # ### Exercise 5.3: waves (medium, 10 minutes)
 # An output of `M` rows and `N` columns is cut into tiles of `rows` x `columns`; tiles over the edge are whole tiles.
@@ -331,12 +331,12 @@ course.check("5.3", waves)
 # </details>
 
 # %% [markdown]
-# The picture below shows whole waves of one tile shape: up to 8,192 outputs the time is the same, because 2 x 64 tiles
-# fill the 128 multiprocessors once, and one output more costs a whole wave. Libraries try several shapes and take the
-# best, and use thinner tiles for few tokens. Now all the terms in one function, for BF16. The constants `c` were fitted
-# to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest products there (`desktop_issue_us`);
-# the rest is the data sheet. (For a server's card the smallest kernel's time was read off the H100 rows, and where a
-# long kernel slows down was chosen with them in view.)
+# The picture below shows whole waves of one tile shape: for 256 tokens up to 8,192 outputs take the same time, because
+# 2 x 64 tiles of 128 x 128 fill the 128 multiprocessors once, and one output more costs a whole wave. Libraries try
+# several shapes and take the best, and use thinner tiles for few tokens. Now all the terms in one function, for BF16.
+# The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
+# products there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
+# read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -432,7 +432,7 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 #
 # The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
 # are the more honest ones, but not blind: see section 4, and the share of its rate that rests on others' timings. The
-# median on the H100 is 5 to 10 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
+# median on the H100 is 5 to 9 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
 # tokens by far more. That is enough to decide whether a weekend of work is worth it. It does not replace a measurement.
 #
 # ## 6. Other cards, and one token (skippable)
@@ -487,16 +487,17 @@ measure_gpu(report["gpu"])
 #
 # ## What you can do now
 # 1. *Time things, and see through lies.* Warm up, synchronise, take turns, rotate over buffers larger than the cache,
-#    use real values, count the same work on both sides, give the median of the ratios with its spread. Seven
-#    benchmarks found a speed-up of some work over the same work; their honest twins did not.
+#    use real values, count the same work on both sides, give the median of the ratios with its spread. Seven benchmarks
+#    found a speed-up where there is none; their honest twins lie near 1. (Quartiles that exclude 1 are no proof of
+#    more: the same call was timed against itself.)
 # 2. *Estimate a layer.* Operations per byte against the card's own number say memory or arithmetic; launch, waves and
 #    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
-#    within 5 to 10 %, the others further off.
+#    within 5 to 9 %, the others further off.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
 #    thousands of tokens (published), at most as much as they save bytes with one (predicted), and 2:4 in FP8 can lose
 #    with few tokens: most shapes at 64, a few up to 1,024 (published). With many tokens a T4 gains from neither, Ampere
 #    from 2:4, Ada and later from both; with few, weight-only FP8 may gain on older cards (published, not in our
 #    model).
 #
-# Where to go next: `prunekit predict --gpu NAME --model MODEL` does sections 4 to 6 for your card and your model, and
-# [06 Your model](06_your_model.ipynb) compresses one and judges it.
+# Where to go next: `prunekit predict --gpu NAME --model MODEL` predicts your model's layers on your card, dense and
+# 2:4, and [06 Your model](06_your_model.ipynb) compresses one and judges it.

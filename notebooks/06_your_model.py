@@ -75,7 +75,7 @@ BUDGET = 0.15  # share of the weights in linear layers that may stay dense
 LIMITS = {"retention": 0.9, "perplexity ratio": 1.25, "bytes": 0.65}
 KEEP = None  # a folder that does not exist yet, for the model and the memo
 DTYPE = None  # "bfloat16" for a large model on a CPU
-DEVICE = "cpu"  # "cuda" should work and is faster; nobody has tried it here
+DEVICE = "cpu"  # "cuda" should work and be faster; nobody has tried it here
 FIRST_RUN = True  # False once you have changed anything: what the prose says of the embedded model is asserted
 OTHER = "this run is not the one that the text describes: set FIRST_RUN = False in section 1"
 
@@ -125,7 +125,7 @@ course.show(figures.forecast(parameters, copies=4, memory=memory_of(model.device
 
 # %% [markdown]
 # *Predicted* from the number of parameters: this notebook holds the dense model and three compressed ones at once, and
-# in the end a fourth, opened from its file. To it come Python, text and the model's output scores, about 1 GB here. In
+# in the end a fourth, opened from its file. Python, text and the model's output scores take about 1 GB more here. In
 # float32 a 1B model needs 8 GB and fits a laptop with 16 GB; a 7B model needs 56 GB and does not, and 42 GB with `DTYPE
 # = "bfloat16"`: that takes a server or a large GPU. A free Colab, with some 12 GB of main memory, holds about 1.8B in
 # bfloat16, and its T4, with 15 GB, about 2.3B. Without FP8 each copy is as large as the dense model. Section 4 predicts
@@ -232,7 +232,7 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 # %% [markdown]
 # Each number stands with two standard errors. Read them before the numbers. Where the intervals of two candidates
 # overlap, that alone settles nothing: all saw the same windows, and the error of their *difference* is smaller, see
-# exercise 6.3. For the embedded model the plan loses about a sixth of the right next tokens on Wikipedia and more on
+# exercise 6.3. For the embedded model the plan loses nearly a fifth of the right next tokens on Wikipedia and more on
 # news; sparing the worst layers wins some of that back; the fallback loses little. (Where its retention is above 1,
 # that is chance: the interval contains 1, and its perplexity is higher than the dense model's.) [KL
 # divergence](GLOSSARY.md#kl-divergence) says the same more sharply, because it looks at all probabilities. (The

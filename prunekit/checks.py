@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PrunekitError, first_line, out_of_memory
-from .linear import weight_of, without_dropout
+from .linear import text_config, weight_of, without_dropout
 from .patterns import check_width, parse_pattern
 from .recipe import Recipe
 
@@ -35,9 +35,16 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
             raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
+def most_tokens(model: nn.Module) -> int | None:
+    """How many tokens in a row a model takes, by its config; None if that says nothing."""
+    config = text_config(getattr(model, "config", None))
+    names = ("max_position_embeddings", "max_seq_len", "max_target_positions")
+    return next((limit for name in names if isinstance(limit := getattr(config, name, None), int)), None)
+
+
 def check_context(model: nn.Module, context: int) -> None:
     """Raise `PrunekitError` if `context` tokens in a row are more than the model can take."""
-    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    limit = most_tokens(model)
     if limit is not None and context > limit:
         raise PrunekitError(
             f"{context} tokens in a row, but the model takes at most {limit}: use shorter windows or fewer tokens."
@@ -57,6 +64,18 @@ def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
             f"the text has a token of number {low if low < 0 else high}, but a model knows {known}: tokenize it for "
             "that model, and compare a model with the dense one that it was made from."
         )
+
+
+@torch.inference_mode()
+def check_causal(model: nn.Module) -> None:
+    """Raise `PrunekitError` where what a model says after a token depends on the next one, as encoders do."""
+    if getattr(model.config, "is_decoder", True):  # in transformers 5 only models that can be encoders say False
+        return
+    ids = torch.tensor([[0, 0], [0, 1]], device=next(model.parameters()).device)
+    if _failure(model, ids) is None:
+        one, other = model(ids, use_cache=False).logits[:, 0].float()
+        if not torch.allclose(one, other, rtol=0, atol=1e-3 * one.abs().max().item()):
+            raise PrunekitError("the model reads text in both directions: expected a causal language model.")
 
 
 @torch.inference_mode()

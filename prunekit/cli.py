@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
@@ -37,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .files import check_writable_file
 
             check_writable_file(Path(arguments.json))
-        arguments.run(arguments)
-        sys.stdout.flush()
+        with _terminated_like_interrupted():
+            arguments.run(arguments)
+        if sys.stdout:
+            sys.stdout.flush()
     except PrunekitError as error:
         print(f"prunekit: {error}", file=sys.stderr)
         return 2
@@ -63,6 +68,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP where it would end the process, do what Ctrl-C does: nothing half-written stays."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    changed = [each for each in signals if signal.getsignal(each) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        changed = []  # only there may handlers be set
+    for each in changed:
+        signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))  # which recovery holds back during an update
+    try:
+        yield
+    finally:
+        for each in changed:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _keep_freed_memory() -> None:
@@ -110,7 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
     c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
     c.add_argument(
-        "--calibration-tokens", default="auto", metavar="N", help="default auto: until masks hold still; admm 32768"
+        "--calibration-tokens",
+        default="auto",
+        metavar="N",
+        help="default auto: ewma until masks hold still, at most 2048; admm 32768, wanda and sparsegpt 8192",
     )
     c.add_argument(
         "--calibration-text", action="append", metavar="TEXT", help=f"{_TEXT}; give it again to mix in another"
@@ -144,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     model_options(e)
 
     g = add("generate", run_generate, "Continue a prompt, greedily.")
-    g.add_argument("model", metavar="MODEL", help=_MODEL)
+    g.add_argument("model", metavar="MODEL", help="embedded, a local folder, or a Hugging Face name")
     g.add_argument("prompt", metavar="PROMPT")
     g.add_argument("--tokens", type=int, default=40, help="how many to add; default 40")
     model_options(g)

@@ -52,6 +52,8 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and recipe.fp8 != "e4m3":
         raise PrunekitError("--activations dynamic belongs to FP8 weights: add --fp8 e4m3, or leave it out.")
     if a.out:
+        if a.json and Path(a.out).absolute() in (Path(a.json).absolute(), *Path(a.json).absolute().parents):
+            raise PrunekitError(f"--json {a.json} lies within --out {a.out}: give it a place of its own.")
         check_free(Path(a.out))
         check_writable(Path(a.out))
         if recovers:
@@ -135,7 +137,7 @@ def _budget(a: argparse.Namespace) -> dict:
     if a.steps is not None:
         return {"steps": _positive(a.steps, "--steps")}
     if a.minutes is not None and not 0 < a.minutes < 1e6:
-        raise PrunekitError(f"--minutes is {a.minutes}: expected a number above 0.")
+        raise PrunekitError(f"--minutes is {a.minutes}: expected a number above 0 and below a million.")
     return {} if a.minutes is None else {"minutes": a.minutes}
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import PrunekitError, first_line
 from .files import cache_dir, write_json
-from .models import quiet
+from .opening import quiet
 
 SPLITS = ("train", "validation", "test")
 _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -128,6 +128,8 @@ def _encode(tokenizer, texts: list[str]) -> list[int]:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise PrunekitError(f"{path} is no ordinary file, and a text is read more than once: write it to one first.")
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from math import exp, isnan
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import log_softmax
 from .checks import check_context, check_text
 from .errors import PrunekitError
 from .linear import without_dropout
-from .models import quiet
+from .opening import quiet
 from .progress import progress
 
 CHUNK = 64  # tokens whose logits are judged at a time on a CPU
@@ -138,11 +139,15 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
+    check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
+    settings = deepcopy(model.generation_config)
+    settings.num_beams, settings.penalty_alpha = 1, 0.0  # greedily, whatever the model's own settings are
     with without_dropout(model), quiet():  # transformers remarks on a max_length of the model's own
         out = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs.get("attention_mask"),
+            generation_config=settings,
             max_new_tokens=tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,

@@ -22,8 +22,9 @@ from .compress import Compressed
 from .errors import PrunekitError, first_line
 from .files import new_folder
 from .linear import Fp8Linear, exact_dtype
-from .models import quiet, savable
+from .models import savable
 from .older_names import add_older_names
+from .opening import quiet
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 

@@ -22,7 +22,7 @@ _MARK = f".prunekit-tmp-{gethostname()}~"  # a shared folder may hold those of p
 def cache_dir() -> Path:
     """Where prunekit keeps what it has converted: ``$PRUNEKIT_CACHE``, or the user's cache directory."""
     base = os.environ.get("PRUNEKIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunekit"
-    return Path(base).expanduser()
+    return Path(os.path.expanduser(base))
 
 
 @contextmanager

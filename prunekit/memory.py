@@ -13,16 +13,9 @@ import torch
 
 from .errors import PrunekitError
 from .recipe import Recipe
+from .weight_files import weight_files
 
 TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
-
-
-def _weight_bytes(folder: Path) -> int:
-    """Size of the weights that transformers reads from a folder; others may lie beside them."""
-    index = folder / "model.safetensors.index.json"
-    files = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else ()
-    paths = [folder / name for name in files] or list(folder.glob("model.safetensors"))
-    return sum(path.stat().st_size for path in paths)
 
 
 def memory_limit(groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> float:
@@ -94,15 +87,16 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
     """
     try:
         stored = json.loads((folder / "config.json").read_text("utf-8"))
-        needed = _weight_bytes(folder)
-    except (OSError, ValueError, LookupError, AttributeError):  # opening it will tell what is wrong
+        needed = sum(file.stat().st_size for file in weight_files(folder))
+    except (OSError, ValueError, RecursionError):  # opening it will tell what is wrong
         return
     if not isinstance(stored, dict):
         return
-    if dtype != "auto" and "quantization_config" not in stored:  # FP8 stays FP8
+    stays_fp8 = "quantization_config" in stored and (folder / "prunekit.json").is_file()  # others' is widened
+    if dtype != "auto" and not stays_fp8:
         width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
         needed *= getattr(torch, dtype).itemsize / width
-    if device == "cpu" and needed > (available := memory_free(torch.device(device))):
+    if torch.device(device).type == "cpu" and needed > (available := memory_free(torch.device(device))):
         raise PrunekitError(
             f"the model in {folder} needs {needed / 1e9:.1f} GB in {dtype}, but {available / 1e9:.1f} GB are free: "
             "use --dtype bfloat16, a smaller model, or a machine with more memory."

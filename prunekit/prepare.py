@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .calibrate import fast_bfloat16
+from .checks import most_tokens
 from .compress_layer import compress_layer
 from .corpus import corpus
 from .linear import weight_of
@@ -57,7 +58,7 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
             f"free, so it may end without a result: try {', '.join(ways)}."
         )
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
-        found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is several times faster.")
+        found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is faster.")
     return found
 
 
@@ -79,7 +80,7 @@ def calibration_text(
 
 def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
     """How many tokens a model takes in a window, but no more than `most`."""
-    return min(most, getattr(model.config, "max_position_embeddings", None) or most)
+    return min(most, most_tokens(model) or most)
 
 
 def recovery_text(

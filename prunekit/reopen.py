@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import fp8
+from .errors import PrunekitError
 from .export import usual_dtype
 from .linear import Fp8Linear, is_conv1d, replace_layers
-from .models import explained, quiet
+from .opening import explained, quiet
+from .weight_files import weight_files
 
 
 def open_compressed(folder: Path, dtype: str) -> nn.Module:
@@ -30,17 +32,19 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
 
     with quiet(), explained(str(folder), "model"):
         about = json.loads((folder / "prunekit.json").read_text("utf-8"))
+        if about["version"] != 1:
+            raise PrunekitError(f"{folder} was written by a later prunekit: upgrade, or compress the model again.")
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         tensors: dict[str, Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
+        for file in weight_files(folder):
             tensors |= load_file(file)
         names = set(about["fp8_layers"])
         rest = (tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in names)
         target = usual_dtype(rest) if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
-            model = AutoModelForCausalLM.from_config(config, dtype=target)
+            model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
         layers = {name: module for name, module in model.named_modules() if name in names}
@@ -71,6 +75,8 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
     weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
     fmt = fp8.format_named(about["recipe"]["fp8"])
     scale = scale.reshape(1, 1) if scale.numel() == 1 else scale
+    if weight.element_size() == 1 and weight.dtype != fmt.dtype:
+        raise ValueError(f"{name} is {weight.dtype} where prunekit.json says {fmt.name}")
     if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
         weight = fp8.cast(weight.T if is_conv1d(old) else weight, scale, fmt)
     if not (torch.isfinite(scale).all() and _finite(weight)):

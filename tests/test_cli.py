@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from prunekit.cli import main
 from prunekit.errors import PrunekitError
+from prunekit.files import cache_dir
 from prunekit.linear import linear_layers
 
 ROOT = Path(__file__).parents[1]
@@ -790,3 +792,41 @@ def test_the_help_says_what_each_preset_keeps(capsys):
     for name in PRESETS:
         kept = [rows[name, pattern, 0, True]["texts"]["wikipedia"] for pattern in ("20 %", "50 %", "2:4 + FP8")]
         assert f"{name} " + ", ".join(f"{100 * x['retention']:.1f}" for x in kept) in text
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_being_terminated_is_being_interrupted(run, model, monkeypatch, name):
+    if not hasattr(signal, name):
+        pytest.skip("unknown here")
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        monkeypatch.setattr(
+            importlib.import_module("prunekit.compress"), "compress", lambda *_, **__: signal.raise_signal(number)
+        )
+        code, _, error = run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
+        assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
+        assert signal.getsignal(number) == signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)  # as nohup does
+        with pytest.raises(AttributeError):  # it goes on, with the None that the stand-in gave
+            run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
+    finally:
+        signal.signal(number, before)
+
+
+def test_figures_do_not_lie_within_the_model(refused, model):
+    for place in ("out", "out/report.json"):
+        error = refused("compress", model, "--sparsity", "0.5", "--out", "out", "--json", place)
+        assert "lies within --out out" in error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes a descriptor by the shell")
+def test_a_closed_standard_output_is_no_failure():
+    command = f"{sys.executable} -m prunekit info >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cache_of_nobody_is_a_relative_name(monkeypatch):
+    monkeypatch.setenv("PRUNEKIT_CACHE", "~nobody-of-that-name/x")
+    assert cache_dir() == Path("~nobody-of-that-name/x")

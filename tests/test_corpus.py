@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import sys
 from types import SimpleNamespace
@@ -224,3 +225,10 @@ def test_wikitext_out_of_reach_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PrunekitError, match="pip install datasets"):
         documents("wikitext")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PrunekitError, match="no ordinary file"):
+        documents(str(tmp_path / "pipe"))

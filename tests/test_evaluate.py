@@ -1,11 +1,13 @@
 """Perplexity, top-1, retention and KL against the plainest computation."""
 
 from math import isnan
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from prunekit.checks import check_context
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate, evaluate_all, generate
@@ -123,3 +125,28 @@ def test_generate_continues_greedily(tiny_models, tokenizer, kind):
         if window[0, -1] == tokenizer.eos_token_id:
             break
     assert text == tokenizer.decode(window[0], skip_special_tokens=True)
+
+
+def test_it_is_greedy_whatever_the_model_asks_for(make_model, tokenizer):
+    model = make_model()
+    plain = generate(model, tokenizer, "the cat", 12)
+    model.generation_config.num_beams, model.generation_config.penalty_alpha = 4, 0.6
+    model.generation_config.top_k = 4
+    assert generate(model, tokenizer, "the cat", 12) == plain
+    assert model.generation_config.num_beams == 4
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(make_model, tokenizer):
+    model = make_model()
+    model.resize_token_embeddings(20)
+    with pytest.raises(PrunekitError, match="but a model knows 20"):
+        generate(model, tokenizer, "the cat", 2)
+
+
+@pytest.mark.parametrize("name", ["max_position_embeddings", "max_seq_len", "max_target_positions"])
+def test_the_longest_input_has_several_names(name):
+    model = torch.nn.Linear(1, 1)
+    model.config = SimpleNamespace(**{name: 7})
+    check_context(model, 7)
+    with pytest.raises(PrunekitError, match="at most 7"):
+        check_context(model, 8)

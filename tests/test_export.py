@@ -152,6 +152,8 @@ def test_a_folder_with_several_files_of_weights_comes_back(llama, tokenizer, ids
     for part in range(2):
         names = sorted(tensors)[part::2]
         save_file({n: tensors[n] for n in names}, folder / f"model-{part}.safetensors", metadata={"format": "pt"})
+    places = {name: f"model-{part}.safetensors" for part in range(2) for name in sorted(tensors)[part::2]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     assert_comes_back(result, folder, ids)
 
 
@@ -419,3 +421,23 @@ def test_how_to_generate_comes_back(make_model, tokenizer, ids, tmp_path):
     assert loaded.generation_config.eos_token_id == [0, 7]
     again, _ = load(str(save(compress(loaded, ids, sparsity=0.5), tokenizer, tmp_path / "twice")), device="cpu")
     assert loaded.generation_config.max_length == again.generation_config.max_length == 99
+
+
+def test_files_beside_the_model_are_not_taken_for_its_weights(llama, tokenizer, ids, tmp_path):
+    result = compress(llama, ids, sparsity=0.5, fp8="e4m3")
+    folder = save(result, tokenizer, tmp_path / "out")
+    save_file({name: tensor.clone() for name, tensor in llama.state_dict().items()}, folder / "z.safetensors")
+    assert torch.equal(load(str(folder), device="cpu")[0](ids).logits, result.model(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"version": 2}, "by a later prunekit"), ({"recipe": {"fp8": "e5m2"}}, r"float8_e4m3fn where prunekit.json says")],
+    ids=["version", "format"],
+)
+def test_a_prunekit_json_that_does_not_fit_is_refused(llama, tokenizer, ids, tmp_path, changes, message):
+    folder = save(compress(llama, ids, sparsity=0.5, fp8="e4m3"), tokenizer, tmp_path / "out")
+    about = json.loads((folder / "prunekit.json").read_text("utf-8"))
+    (folder / "prunekit.json").write_text(json.dumps(about | changes), "utf-8")
+    with pytest.raises(PrunekitError, match=message):
+        load(str(folder), device="cpu")

@@ -4,10 +4,12 @@ import json
 import math
 import shutil
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import VOCABULARY
 from safetensors.torch import load_file, save_file
 
 from prunekit import memory, models
@@ -103,7 +105,7 @@ def test_weights_whose_header_is_nonsense(copy):
 
 def test_no_weights(copy):
     (copy / "model.safetensors").unlink()
-    assert_refused(copy, "damaged or incomplete")
+    assert_refused(copy, r"holds no model\.safetensors")
 
 
 def test_a_weight_is_missing_or_of_another_shape(copy, llama):
@@ -121,10 +123,19 @@ def test_a_weight_is_missing_or_of_another_shape(copy, llama):
 CUT_SHORT = '{"model_type": "llama", "hid'
 
 
-@pytest.mark.parametrize("text", ["", "{", CUT_SHORT, '{"model_type": "nosuch"}', "{}", "\x00\x01"])
+@pytest.mark.parametrize("text", ["", "{", CUT_SHORT, "{}", "\x00\x01"])
 def test_a_corrupt_config(copy, text):
     (copy / "config.json").write_text(text)
     assert_refused(copy, "damaged or incomplete")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("nosuch", "does not know its kind"), ("t5", "not a causal language model"), ("vit", "not a causal language")],
+)
+def test_another_kind_of_model_is_not_called_damaged(copy, kind, message):
+    (copy / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert_refused(copy, message)
 
 
 def test_a_missing_tokenizer(copy):
@@ -282,7 +293,7 @@ def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):
     config = json.loads((copy / "config.json").read_text())
     config |= {"model_type": "nobody", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
     (copy / "config.json").write_text(json.dumps(config))
-    assert_refused(copy, "cannot read the")
+    assert_refused(copy, "code of its own, which is never run")
     assert not (copy / "ran").exists()
 
 
@@ -343,7 +354,7 @@ def test_a_compressed_folder_with_corrupt_json(compressed, name, text):
 
 def test_a_compressed_folder_lacks_a_file(compressed, tmp_path):
     for name, message in [
-        ("model.safetensors", "damaged or incomplete"),
+        ("model.safetensors", r"holds no model\.safetensors"),
         ("tokenizer.json", "no tokenizer|cannot read the tokenizer"),
         ("config.json", "no config.json"),
     ]:
@@ -383,3 +394,55 @@ def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):
     assert {p.dtype for p in llama.parameters()} == {torch.float32}
     buffers = dict(copy.named_buffers())
     assert buffers and all(torch.equal(buffers[name], value) for name, value in llama.named_buffers())
+
+
+@pytest.mark.parametrize("saved_by_prunekit", [False, True])
+def test_code_of_a_checkpoint_is_neither_run_nor_asked_about(copy, monkeypatch, saved_by_prunekit):
+    config = {"model_type": "distilbert", "auto_map": {"AutoModelForCausalLM": "evil.M"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "evil.py").write_text("raise SystemExit('ran')")
+    if saved_by_prunekit:
+        (copy / "prunekit.json").write_text('{"version": 1, "fp8_layers": []}')
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    with pytest.raises(PrunekitError, match=r"code of its own, which is never run|not a causal language model"):
+        load(str(copy), device="cpu")
+
+
+def test_pickled_weights_are_refused(copy):
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(PrunekitError, match="as pickle"):
+        load(str(copy), device="cpu")
+
+
+def test_an_adapter_beside_the_model_is_not_left_out_silently(copy):
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(PrunekitError, match="merge it into the model"):
+        load(str(copy), device="cpu")
+
+
+def test_scales_of_a_quantization_that_nobody_reads_are_noticed(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight_scale_inv"] = torch.ones(1, 1)
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PrunekitError, match=r"weight_scale_inv, which belongs to a kind of quantization"):
+        load(str(copy), device="cpu")
+
+
+def test_a_model_that_reads_both_ways_is_refused(tokenizer, tmp_path):
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    for decodes in (True, False):
+        folder = tmp_path / str(decodes)
+        BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, is_decoder=decodes, **sizes)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    load(str(tmp_path / "True"), device="cpu")
+    with pytest.raises(PrunekitError, match="in both directions"):
+        load(str(tmp_path / "False"), device="cpu")
+
+
+def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    (tmp_path / models.CACHED).mkdir()
+    (tmp_path / models.CACHED / "tokenizer.json").write_text("{}")
+    assert (Path(locate("embedded")) / "config.json").is_file()

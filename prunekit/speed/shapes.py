@@ -17,8 +17,9 @@ from .latency import check_shape
 UNLIKE = {
     kind: reason
     for reason, kinds in {
-        "the MLPs of {} have no gate, unlike those of LLaMA-like models": "apertus arcee bert biogpt gpt_neox "
-        "gpt_neox_japanese nemotron persimmon phi roberta starcoder2",
+        "the MLPs of {} have no gate, unlike those of LLaMA-like models": "albert apertus arcee bert biogpt "
+        "camembert distilbert electra gpt_neox gpt_neox_japanese nemotron persimmon phi roberta starcoder2 "
+        "vit xlm-roberta",
         "{} keeps several of the seven layers of LLaMA-like models in one": "glm glm4 phi3",
         "{} has state-space layers, unlike LLaMA-like models": "bamba falcon_h1 nemotron_h zamba zamba2",
         "{} has recurrent layers, unlike LLaMA-like models": "recurrent_gemma",
@@ -143,7 +144,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     try:
         from transformers import AutoConfig
 
-        from ..models import quiet
+        from ..opening import quiet
 
         with quiet():  # the hub's retries drown the sentence
             config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
