@@ -75,8 +75,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM, and SIGHUP where it would end the process, do what Ctrl-C does: nothing half-written stays."""
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     changed = [each for each in signals if signal.getsignal(each) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        changed = []  # only there may handlers be set
+    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+        changed = []  # only there may handlers be set; and a shell may ignore Ctrl-C for what runs in the background
     for each in changed:
         signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))  # which recovery holds back during an update
     try:

@@ -52,8 +52,10 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and recipe.fp8 != "e4m3":
         raise PrunekitError("--activations dynamic belongs to FP8 weights: add --fp8 e4m3, or leave it out.")
     if a.out:
-        if a.json and Path(a.out).absolute() in (Path(a.json).absolute(), *Path(a.json).absolute().parents):
-            raise PrunekitError(f"--json {a.json} lies within --out {a.out}: give it a place of its own.")
+        if a.json:
+            out, report = Path(a.out).absolute(), Path(a.json).absolute()
+            if out == report or out in report.parents or report in out.parents:
+                raise PrunekitError(f"--json {a.json} and --out {a.out} lie within one another: keep them apart.")
         check_free(Path(a.out))
         check_writable(Path(a.out))
         if recovers:

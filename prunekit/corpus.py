@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -128,7 +129,7 @@ def _encode(tokenizer, texts: list[str]) -> list[int]:
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise PrunekitError(f"{path} is no ordinary file, and a text is read more than once: write it to one first.")
     try:
         text = path.read_text("utf-8-sig")

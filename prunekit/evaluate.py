@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from math import exp, isnan
 
 import torch
@@ -141,15 +140,14 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
-    settings = deepcopy(model.generation_config)
-    settings.num_beams, settings.penalty_alpha = 1, 0.0  # greedily, whatever the model's own settings are
     with without_dropout(model), quiet():  # transformers remarks on a max_length of the model's own
         out = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs.get("attention_mask"),
-            generation_config=settings,
             max_new_tokens=tokens,
-            do_sample=False,
+            do_sample=False,  # this and the next two: greedily, whatever the model's own settings are
+            num_beams=1,
+            penalty_alpha=0.0,
             pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
         )
     return tokenizer.decode(out[0], skip_special_tokens=True)

@@ -95,6 +95,7 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
     stays_fp8 = "quantization_config" in stored and (folder / "prunekit.json").is_file()  # others' is widened
     if dtype != "auto" and not stays_fp8:
         width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
+        width = 1 if "quantization_config" in stored and not (folder / "prunekit.json").is_file() else width
         needed *= getattr(torch, dtype).itemsize / width
     if torch.device(device).type == "cpu" and needed > (available := memory_free(torch.device(device))):
         raise PrunekitError(

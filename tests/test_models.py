@@ -414,9 +414,12 @@ def test_pickled_weights_are_refused(copy):
         load(str(copy), device="cpu")
 
 
-def test_an_adapter_beside_the_model_is_not_left_out_silently(copy):
+def test_an_adapter_is_not_left_out_silently(copy):
     (copy / "adapter_config.json").write_text("{}")
-    with pytest.raises(PrunekitError, match="merge it into the model"):
+    with pytest.raises(PrunekitError, match="merge it into its model"):
+        load(str(copy), device="cpu")
+    (copy / "config.json").unlink()  # as adapters mostly come
+    with pytest.raises(PrunekitError, match="merge it into its model"):
         load(str(copy), device="cpu")
 
 
@@ -441,6 +444,7 @@ def test_a_model_that_reads_both_ways_is_refused(tokenizer, tmp_path):
         load(str(tmp_path / "False"), device="cpu")
 
 
+@pytest.mark.embedded
 def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     (tmp_path / models.CACHED).mkdir()
