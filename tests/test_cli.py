@@ -794,24 +794,44 @@ def test_the_help_says_what_each_preset_keeps(capsys):
         assert f"{name} " + ", ".join(f"{100 * x['retention']:.1f}" for x in kept) in text
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_being_terminated_is_being_interrupted(run, model, monkeypatch, name):
-    if not hasattr(signal, name):
+@pytest.fixture
+def handlers():
+    """Set a signal's handler; all that were set are put back."""
+    before = {}
+
+    def put(number, handler):
+        before.setdefault(number, signal.getsignal(number))
+        signal.signal(number, handler)
+
+    yield put
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")], ids=str)
+def test_being_terminated_is_being_interrupted(run, model, monkeypatch, handlers, number):
+    if number is None:
         pytest.skip("unknown here")
-    number = getattr(signal, name)
-    before = signal.signal(number, signal.SIG_DFL)
-    try:
-        monkeypatch.setattr(
-            importlib.import_module("prunekit.compress"), "compress", lambda *_, **__: signal.raise_signal(number)
-        )
-        code, _, error = run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
-        assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
-        assert signal.getsignal(number) == signal.SIG_DFL
-        signal.signal(number, signal.SIG_IGN)  # as nohup does
-        with pytest.raises(AttributeError):  # it goes on, with the None that the stand-in gave
-            run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
-    finally:
-        signal.signal(number, before)
+    handlers(signal.SIGINT, signal.default_int_handler)  # what is started in the background may ignore it
+    handlers(number, signal.SIG_DFL)
+    monkeypatch.setattr(
+        importlib.import_module("prunekit.compress"), "compress", lambda *_, **__: signal.raise_signal(number)
+    )
+    options = ("--sparsity", "0.5", "--method", "magnitude")
+    code, _, error = run("compress", model, *options)
+    assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
+    assert signal.getsignal(number) == signal.SIG_DFL
+    signal.signal(number, signal.SIG_IGN)  # as nohup does
+    with pytest.raises(AttributeError):  # it goes on, with the None that the stand-in gave
+        run("compress", model, *options)
+
+
+def test_where_ctrl_c_is_ignored_other_signals_stay_as_they_are(run, monkeypatch, handlers):
+    handlers(signal.SIGINT, signal.SIG_IGN)
+    handlers(signal.SIGTERM, signal.SIG_DFL)
+    seen = []
+    monkeypatch.setattr("prunekit.info.info", lambda: seen.append(signal.getsignal(signal.SIGTERM)) or {})
+    assert run("info")[0] == 0 and seen == [signal.SIG_DFL]
 
 
 def test_figures_do_not_lie_within_the_model(refused, model):

@@ -152,6 +152,7 @@ def build_notebook(path: Path) -> list[str]:
     execute(notebook, path.parent)
     clean(notebook)
     nbformat.write(notebook, path.with_suffix(".ipynb"))
+    path.touch()  # JupyterLab does not open a pair of which the source is the older one
     return problems(notebook)
 
 

@@ -65,6 +65,8 @@ def test_notebooks_are_executed_in_order_and_cleaned(built, repository):
     assert set(code[2].outputs[0].data) == {"text/plain", "text/html"}
     assert "widgets" not in built.metadata and "version" not in built.metadata.language_info
     nbformat.validate(built)
+    source = repository / "notebooks" / "00_small.py"
+    assert source.stat().st_mtime_ns >= source.with_suffix(".ipynb").stat().st_mtime_ns
     assert build.problems(built) == []
 
 
