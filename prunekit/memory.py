@@ -92,10 +92,10 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
         return
     if not isinstance(stored, dict):
         return
-    stays_fp8 = "quantization_config" in stored and (folder / "prunekit.json").is_file()  # others' is widened
-    if dtype != "auto" and not stays_fp8:
+    quantized = "quantization_config" in stored
+    if dtype != "auto" and not (quantized and (folder / "prunekit.json").is_file()):  # whose FP8 stays, others' not
         width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
-        width = 1 if "quantization_config" in stored and not (folder / "prunekit.json").is_file() else width
+        width = 1 if quantized else width
         needed *= getattr(torch, dtype).itemsize / width
     if torch.device(device).type == "cpu" and needed > (available := memory_free(torch.device(device))):
         raise PrunekitError(

