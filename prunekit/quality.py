@@ -118,7 +118,7 @@ def read(path: Path) -> dict:
 
 
 def _is_row(row: object) -> bool:
-    keys = {"method", "pattern", "seed", "bfloat16", "seconds", "texts"}
+    keys = {"method", "pattern", "seed", "bfloat16", "seconds", "steps", "texts"}
     return isinstance(row, dict) and keys <= row.keys() and row["method"] in METHODS and row["pattern"] in PATTERNS
 
 
@@ -156,12 +156,14 @@ def markdown(table: dict) -> str:
     runs: dict[tuple, dict[str, dict]] = {}  # rows by pattern, of each line
     for row in sorted(table["rows"], key=_key):
         runs.setdefault((row["method"], row["seed"], row["bfloat16"]), {})[row["pattern"]] = row
-    head = "| method | seconds | " + " | ".join(PATTERNS) + " |"
-    lines = [head, "|---" * (2 + len(PATTERNS)) + "|"]
+    head = "| method | seconds | steps | " + " | ".join(PATTERNS) + " |"
+    lines = [head, "|---" * (3 + len(PATTERNS)) + "|"]
     for (method, seed, bfloat16), rows in runs.items():
         label = method + (f", seed {seed}" if seed else "") + ("" if bfloat16 else ", no bfloat16")
         low, high = (f"{choose(row['seconds'] for row in rows.values()):.0f}" for choose in (min, max))
-        cells = [label, low if low == high else f"{low} to {high}"]
+        steps = ", ".join(str(rows[pattern]["steps"]) if pattern in rows else "-" for pattern in PATTERNS)
+        trained = any(row["steps"] for row in rows.values())
+        cells = [label, low if low == high else f"{low} to {high}", steps if trained else ""]
         for pattern in PATTERNS:
             if pattern not in rows:
                 cells.append("-")
