@@ -152,10 +152,10 @@ course.show(
 )
 
 # %% [markdown]
-# The last line of the report is the verdict; the frame in the table is around your column. Everything in notebooks 00
-# to 04, 06 and 07 runs live without a GPU, on a laptop for instance (under Linux; we have not tried other systems), but
-# for the GPU times in 02, which are published. Only *speed on a GPU* needs one: [compute
-# capability](GLOSSARY.md#compute-capability) is NVIDIA's number for what a GPU can do. [Tensor
+# The last line of the report is the verdict; the frame in the table is around your column. Notebooks 00 to 04, 06 and
+# 07 run live without a GPU, on a laptop for instance (under Linux; we have not tried other systems); only the GPU times
+# in 02 are published ones. Measuring *speed on a GPU* needs a GPU of a certain [compute
+# capability](GLOSSARY.md#compute-capability), NVIDIA's number for what a GPU can do. [Tensor
 # cores](GLOSSARY.md#tensor-core) for [2:4 sparsity](GLOSSARY.md#n-m-sparsity) come with 8.0 (whether they gain anything
 # depends on how many tokens come at once, as 02 shows), those for FP8 with 8.9. Where you have none, notebook 05 shows
 # [published measurements](BIBLIOGRAPHY.md#vllmbench) of an RTX 4090 and an H100, and predictions, labelled as such.

@@ -83,9 +83,9 @@ course.predict("drop", "In row 0 of W, which of these two weights may go with le
 #
 # `mean((w_j x_j + w_k x_k)^2) = w_j^2 E_j + w_k^2 E_k + 2 w_j w_k mean(x_j x_k)`.
 #
-# Leaving it out assumes **uncorrelated inputs**, `mean(x_j x_k) = 0`. Keeping it is what the
-# [Hessian](GLOSSARY.md#hessian) `X^T X` is for; [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) pays for it with a matrix
-# inverse for each layer.
+# Leaving it out assumes `mean(x_j x_k) = 0`. The course calls such inputs **uncorrelated**, for short; strictly that is
+# so only if their means are 0. Keeping it is what the [Hessian](GLOSSARY.md#hessian) `X^T X` is for;
+# [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) pays for it with a matrix inverse for each layer.
 #
 # The cell sets each weight to zero in turn, measures the change, and compares with `pk.contribution`. Then it drops
 # two pairs of weights of row 0.
@@ -284,8 +284,8 @@ print(rules.rows_pruned(tries))
 #   would have their quantile.
 # - The *step* is `0.01 / (4 s (1 - s))`, at most 0.2: longer where the target is far from a half, since fewer scores
 #   lie near such a threshold.
-# - A *warm-up* of three scans (more in short rows) begins with steps of 0.2, which shrink as one over the number of
-#   scores seen, to the length of the scan that decides.
+# - A *warm-up* of three scans (more in short rows) begins with steps of 0.2; they shrink as one over the number of
+#   scores seen, down to the step of the scan that decides (in rows of fewer than some 530 scores not quite so far).
 # - `q` moves once for each *block* of 64 weights, by the sum of their steps, which computers like better. The identity
 #   still holds, since the steps are only added up earlier. `block=1` is the rule as written.
 #
@@ -370,7 +370,8 @@ assert all(abs(table[name][2] - 0.5) < 0.01 for name in list(table)[:5]) and tab
 #   since the scan that decides then starts where `q` belongs: the figure of the steps shows it for short ones. (In the
 #   third row the table mixes two remedies, since `pk` also takes a longer step there.)
 # - *Sorted*: `q` runs after the scores, is late all the way up, and ends far from where it started. After a warm-up it
-#   starts in the middle, falls through the first half, climbs through the second, and ends where it began.
+#   starts high, where the scan before ended: it falls while the small first half goes, meets the scores near their
+#   median, climbs back while the large second half stays, and ends where it began.
 # - *Drifting* (scores that grow a thousandfold along the row): with a warm-up the *share* is right, since the
 #   threshold comes back to where it was. But it follows the drift, less with `pk`'s shorter step, and decides
 #   differently from a sort. The identity promises the number of weights, never which ones.

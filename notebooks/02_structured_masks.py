@@ -60,7 +60,7 @@ from prunekit.speed.timing import speedup, time_in_turn
 # - [unstructured](GLOSSARY.md#unstructured): in each row, the four lowest scores go, wherever they are;
 # - [2:4](GLOSSARY.md#n-m-sparsity): in each row, two go from every group of four neighbours;
 # - by [neuron](GLOSSARY.md#neuron): whole columns go. If this weight is the second one of an MLP, its inputs are that
-#   MLP's neurons, and a column is all that anybody reads from one of them. A neuron's score is the sum of its
+#   MLP's neurons, and column `j` holds all the weights that read neuron `j`. A neuron's score is the sum of its
 #   column's contributions.
 
 # %% tags=["nbval-ignore-output"]
@@ -90,9 +90,9 @@ course.reveal("lost", ranks[1], ", ".join(f"{name} {share:.1%}" for name, share 
 assert lost["unstructured"] < lost["2:4"] < lost["neurons"]
 
 # %% [markdown]
-# Unstructured pruning can't lose more than the other two: of all masks with four zeros in each row it prunes the lowest
-# scores, and theirs are among those. Look at the second row. Unstructured pruning keeps the 4 (score 16) and drops the
-# 1 in the seventh column (score 1). 2:4 must keep two of the right-hand group, so the 1 stays; the left-hand group may
+# Unstructured pruning can't lose more than the other two: theirs, too, have four zeros in each row, and of all such
+# masks it prunes the lowest scores. Look at the second row. Unstructured pruning keeps the 4 (score 16) and drops the 1
+# in the seventh column (score 1). 2:4 must keep two of the right-hand group, so the 1 stays; the left-hand group may
 # keep only two, so the 4 goes (its score equals that of the -2 beside it, and among equals the one further left stays).
 # Removing neurons decides for all rows at once, and the 5 in the upper left corner goes although it is among the
 # highest scores of its row. Between 2:4 and neurons nothing is certain (if the right half were all zero, neurons would

@@ -209,13 +209,12 @@ for fmt in FORMATS:
 
 # %% [markdown]
 # With the clamp, numbers beyond the largest one become that one: [saturation](GLOSSARY.md#saturation), and NaN stays
-# NaN. The line "else" is what the rules of rounding give without it: 1.03 times the largest number still rounds to it,
-# but beyond the next tie E5M2 becomes infinity, and E4M3, which has no infinity, NaN. The line "cast" is what the
-# printed version of PyTorch does by itself on this machine; another version, library or GPU may do otherwise, and the
-# two formats need not be treated alike. The line "clamp" must be the same everywhere; the assertion checks it. So clamp
-# first.
-# At the other end nothing breaks: a number below half the smallest one becomes zero
-# ([underflow](GLOSSARY.md#underflow)).
+# NaN. The line "else" is what the rules of rounding give without it: 1.03 times the largest number still rounds to it.
+# Past the midpoint to where the next number would be (464 in E4M3, 61,440 in E5M2) the result is infinity in E5M2 and,
+# as that has none, NaN in E4M3. The line "cast" is what the printed version of PyTorch does by itself on this machine;
+# another version, library or GPU may do otherwise, and the two formats need not be treated alike. The line "clamp" must
+# be the same everywhere; the assertion checks it. So clamp first. At the other end nothing breaks: a number below half
+# the smallest one becomes zero ([underflow](GLOSSARY.md#underflow)).
 #
 # ## 5. A scale
 # Weights are small numbers, and 448 is far away. So each weight is divided by a [scale](GLOSSARY.md#scale) before the

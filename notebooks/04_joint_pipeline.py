@@ -167,7 +167,7 @@ course.check("4.1", joint_mask)
 # find it easier than a fresh model.
 
 # %% tags=["nbval-ignore-output"]
-apart = ["more than 5 %", "1 to 5 %", "less than 1 %", "less than this text can tell"]
+apart = ["more than 5 %", "1 to 5 %", "less than 1 %, and this text tells", "less than this text can tell"]
 question = "At 50 % in E4M3, by how much will the three perplexities differ on 2,048 tokens?"
 course.predict("orders", question, apart)
 shares = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
@@ -243,10 +243,10 @@ print(f"fused pass: as long as {seconds['fused pass'] / seconds['copy the weight
 # %% [markdown]
 # The two middle bars do the same selection and cast; the fused one saves the traffic (and torch's overhead for many
 # small steps). The last line compares it with a copy of the same weights, the cheapest thing one can do with them; how
-# many copies it takes depends much on the processor (over the whole model, measured with AVX-512: 4.4). Wanda's scores
-# and sort, with no mask or cast, take longer than the fused pass. For the whole model most time now goes to
-# calibration, which runs the model on text. All of it is measured, on one machine that may be busy: trust the order of
-# the bars, not the digits.
+# many copies it takes depends much on the processor (over the whole model, measured on two cores of an AMD EPYC: 4.4;
+# here three blocks). Wanda's scores and sort, with no mask or cast, take longer than the fused pass. For the whole
+# model most time now goes to calibration, which runs the model on text. All of it is measured, on one machine that may
+# be busy: trust the order of the bars, not the digits.
 #
 # ### Exercise 4.2: retention (easy, 5 minutes)
 # This is what all tables from here on are about (0.3 was its core). You get three arrays of the same length: what the
@@ -340,8 +340,8 @@ course.show(course.figures.pipeline.kept(points), alt=alt + " Right: perplexity 
 # - Magnitude, blind to the inputs, is within the others' margins at 20 % (on 32,768 tokens it is behind: `prunekit
 #   bench quality` measured 97.7 % against 98.7 %, without FP8), and far behind at 50 %.
 # - What does it cost not to sort? The same pass with a sort in EWMA's place differs from it by less than the margin of
-#   the pair (the lines above the figure: same tokens, so that what is hard for both cancels). So does Wanda, which
-#   sorts the same score, and besides sees inputs that blocks pruned before give out.
+#   the pair (the lines above the figure: same tokens, so that what is hard for both cancels). Wanda, too, stays within
+#   its margin: it sorts the same score, but takes the energies from the outputs of the blocks already pruned.
 # - **SparseGPT keeps more at 50 %, given enough text**: with 8,192 tokens it is ahead of all (second table), because
 #   the weights that stay make up for those that go. It takes many times as long on the same tokens, and about a hundred
 #   times as long where each has its own default (second table). With the 2,048 tokens of this notebook its lead is
@@ -407,8 +407,8 @@ assert ewma["retention"] + ewma["margin"] < pts.CLAIMS[0.5]
 # paper differ by a factor of 3.6 should make you ask for the protocol, of theirs and of ours.
 #
 # ## 6. The front
-# A configuration is on the front (the *Pareto front*) if no other is as cheap and as good, and better in one of the
-# two.
+# A configuration is on the front (the *Pareto front*) if no other is at least as cheap and at least as good, and
+# strictly better in one of the two.
 #
 # ### Exercise 4.4: the front (medium, 10 minutes)
 # Given cost (lower is better) and quality (higher is better) of some points, mark those on the front.
@@ -446,16 +446,17 @@ course.widgets.trade_off(points)
 # Filled marks are FP8, hollow ones bfloat16; ringed ones are on the front, pale ones beyond a limit. Choose what
 # counts as cheap and how much you want to keep; the title says which point is then the cheapest. Three things to see:
 # - **On disk, pruning saves nothing here**: choose "MB on disk". A zero takes a byte in FP8 as any other code does, so
-#   all FP8 models have one size, and zeros make none of them cheaper: of them only the best is on the front, casting
-#   alone or one within its margin, beside the dense model.
+#   all FP8 models have the same size, and only the one that keeps most can be on the front, beside the dense model:
+#   casting alone, or one within its margin.
 # - The starting axis *predicts* the size if zeros were packed (one bit per weight for where they are, and the
 #   survivors). prunekit does not write such files. Even so, 2:4 is not on the front: the same share, chosen freely,
 #   keeps more. What 2:4 can buy is speed on a GPU that has it, which no axis here shows.
 # - If you may do only one of the two, cast: 50 % in bfloat16 is beaten by FP8 without a single zero, smaller and nearly
 #   lossless.
 #
-# Points near each other may change places on other text: EWMA, Wanda, SparseGPT at 50 %; EWMA at 20 %, magnitude at 20
-# % and FP8 alone, whichever is ringed here (on more text magnitude is behind, section 4). See the margins in the table.
+# On other text points near each other may change places: at 50 % EWMA, Wanda and SparseGPT; likewise EWMA at 20 %,
+# magnitude at 20 % and FP8 alone, whichever is ringed here (on more text magnitude is behind, section 4). See the
+# margins in the table.
 
 # %% [markdown]
 # ## What you can do now

@@ -116,10 +116,11 @@ assert zeros.nbytes == weight.nbytes == 2 * half.nbytes
 #
 # ## 2. How to time, and a clinic of benchmarks that lie
 # Each patient below claims a speed-up where nothing became faster, by a mistake that is common: the right answer is
-# 1.0. `diagnose` puts the honest answer beside the claim: it times what was claimed to be new against itself, or, for
-# lies 1 and 2, the same two calls again. Both sides are warmed up and timed in turn for 15 rounds, so that a slow spell
-# of the machine hits both; a round repeats its call until it is long against the clock's step; the answer is the median
-# of the rounds' ratios, with its quartiles. How far it is from 1.0 is the machine's noise.
+# 1.0. `diagnose` puts the honest answer beside the claim: for lies 1 and 2 it times the same two calls again, for 3 to
+# 5 one call against itself, since both sides were the same work, for 6 and 7 dense against pruned, in one dtype and
+# with the mask made beforehand. Both sides are warmed up and timed in turn for 15 rounds, so that a slow spell of the
+# machine hits both; a round repeats its call until it is long against the clock's step; the answer is the median of the
+# rounds' ratios, with its quartiles. How far it is from 1.0 is the machine's noise.
 #
 # **Lie 1: no warm-up.** The first call loads code, gets memory and wakes threads; on a GPU it also loads the kernels
 # and finds the clock low. Whoever is timed second wins. The patient selects weights by
@@ -149,8 +150,8 @@ queue.shutdown()
 # %% [markdown]
 # **Lie 3: the weight stays in the cache.** One token, the same weight again and again: it is read from the cache. In a
 # model the other layers come in between, and it is read from memory. `timing.rotating` hands out copies that together
-# exceed the last cache twice over, but here no more than 268 MB of them: where the last cache holds these, as on some
-# servers, cold means from there, and the lie is smaller. Whoever times the old weight cold and the new one hot has
+# are twice as large as the last cache, here at most 268 MB. The caches of some servers hold even these; there the cold
+# weight comes from the cache, too, and the lie is smaller. Whoever times the old weight cold and the new one hot has
 # invented a speed-up.
 
 # %% tags=["nbval-ignore-output"]
@@ -185,10 +186,9 @@ clinic.diagnose("mean against best", claimed, ways["dense"], ways["dense"])
 
 # %% tags=["nbval-ignore-output"]
 double, new = partial(linear, x.double(), zeros.double()), ways["zeros stored"]
-clinic.diagnose("another dtype", times_faster(double, new)[0], new, new)
-clinic.diagnose(
-    "mask made in the clock", times_faster(lambda: linear(x, weight * pk.magnitude_mask(weight, 0.5)), new)[0], new, new
-)
+clinic.diagnose("another dtype", times_faster(double, new)[0], ways["dense"], new)
+claimed, *_ = times_faster(lambda: linear(x, weight * pk.magnitude_mask(weight, 0.5)), new)
+clinic.diagnose("mask made in the clock", claimed, ways["dense"], new)
 alt = "Seven bad benchmarks: the claimed speed-ups lie above 1, the honest ones near 1."
 course.show(clinic.figure(), alt)
 
@@ -439,10 +439,11 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither kind,
 # so with many tokens nothing is gained there. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after have both.
 # With few tokens FP8 *weights* may gain on older cards, too: a weight-only kernel reads one byte a weight and
-# multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on, and reports up to twice the speed where memory is
-# the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The pictures count only FP8 that tensor cores multiply, not
-# weight-only kernels. What follows is *predicted*, with weights that come from memory: one layer on four cards, then
-# where the time of one token goes in the linear layers of the 7B model on the RTX 4090, then the embedded model.
+# multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on; for Ampere it reported up to twice the speed where
+# memory is the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The pictures count only FP8 that tensor cores multiply,
+# not weight-only kernels. What follows is *predicted*, with weights that come from memory: one layer on four cards,
+# then where the time of one token goes in the linear layers of the 7B model in FP8 on the RTX 4090, then the embedded
+# model in BF16.
 
 # %% tags=["nbval-ignore-output"]
 t4, ampere, *newer = cards = [devices.find_gpu(name) for name in ("T4", "RTX 3090", "RTX 4090", "RTX 5090")]
@@ -489,7 +490,7 @@ measure_gpu(report["gpu"])
 # 1. *Time things, and see through lies.* Warm up, synchronise, take turns, rotate over buffers larger than the cache,
 #    use real values, count the same work on both sides, give the median of the ratios with its spread. Seven benchmarks
 #    found a speed-up where there is none; their honest twins lie near 1. (Quartiles that exclude 1 are no proof of
-#    more: the same call was timed against itself.)
+#    more: for most of them the same call was timed against itself.)
 # 2. *Estimate a layer.* Operations per byte against the card's own number say memory or arithmetic; launch, waves and
 #    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
 #    within 5 to 9 %, the others further off.

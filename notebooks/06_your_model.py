@@ -240,10 +240,11 @@ assert not FIRST_RUN or kept["plan"] < kept["plan, layers spared"] < kept["fallb
 #
 # How far to trust it: on Wikipedia drawing windows gives a larger error than counting every token as independent would,
 # as the last line shows, so that one is used (with eight windows of news the two are about alike). Still, 12 and 8
-# windows make rough errors, and probably too small ones: on 2,048 tokens notebook 04 found a retention for this recipe
-# ("EWMA, own default") that lies outside the interval here. For a decision that matters take far more windows: four
-# times as many halve the error. The seconds are for calibration, three compressions and judging; those for larger
-# models are *predicted*, for the same machine, as if time grew with the number of parameters.
+# windows make rough errors, and probably too small ones: on 2,048 other tokens notebook 04 found for this recipe
+# ("EWMA, own default") a retention that is further away than the two margins together allow, the root of the sum of
+# their squares. For a decision that matters take far more windows: four times as many halve the error. The seconds are
+# for calibration, three compressions and judging; those for larger models are *predicted*, for the same machine, as if
+# time grew with the number of parameters.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # If tokens were independent, no bootstrap would be needed. Let `r = sum(hits) / sum(dense)`. The residuals `hits - r *

@@ -118,16 +118,23 @@ course.check("7.1", refit)
 # %% [markdown]
 # Each row of each layer has a mask of its own, so this is a system of hundreds of unknowns for each of 155,520 rows.
 # [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) goes column by column instead, with one inverse for all rows.
-# [ADMM](GLOSSARY.md#admm), the alternating direction method of multipliers, goes to and fro between weights
-# that may be dense, with outputs near the dense layer's, and weights that are sparse, while a force draws the two
-# together. Sixteen steps, each one product with an inverse, serve all rows at once, and the mask is chosen anew in each
-# step, by the rule of notebook [01](01_ewma_scoring.ipynb), while the force grows in four stages. (Both are our choice:
-# the paper keeps one force and lets the mask grow.) No training is involved.
+# [ADMM](GLOSSARY.md#admm), the alternating direction method of multipliers, goes to and fro between weights that may be
+# dense, with outputs near the dense layer's, and weights that are sparse, while a force draws the two together. Sixteen
+# steps, each one product with an inverse, serve all rows at once, and the mask is chosen anew in each step, by the rule
+# of notebook [01](01_ewma_scoring.ipynb), while the force grows in four stages. (Both are our choice:
+# [Boža](BIBLIOGRAPHY.md#alps-admm), whose method this is, keeps one force and prunes a growing share.) No training is
+# involved. In formulas, with `V` dense, `Z` sparse, `U` the sum of their differences so far, and `r` the force, each
+# step is
 #
-# There is a shortcut, too, which never builds `H`: [compensation](GLOSSARY.md#compensation). The inputs of 64 tokens,
-# beside the energies, say what was lost, and one system of 64 unknowns answers for all rows of a layer, as if each had
-# lost the same share of every direction. That is rough, and cheap: the seconds are printed below. All three ways get
-# the same text.
+# - `Z = V + U`, its lowest scores set to zero;
+# - `U <- U + V - Z`;
+# - `V <- (W H + r (Z - U)) (H + r I)^-1`.
+#
+# There is a shortcut, too, which never builds `H`: [compensation](GLOSSARY.md#compensation). Pruning the weights `P`
+# changes the outputs for 64 tokens `X_s` by `P X_s^T`, 64 numbers for each row, and the weights that stay are moved to
+# cancel these. Exactly, each row would need a system of its own, since each keeps other columns. The shortcut pretends
+# that each keeps the same share of all, so that one system of 64 unknowns, in which the energies stand for the other
+# tokens, serves all rows. That is rough, and cheap: the seconds are printed below. All three ways get the same text.
 
 # %% tags=["nbval-ignore-output"]
 shares = ["less than a tenth", "a tenth to a half", "more than a half"]
@@ -156,10 +163,10 @@ assert apart["ADMM"] < apart["compensated"] < apart["one pass"]
 # %% [markdown]
 # The same number of zeros from the same text, for more seconds: the weights that are left were in the wrong place for a
 # model without the others, and ADMM, which moves them, also chooses another mask. The shortcut goes a small part of the
-# way, for about a third more time; of news it keeps no more. With ADMM both texts gain, although `H` was measured on
-# Wikipedia only. (prunekit's *presets* put such steps together: `fast` is one pass with compensation, `balanced` is
-# ADMM, `best` is ADMM and then training, which is the next section. For a 2:4 pattern the last two reorder channels
-# first, section 3 of notebook [02](02_structured_masks.ipynb): for seconds, and without changing any weight's value.)
+# way, in less of the time; of news it keeps no more. With ADMM both texts gain, although `H` was measured on Wikipedia
+# only. (prunekit's *presets* put such steps together: `fast` is one pass with compensation, `balanced` is ADMM, `best`
+# is ADMM and then training, which is the next section. For a 2:4 pattern the last two reorder channels first, section 3
+# of notebook [02](02_structured_masks.ipynb): for seconds, and without changing any weight's value.)
 #
 # ## 3. Train what is left
 # Layer by layer is short-sighted: an error that a later layer would swallow counts as much as one that ruins the
@@ -246,11 +253,12 @@ assert own[1] < own[0] and articles[1] > articles[0]
 #
 # ## 4. A budget over layers
 # So far every layer lost half. Some can spare more. By [Optimal Brain Damage](BIBLIOGRAPHY.md#brain-damage) removing
-# weight `w` adds about `w^2 / 2` times the second derivative of the loss. For that derivative we take the Fisher
-# information, the mean square of the loss's gradient by `w`, approximated by a product of two averages, `E_j G_i`
-# (Martens and Grosse, in the same entry of the bibliography), so that the cost is `W_ij^2 E_j G_i / 2`, with `E_j` the
-# energy of the input and `G_i` the mean square of the loss's gradient at output `i`, from one backward pass. That makes
-# layers comparable. Each layer's cost rises ever faster with its sparsity, so the best budget is easy to find.
+# weight `w` adds about `w^2 / 2` times the second derivative of the loss. For that derivative we take the *empirical
+# Fisher information*, the mean square of the gradient by `w` of the loss on this text, approximated by a product of two
+# averages, `E_j G_i` (Martens and Grosse, in the same entry of the bibliography), so that the cost is `W_ij^2 E_j G_i /
+# 2`, with `E_j` the energy of the input and `G_i` the mean square of the loss's gradient at output `i`, from one
+# backward pass. That makes layers comparable. Each layer's cost rises ever faster with its sparsity, so the best budget
+# is easy to find.
 #
 # ### Exercise 7.3: spend a budget (medium, 10 minutes)
 # `costs[i][k]` is what layer `i` costs after `k` steps of pruning, `k` from 0 to the most that it can take; each step
@@ -311,10 +319,11 @@ print(f"loss above the dense model's: {more['one pass']:.2f} nats, with the budg
 # %% [markdown]
 # Values (`v_proj`) and keys are spared nearly everywhere: they are narrow, and several queries share each of them.
 # Queries pay for it, and the middle of the model more than its ends. Many layers stand at exactly 40 or 60 %, because
-# none may be further than 10 percentage points from the target (`reach=0.1`, our choice). The cheapest layers, in the
-# first block, cost next to nothing. The estimate itself is rough, since it adds up single weights, and half of a
-# layer is no small change: compare the nats that it expected with those measured. But it ranks the layers well enough
-# to help here, as printed above (one run, without a margin), for seconds and not minutes more.
+# none may be further than 10 percentage points from the target (`reach=0.1`, our choice). Both ends of the list are in
+# the first block: its queries and keys cost next to nothing, its down-projection most. The estimate itself is rough,
+# since it adds up single weights, and half of a layer is no small change: it expects about twice the nats that are
+# measured. But it ranks the layers well enough to help here, as printed above (one run, without a margin), for seconds
+# and not minutes more.
 #
 # ## 5. What minutes buy
 # Here are the models of this notebook over their seconds, and beside them what the presets reached with their full text
@@ -322,7 +331,7 @@ print(f"loss above the dense model's: {more['one pass']:.2f} nats, with the budg
 # Wikipedia articles, windows of 512. (The presets' seconds include reading the calibration text.)
 
 # %% tags=["nbval-ignore-output"]
-labels = {name: name for name in seconds if name != "compensated"}  # it would hide "one pass"
+labels = {name: name for name in seconds if name != "compensated"}  # it lies close to "one pass"
 labels["24 windows"] = "ADMM, then 12 steps"
 here = [(label, seconds[name], kept[name]) for name, label in labels.items()]
 presets = measured_presets("50 %").items()
@@ -338,11 +347,12 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
 # On this scale the presets lie near a line: tenfold time buys about seven percentage points, first by solving, then by
-# training, so each further point costs more time than the one before. The first dozen steps of training, in this run,
-# buy more than that. Where the points lie off that line it is because of this run's short schedule (an eighth of the
-# text for ADMM, a dozen steps of training), of the compensation in `fast`, of another machine, other articles, other
-# windows, and of its few tokens, which make its points uncertain by some five percentage points (two [standard
-# errors](GLOSSARY.md#standard-error), as notebook 04 measured on as many tokens).
+# training, so each further point costs more time than the one before. In this run the first dozen steps of training
+# seem to buy more than that; with five points of uncertainty on each side, that cannot be told from the line. Where the
+# points lie off that line it is because of this run's short schedule (an eighth of the text for ADMM, a dozen steps of
+# training), of the compensation in `fast`, of another machine, other articles, other windows, and of its few tokens,
+# which make its points uncertain by some five percentage points (two [standard errors](GLOSSARY.md#standard-error), as
+# notebook 04 measured on as many tokens).
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
 # share in the loss. That teaches the manner of Wikipedia, which the dense model would profit from, too: at 20 % pruned
@@ -355,5 +365,5 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 # 2. *See overfitting*: three texts, and a divergence on each.
 # 3. *Spread a budget*: `pk.allocate`, with its reason, and a price for each minute.
 #
-# Where to go next: your own model, with the memo of [06](06_your_model.ipynb) as the judge; papers on training after
-# pruning in the [bibliography](BIBLIOGRAPHY.md).
+# Where to go next: your own model, with the memo of [06](06_your_model.ipynb) as the judge; in the
+# [bibliography](BIBLIOGRAPHY.md#distillation), the papers that recovery is built from.

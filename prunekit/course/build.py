@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import PrunekitError
-from .handouts import ABOUT
+from .handouts import ABOUT, for_students, with_words
 
 # Where the set-up cell installs prunekit from when no wheel lies beside the notebook: a name on a package index or
 # "git+https://...". The one place where it is set; copies for a class then need no wheel beside them, and `make
@@ -156,20 +156,6 @@ def build_notebook(path: Path) -> list[str]:
     return problems(notebook)
 
 
-def for_students(notebook):
-    """The notebook without outputs and without the cells that hold solutions.
-
-    Code that answers a prediction begins folded.
-    """
-    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-            if "course.reveal(" in cell.source:
-                cell.metadata["jupyter"] = {"source_hidden": True}
-    return notebook
-
-
 def build_wheel(folder: Path) -> Path:
     """Build prunekit's wheel from the repository in the working directory; returns its path in `folder`."""
     with tempfile.TemporaryDirectory() as scratch:  # so that no old build/ gets in and none is left
@@ -199,10 +185,9 @@ def run(action: str, names: list[str]) -> list[str]:
         print(f"{action}: {path.stem}", flush=True)
         if action == "notebooks":
             wrong += [f"{path}: {problem}" for problem in build_notebook(path)]
-        elif action == "student":
-            nbformat.write(for_students(read_source(path)), target / f"{path.stem}.ipynb")
         else:
-            nbformat.write(read_source(path), target / f"{path.stem}.ipynb")
+            copy = with_words(read_source(path), FOLDER / "GLOSSARY.md")
+            nbformat.write(for_students(copy) if action == "student" else copy, target / f"{path.stem}.ipynb")
     if target is not None:
         for name in COMPANIONS:
             if (FOLDER / name).exists():

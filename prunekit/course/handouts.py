@@ -1,4 +1,9 @@
-"""The instructions that go with the copies for a class and for Colab."""
+"""The copies for a class and for Colab: what their notebooks leave out and add, and the instructions beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
 
 STUDENT = """\
 # The course on your own machine
@@ -18,7 +23,8 @@ NVIDIA card `venv/bin/pip install torch --index-url https://download.pytorch.org
 some gigabytes. On an Intel Mac there is no torch that is new enough: use Colab.
 
 On Colab, with a runtime without GPU: open https://colab.research.google.com, choose File, Upload notebook, and upload
-`{wheel}` by the folder icon on the left, anew for each notebook, as each is a machine of its own.
+`{wheel}` by the folder icon on the left, anew for each notebook, as each is a machine of its own. Links lead nowhere
+there; the words that a notebook uses are folded below its title.
 
 Begin with 00_start_here.ipynb. Some code begins folded: it says what will come out. Run it as it is, and unfold it when
 you have seen the answer.
@@ -33,9 +39,39 @@ COLAB = """\
    Colab's torch as it is. Then go on cell by cell: predictions come before their answers.
 
 Each notebook that you open is a machine of its own: upload the wheel to each. No GPU is needed.
-Links do not work there, neither from notebook to notebook nor to GLOSSARY.md and BIBLIOGRAPHY.md: read those two files
-from this folder. Where a prediction shows no buttons, decide for yourself and go on: its answer is printed anyway.
-Where a figure shows no sliders, it still shows its first state.
+Links do not work there, neither from notebook to notebook nor to GLOSSARY.md and BIBLIOGRAPHY.md. The words that a
+notebook uses are folded below its title; BIBLIOGRAPHY.md lies in this folder. Where a prediction shows no buttons,
+decide for yourself and go on: its answer is printed anyway. Where a figure shows no sliders, it still shows its first
+state.
 """
 
 ABOUT = {"student": STUDENT, "colab": COLAB}
+
+
+def for_students(notebook):
+    """The notebook without outputs and without the cells that hold solutions.
+
+    Code that answers a prediction begins folded.
+    """
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            if "course.reveal(" in cell.source:
+                cell.metadata["jupyter"] = {"source_hidden": True}
+    return notebook
+
+
+def with_words(notebook, glossary: Path):
+    """The notebook with the glossary's entries that it links to folded below its first cell: links fail on Colab."""
+    from nbformat.v4 import new_markdown_cell
+
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    linked = set(re.findall(r"GLOSSARY\.md#([\w-]+)", prose))
+    entries = [entry.split("\n", 1) for entry in re.split(r"^## ", glossary.read_text("utf-8"), flags=re.MULTILINE)[1:]]
+    words = [f"**{word}**: {text.strip()}" for word, text in entries if word.replace(" ", "-") in linked]
+    if words:
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n\n".join(words))
+        folded = f"<details><summary>Words of this notebook</summary>\n\n{text}\n</details>"
+        notebook.cells.insert(1, new_markdown_cell(folded, id="words"))
+    return notebook

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import zipfile
 
@@ -10,6 +11,7 @@ import pytest
 from reading import ROOT
 
 from prunekit.course import build
+from prunekit.course.handouts import for_students, with_words
 
 SMALL = """# %% [markdown]
 # # 00 Small
@@ -120,8 +122,19 @@ def test_students_find_code_that_gives_an_answer_away_folded():
         'alt = "It is a."',
         "x = 1",
     ]
-    copy = build.for_students(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
+    copy = for_students(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]))
     assert [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in copy.cells] == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_copies_explain_the_words_that_they_link_to_and_no_others(path):
+    before = build.read_source(path)
+    linked = {word for cell in before.cells for word in re.findall(r"GLOSSARY\.md#([\w-]+)", cell.source)}
+    copy = with_words(build.read_source(path), ROOT / "notebooks" / "GLOSSARY.md")
+    nbformat.validate(copy)
+    assert copy.cells[:1] + copy.cells[2:] == before.cells
+    explained = re.findall(r"^\*\*(.+?)\*\*: \S", copy.cells[1].source, re.MULTILINE)
+    assert {word.replace(" ", "-") for word in explained} == linked and "](" not in copy.cells[1].source
 
 
 def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):
