@@ -280,8 +280,8 @@ print(rules.rows_pruned(tries))
 #
 # `pk.quantile_mask` is the loop for all rows at once, with four additions, all ours:
 #
-# - `q` *starts* at the mean of the first 64 scores times `2 erfinv(s)^2` (0.455 for a half), where Gaussian weights
-#   would have their quantile.
+# - `q` *starts* at the mean of the first 64 scores (if all are zero, of the next 64) times `2 erfinv(s)^2` (0.455 for a
+#   half), where Gaussian weights would have their quantile.
 # - The *step* is `0.01 / (4 s (1 - s))`, at most 0.2: longer where the target is far from a half, since fewer scores
 #   lie near such a threshold.
 # - A *warm-up* of three scans (more in short rows) begins with steps of 0.2; they shrink as one over the number of

@@ -75,7 +75,8 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
     raises `q`: ``log q <- log q + step * (sparsity - [L < q])``. A few scans warm `q` up, one decides. The
     updates of that last scan telescope, so the share that it prunes is
     ``sparsity - (log q_end - log q_start) / (step * in)``: right as soon as `q` has settled. `q` moves once
-    per `block` weights, by the sum of their steps; ``block=1`` is the rule as written.
+    per `block` weights, by the sum of their steps; ``block=1`` is the rule as written. Equal scores around a threshold
+    share its fate until it moves: in a row of one block all of them stay or go.
 
     The rule is prunekit's own: what we read of the paper (arXiv 2501.16376) has only `mean_mask`'s, which has no
     target.
@@ -115,23 +116,35 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
 def start_threshold(L: Tensor, sparsity: float, block: int = BLOCK) -> Tensor:
     """Where each row's threshold begins: the mean of its first scores, times the Gaussian share.
 
+    The first `block` of them; where these are all zero, the next, since from there no warm-up would reach the others.
     The sum adds halves to each other until one number is left, so that every implementation rounds alike.
 
     Args:
         L: clamped scores, float32 ``[out, in]``.
         sparsity: share to prune, in ``(0, 1)``.
-        block: how many scores to average.
+        block: how many scores to average, fewer in a shorter row.
 
     Returns:
         float32 ``[out]``.
     """
     count = min(block, L.shape[1])
+    total = _sum_by_halves(L[:, :count], block)
+    for j in range(count, L.shape[1] - count + 1, count):
+        dead = total <= torch.tensor(LOW, dtype=torch.float32) * count
+        if not dead.any():
+            break
+        total = torch.where(dead, _sum_by_halves(L[:, j : j + count], block), total)
+    return total * torch.tensor(gaussian_share(sparsity) / count, dtype=torch.float32)
+
+
+def _sum_by_halves(x: Tensor, block: int) -> Tensor:
+    """Sum of each row of at most `block` numbers, as if zeros filled it up to a power of two."""
     width = 1 << (block - 1).bit_length()
-    total = torch.nn.functional.pad(L[:, :count], (0, width - count))
+    x = torch.nn.functional.pad(x, (0, width - x.shape[1]))
     while width > 1:
         width //= 2
-        total = total[:, :width] + total[:, width:]
-    return total[:, 0] * torch.tensor(gaussian_share(sparsity) / count, dtype=torch.float32)
+        x = x[:, :width] + x[:, width:]
+    return x[:, 0]
 
 
 MEAN_DEVIATION = 0.9678828980938  # mean of |x^2 - 1| for a standard Gaussian x: 4 * density(1)

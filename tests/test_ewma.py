@@ -41,7 +41,9 @@ def row_by_row(L, s, rate=ewma.RATE, block=ewma.BLOCK):
     masks, thresholds = [], []
     step, spread = min(0.2, rate / (4 * s * (1 - s))), 4 * s * (1 - s)
     for row in L.float().clamp(1e-30, 1e30).numpy():
-        columns, first, total = len(row), row[:block], np.float32(0)
+        columns, total = len(row), np.float32(0)
+        whole = [row[j : j + block] for j in range(0, columns, block) if j == 0 or j + block <= columns]
+        first = next((part for part in whole if (part > np.float32(1e-30)).any()), whole[-1])
         for x in first:
             total += x
         q, seen = total * np.float32(ewma.gaussian_share(s) / len(first)), 0
@@ -189,6 +191,15 @@ def test_the_threshold_starts_where_it_should_be_for_gaussian_weights(s):
     assert start_threshold(L, s, 64) == pytest.approx((c * L[:, :64].mean(1)).numpy(), rel=1e-5)
     assert start_threshold(L[:, :10], s, 64) == pytest.approx((c * L[:, :10].mean(1)).numpy(), rel=1e-5)
     assert torch.equal(start_threshold(L, s, 1), L[:, 0] * torch.tensor(c).float())
+
+
+@pytest.mark.parametrize(("columns", "dead"), ((160, 64), (576, 64), (1000, 100), (1536, 300)))
+def test_a_row_that_begins_with_zeros_still_loses_its_share(columns, dead):
+    L = gaussian(16, columns)
+    L[:, :dead] = 0
+    for s in (0.5, 0.8):  # of which zeros go first
+        assert 1 - quantile_mask(L, s).float().mean().item() == pytest.approx(s, abs=0.05)
+    assert not quantile_mask(torch.zeros(2, columns), 0.5).all()
 
 
 @given(shares)

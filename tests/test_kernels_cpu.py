@@ -28,7 +28,7 @@ shares = st.one_of(st.sampled_from([0, 0.2, 0.5, 0.9]), st.floats(0, 0.99))
 
 @st.composite
 def layers(draw):
-    """A weight with zeros of both signs, equals, outliers and a row of another scale, and column factors."""
+    """A weight with zeros of both signs, equals, outliers, a row of another scale, some that begin with zeros, and column factors."""
     g = torch.Generator().manual_seed(draw(seeds))
     rows, columns = draw(shapes)
     W = torch.randn(rows, columns, generator=g)
@@ -37,6 +37,7 @@ def layers(draw):
     W[torch.rand(W.shape, generator=g) < 0.1] = 0.5
     W[:, columns // 2] *= draw(st.sampled_from([1, 50, 4000]))
     W[rows // 2] *= draw(st.sampled_from([0.0, 2.0**-10, 1.0, 2.0**9]))
+    W[rows // 3 :, : draw(st.sampled_from([0, 64, 130]))] = 0.0
     f = torch.randn(columns, generator=g).exp() * (torch.rand(columns, generator=g) < 0.95)
     return W.clamp(-60_000, 60_000).to(draw(dtypes)), f
 

@@ -137,7 +137,7 @@ def fused_pass(
     rows,
     columns,
     sweeps,
-    share,  # the first min(M, columns) scores' sum times it is where the threshold begins
+    share,  # the sum of min(M, columns) scores times it is where the threshold begins
     height,
     width,
     given_columns,
@@ -174,8 +174,17 @@ def fused_pass(
                 W, f, given, 0, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
                 M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
             )  # fmt: skip
-            L = _clamped(L, valid)
-            q = _sum_by_halves(tl.where(valid, L, 0.0), ROWS, TILE) * share
+            q = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
+            b = 1
+            while (tl.min(q, axis=0) <= _LOW * M) & ((b + 1) * M <= columns):
+                _, L, _, valid = _scored_tile(
+                    W, f, given, b, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
+                    M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
+                )  # fmt: skip
+                total = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
+                q = tl.where(q <= _LOW * M, total, q)
+                b += 1
+            q *= share
             for sweep in range(sweeps):
                 for b in tl.range(0, blocks, loop_unroll_factor=4):  # lets the loads of four tiles overlap
                     _, L, _, valid = _scored_tile(

@@ -131,7 +131,11 @@ def _select_quantile(L, columns, share, warmup, decision, keep):
             first[:columns] = L[i, 0, :columns]
             q[i] = _sum(first) * share
         else:
-            q[i] = _sum(L[i, 0]) * share
+            b, total = 0, _sum(L[i, 0])
+            while total <= _LOW * np.float32(BLOCK) and (b + 2) * BLOCK <= columns:
+                b += 1
+                total = _sum(L[i, b])
+            q[i] = total * share
     for step in range(warmup.shape[0]):
         for i in range(rows):
             x, threshold, hits = L[i, step % blocks], q[i], np.int32(0)

@@ -81,6 +81,13 @@ def test_the_warm_up_as_it_is():
     assert_same(cuda.select_cast(W, f, sparsity=0.6), plain_select_cast(W, f, sparsity=0.6))
 
 
+def test_rows_that_begin_with_zeros():
+    W, f = layer(5, 200)
+    W[1:3, :64], W[3:, :130] = 0, 0
+    assert_same(cuda.select_cast(W, f, sparsity=0.7), plain_select_cast(W, f, sparsity=0.7))
+    assert_same([cuda.select(W, f, sparsity=0.7)], [plain_mask(score(W, f), sparsity=0.7)])
+
+
 @pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
 @pytest.mark.parametrize("target", [{"sparsity": 0.5}, {"pattern": "2:4"}], ids=str)
 def test_scales_of_every_granularity(granularity, target):
