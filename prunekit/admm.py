@@ -17,6 +17,7 @@ PENALTIES = (0.2, 0.6, 2.0, 6.0)
 STEPS = 16
 
 
+@torch.no_grad()
 def admm(
     W: Tensor,
     H: Tensor,

@@ -55,6 +55,7 @@ def wanda_mask(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str
     return nm_mask(L, n, m) if m else exact_mask(L, sparsity)
 
 
+@torch.no_grad()
 def sparsegpt(
     W: Tensor,
     H: Tensor,

@@ -53,11 +53,14 @@ def observing(
 ) -> Iterator[None]:
     """Call ``take(name, statistic)`` with ``observe(x)`` of each layer's input ``[tokens, in]``.
 
-    Layers that are given the very same tensor (queries, keys and values) share one statistic.
+    Layers that are given the very same tensor (queries, keys and values) share one statistic. Inputs without tokens are
+    passed over.
     """
     last: list = []  # the input seen last and its statistic
 
     def look(name: str, x: Tensor) -> None:
+        if not x.numel():  # an expert that has no tokens in this batch
+            return
         if not (last and last[0] is x):
             last[:] = [x, observe(x.flatten(0, -2))]
         take(name, last[1])
@@ -70,7 +73,7 @@ def observing(
             hook.remove()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def calibrate(
     model: nn.Module,
     ids: Tensor,
@@ -114,7 +117,7 @@ def calibrate(
         `Calibration`.
 
     Raises:
-        PrunekitError: an input is not finite, the first batch does not reach a layer, or the model cannot read `ids`.
+        PrunekitError: an input is not finite, the text does not reach a layer, or the model cannot read `ids`.
     """
     begin = perf_counter()
     check_text(model, ids)
@@ -146,8 +149,7 @@ def calibrate(
             body(window.to(weight.device), use_cache=False)
             tokens += window.numel()
             kept.batches += 1
-            check_reached(layers, [name for name, average in averages.items() if average.batches])
-            if not stop:
+            if not stop or not all(average.batches for average in averages.values()):
                 continue
             now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
             if before is not None:
@@ -155,6 +157,7 @@ def calibrate(
                 if changes[-1] < tolerance:
                     break
             before = now
+    check_reached(layers, [name for name, average in averages.items() if average.batches])
     energy = {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
     for name, E in energy.items():
         check_finite(f"inputs of {name}", E)
@@ -215,7 +218,7 @@ def gram(x: Tensor, bfloat16: bool = False) -> Tensor:
 
 
 def _few_rows(W: Tensor) -> Tensor:
-    return W[:: max(1, len(W) // _SAMPLED_ROWS)][:_SAMPLED_ROWS]
+    return W[:: max(1, len(W) // _SAMPLED_ROWS)][:_SAMPLED_ROWS].clone()  # or all of a widened weight would be kept
 
 
 def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:

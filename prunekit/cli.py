@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     _keep_freed_memory()
     try:
-        for option in ("out", "json"):
-            if getattr(arguments, option, None) == "":
-                raise PrunekitError(f"--{option} is empty: give a path, or leave it out.")
+        for option in ("out", "json", "csv", "dense", "model", "shapes"):
+            if getattr(arguments, option, None) == "":  # a variable of the shell that is not set, mostly
+                raise PrunekitError(f"--{option} is empty: give it a value, or leave it out.")
         if getattr(arguments, "json", None):
             from .files import check_writable_file
 
@@ -181,8 +181,8 @@ def _parser() -> argparse.ArgumentParser:
     b.add_argument("what", choices=("select", "pipeline", "quality", "neurons", "gpu"), help=about)
     b.add_argument("--only", action="append", default=[], metavar="NAME", help="quality: a method or a pattern")
     b.add_argument("--seed", action="append", type=int, default=[], help="quality: default 0; repeat it for more")
-    b.add_argument("--share", default="0.3", metavar="S", help="neurons: share of them to remove; default 0.3")
-    b.add_argument("--model", default="embedded", metavar="MODEL", help=f"{_MODEL}; gpu takes none")
+    b.add_argument("--share", metavar="S", help="neurons: share of them to remove; default 0.3")
+    b.add_argument("--model", metavar="MODEL", help=f"{_MODEL}; gpu takes none")
     b.add_argument("--json", metavar="FILE", help="write the figures there")
 
     d = add("demo", run_demo, "Compress the embedded model twice, judge it, write report.json and a figure.")

@@ -22,8 +22,17 @@ def run_compress(a: argparse.Namespace) -> None:
     from .linear import is_conv1d, linear_layers
     from .memory import peak_rss
     from .models import load
-    from .prepare import ALLOCATION_TOKENS, calibration_text, cautions, describe, longest_window, warm_up
+    from .prepare import (
+        ALLOCATION_TOKENS,
+        calibration_text,
+        cautions,
+        describe,
+        longest_window,
+        recovery_text,
+        warm_up,
+    )
     from .presets import preset_named
+    from .recover import check_windows
     from .recovery_state import check_state
     from .stages import Stages
 
@@ -67,7 +76,7 @@ def run_compress(a: argparse.Namespace) -> None:
                 budget = {"minutes": kept["minutes"]}
                 print(f"goes on from {_state(a)}, for the {kept['minutes']:.1f} minutes that it was given first")
 
-    if recipe.needs_inputs or recovers:
+    if recipe.needs_inputs or recovers or a.allocate or a.calibration_text:
         check_texts(texts)
     stages = Stages()
     with stages("load"):
@@ -85,10 +94,14 @@ def run_compress(a: argparse.Namespace) -> None:
         check_space(Path(a.out), fewest)
     elif method == "admm" or recovers:
         print("no --out: the figures are printed, the compressed model is not kept")
-    warm_up(recipe)
+    warm_up(recipe, next(model.parameters()).device)
     begin = perf_counter()
-    ids = None
+    ids = training = None
     limit = longest_window(model)
+    if recovers:
+        with stages("text"):
+            training = recovery_text(model, tokenizer, texts, a.seed)
+        check_windows(training[0])
     if recipe.needs_inputs:
         with stages("text"):
             ids = calibration_text(tokenizer, method, tokens, texts, a.seed, limit)
@@ -102,7 +115,7 @@ def run_compress(a: argparse.Namespace) -> None:
         options["budget"] = allocation.sparsity
     result = compress(model, ids, **recipe.__dict__, **options)
     if recovers:
-        result = _recover(result, model, tokenizer, a, texts, budget, begin)
+        result = _recover(result, model, *training, a, budget, begin)
     del model, layers
     stages.seconds |= result.seconds
     size = stored_bytes(result.model)
@@ -143,13 +156,11 @@ def _budget(a: argparse.Namespace) -> dict:
     return {} if a.minutes is None else {"minutes": a.minutes}
 
 
-def _recover(result, model, tokenizer, a: argparse.Namespace, texts: list[str], budget: dict, begin: float):
-    """Recovery on all training text; with `--out`, what is needed to go on lies beside it meanwhile."""
-    from .prepare import recovery_text
+def _recover(result, model, ids, watch, a: argparse.Namespace, budget: dict, begin: float):
+    """Recovery; with `--out`, what is needed to go on lies beside it meanwhile."""
     from .presets import recovery_minutes
     from .recover import recover
 
-    ids, watch = recovery_text(model, tokenizer, texts, a.seed)
     budget = budget or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
     state = _state(a) if a.out else None
     try:
@@ -200,6 +211,11 @@ def run_bench(a: argparse.Namespace) -> None:
     """`prunekit bench`."""
     from .files import write_json
 
+    takes = {"quality": {"model", "only", "seed"}, "neurons": {"model", "share"}, "gpu": set()}.get(a.what, {"model"})
+    for option in ("model", "only", "seed", "share"):
+        if getattr(a, option) and option not in takes:
+            raise PrunekitError(f"bench {a.what} has no use for --{option}: leave it out.")
+    model = a.model or "embedded"
     if a.what == "gpu":
         from .speed.gpu import bench_gpu
 
@@ -208,18 +224,18 @@ def run_bench(a: argparse.Namespace) -> None:
         from .patterns import check_sparsity
         from .speed.neurons import neurons
 
-        result = neurons(check_sparsity(a.share), a.model)
+        result = neurons(check_sparsity(a.share or "0.3"), model)
     elif a.what == "quality":
         from .quality import quality
 
         if not a.json:
             raise PrunekitError("bench quality writes its table row by row: give it --json FILE.")
-        quality(Path(a.json), a.only, a.seed or [0], a.model)
+        quality(Path(a.json), a.only, a.seed or [0], model)
         return
     else:
         from . import bench
 
-        result = bench.select(a.model) if a.what == "select" else bench.pipeline(a.model)
+        result = bench.select(model) if a.what == "select" else bench.pipeline(model)
     if a.json:
         write_json(Path(a.json), result)
 

@@ -125,8 +125,7 @@ def compress(
             raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
         with without_dropout(model):
             new = _blockwise(model, ids, layers, recipes)
-        tokens = ids.numel()
-        seconds["prune"] = perf_counter() - begin
+        tokens, stage = ids.numel(), "prune"
     else:
         energy: dict[str, Tensor] = {}
         if recipe.needs_inputs:
@@ -143,14 +142,14 @@ def compress(
                 if name not in energy:
                     raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
             seconds["calibrate"] = calibration.seconds
-        begin = perf_counter()
+        begin, stage = perf_counter(), "select"
         answers = _answers(calibration, recipes) if compensate else {}
         new = {}
         for name, module in progress(layers.items(), "select and cast"):
             new[name] = compress_layer(module, energy.get(name), recipes[name], answers.get(name))
-        if next(model.parameters()).is_cuda:
-            torch.cuda.synchronize(next(model.parameters()).device)  # a GPU works on after the calls have returned
-        seconds["select"] = perf_counter() - begin
+    if next(model.parameters()).is_cuda:
+        torch.cuda.synchronize(next(model.parameters()).device)  # a GPU works on after the calls have returned
+    seconds[stage] = perf_counter() - begin
 
     result = assemble(model, new, recipe, tokens, seconds)
     if recipe.format is not None and not tokens:
@@ -209,26 +208,25 @@ def _blockwise(
     method = next(iter(recipes.values())).method
     bfloat16 = bfloat16_pays(model)
 
-    def wanda(name: str, module: nn.Module, E: Tensor) -> nn.Module:
+    def prune(name: str, module: nn.Module, statistic: Tensor) -> nn.Module:
         W, recipe = weight_of(module), recipes[name]
-        return finish(module, W, baselines.wanda_mask(W, E, recipe.sparsity, recipe.pattern), recipe)
-
-    def updated(name: str, module: nn.Module, H: Tensor) -> nn.Module:
-        W, recipe = weight_of(module), recipes[name]
+        target = recipe.sparsity, recipe.pattern
         if not recipe.prunes:
             return finish(module, W, torch.ones_like(W, dtype=torch.bool), recipe)
+        if method == "wanda":
+            return finish(module, W, baselines.wanda_mask(W, statistic, *target), recipe)
         try:
             if method == "admm":
-                new, keep = admm(W, H, recipe.sparsity, recipe.pattern, bfloat16=bfloat16)
+                new, keep = admm(W, statistic, *target, bfloat16=bfloat16)
             else:
-                new, keep = baselines.sparsegpt(W, H, recipe.sparsity, recipe.pattern)
+                new, keep = baselines.sparsegpt(W, statistic, *target)
         except PrunekitError as error:
             raise PrunekitError(f"{name}: {error}") from None
         return finish(module, as_precise_as(W, new), keep, recipe)
 
     if method == "wanda":
-        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), wanda)
+        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune)
     if method == "sparsegpt":
-        return prune_blocks(model, ids, layers, gram, updated)
+        return prune_blocks(model, ids, layers, gram, prune)
     observe = partial(gram, bfloat16=bfloat16)
-    return prune_blocks(model, ids, layers, observe, updated, dense_inputs=True, bfloat16=bfloat16)
+    return prune_blocks(model, ids, layers, observe, prune, dense_inputs=True, bfloat16=bfloat16)

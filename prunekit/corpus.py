@@ -92,7 +92,7 @@ def corpus(
             f"the text {' + '.join(_names(text))} has {len(ids)} tokens, fewer than the {windows * length} asked for: "
             "give a longer text, or ask for fewer."
         )
-    shift = (0.5 + seed * 0.6180339887498949) % 1  # seeds land as far apart as they can
+    shift = (0.5 + seed % 2**32 * 0.6180339887498949) % 1  # seeds land as far apart as they can
     room = len(ids) - windows * length
     starts = [k * length + int((k + shift) * room / windows) for k in range(windows)]
     return torch.stack([torch.cat([ids.new_tensor(bos), ids[s : s + length]]) for s in starts])

@@ -140,14 +140,17 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
-    with without_dropout(model), quiet():  # transformers remarks on a max_length of the model's own
-        out = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs.get("attention_mask"),
-            max_new_tokens=tokens,
-            do_sample=False,  # this and the next two: greedily, whatever the model's own settings are
-            num_beams=1,
-            penalty_alpha=0.0,
-            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-        )
+    own = model.generation_config
+    model.generation_config = type(own)(  # greedily, whatever else the model's own settings are
+        max_new_tokens=tokens,
+        do_sample=False,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+    )
+    try:
+        with without_dropout(model), quiet():
+            out = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
+    finally:
+        model.generation_config = own
     return tokenizer.decode(out[0], skip_special_tokens=True)

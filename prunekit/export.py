@@ -21,7 +21,7 @@ from . import fp8
 from .compress import Compressed
 from .errors import PrunekitError, first_line
 from .files import new_folder
-from .linear import Fp8Linear, exact_dtype
+from .linear import Fp8Linear, exact_dtype, text_config
 from .models import savable
 from .older_names import add_older_names
 from .opening import quiet
@@ -135,13 +135,17 @@ def stored_bytes(model: nn.Module) -> int:
 def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """`stored_tensors`, one after the other."""
     seen = set()
+    tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
+    head = model.get_output_embeddings() if tied else None
     for name, tensor in model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape)
-        if place in seen:
-            continue
-        seen.add(place)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
+        place = (tensor.data_ptr(), tensor.shape)
+        if place in seen:
+            if module is head:
+                continue
+            tensor = tensor.clone()  # what the config does not tie is written for each name, or would not be found
+        seen.add(place)
         if isinstance(module, Fp8Linear) and leaf != "bias":
             if leaf == "weight" and not _holds(module):
                 W = module.dense_weight().cpu()

@@ -61,6 +61,8 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
         with suppress(OSError):  # not every system can do this with a folder
             _sync(target.parent, os.O_RDONLY)
     except OSError as error:
+        if error.errno is None:  # a library's own, and not about this place
+            raise
         raise PrunekitError(f"cannot write {target}: {error.strerror}; free some space or choose another.") from None
     except SafetensorError as error:  # a full disk, for one
         raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another.") from None
@@ -181,11 +183,15 @@ def _sync(path: Path, access: int = os.O_RDWR) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what killed processes have left behind."""
+    """Remove what killed processes have left behind, and put back what `replacing` had moved away."""
     import psutil
 
     for path in parent.glob(f"{_MARK}*"):
-        pid = path.name[len(_MARK) :].split("-")[0]
+        pid, _, rest = path.name[len(_MARK) :].partition("-")
+        age, _, name = rest.partition("-")
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             with suppress(OSError):  # it may be somebody else's
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir() and age == "old" and not (parent / name).exists():
+                    path.rename(parent / name)
+                else:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -11,14 +11,21 @@ from pathlib import Path
 from .files import cache_dir
 
 
+def cpuinfo(*keys: str) -> str:
+    """What Linux says of the processor under the first of some keys that it has; elsewhere nothing."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in keys:
+                return value.strip()
+    except OSError:
+        pass
+    return ""
+
+
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

@@ -15,10 +15,17 @@ from .fp8 import Format, cast, uncast
 
 
 class Fp8Module(nn.Module):
-    """Holds FP8 codes, `weight`, and their scales, `weight_scale`, and keeps them as they are.
+    """Holds FP8 codes, `weight`, and their scales, `weight_scale`, and keeps them as they are; a bias gets no gradient.
 
     Moving a model moves them; casting it (`model.half()`) would turn codes into other numbers, so it passes by.
     """
+
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = codes.shape
+        self.register_buffer("weight", codes.detach())
+        self.register_buffer("weight_scale", scale.detach())
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def _apply(self, fn, recurse: bool = True):
         codes, scale = self.weight, self.weight_scale
@@ -41,12 +48,8 @@ class Fp8Linear(Fp8Module):
     """
 
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None = None, transposed: bool = False) -> None:
-        super().__init__()
-        self.out_features, self.in_features = codes.shape
+        super().__init__(codes, scale, bias)
         self.transposed = transposed
-        self.register_buffer("weight", codes)
-        self.register_buffer("weight_scale", scale)
-        self.bias = bias if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def dense_weight(self) -> Tensor:
         """The weight that the codes stand for, float32 ``[out, in]``."""
@@ -108,10 +111,14 @@ def weight_of(module: nn.Module) -> Tensor:
     return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
 
 
+def without_sign(weight: Tensor) -> Tensor:
+    """What is zero where a weight is: FP8 codes without their sign, uint8; any other weight as it is."""
+    return weight.view(torch.uint8) & 0x7F if weight.element_size() == 1 else weight
+
+
 def zeros_in(weight: Tensor) -> int:
     """How many weights are zero; of FP8 codes both zeros count."""
-    bits = weight.view(torch.uint8) & 0x7F if weight.element_size() == 1 else weight
-    return bits.numel() - bits.count_nonzero().item()
+    return weight.numel() - without_sign(weight).count_nonzero().item()
 
 
 def exact_dtype(tensor: Tensor) -> torch.dtype:

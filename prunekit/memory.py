@@ -94,7 +94,10 @@ def check_memory(folder: Path, dtype: str, device: str) -> None:
         return
     quantized = "quantization_config" in stored
     if dtype != "auto" and not (quantized and (folder / "prunekit.json").is_file()):  # whose FP8 stays, others' not
-        width = 4 if (stored.get("dtype") or stored.get("torch_dtype")) in (None, "float32") else 2
+        texts = stored.get("text_config")
+        places = [stored, texts] if isinstance(texts, dict) else [stored]
+        named = [place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)]
+        width = 4 if not named or named[0] == "float32" else 2
         width = 1 if quantized else width
         needed *= getattr(torch, dtype).itemsize / width
     if torch.device(device).type == "cpu" and needed > (available := memory_free(torch.device(device))):

@@ -145,10 +145,7 @@ def _check_hub(name: str) -> None:
 
 def in_bfloat16(module: nn.Module) -> nn.Module:
     """A copy with parameters in bfloat16; buffers, such as the frequencies of positions, stay as they are."""
-    copy = deepcopy(module)
-    for p in copy.parameters():
-        p.data = p.data.bfloat16()
-    return copy
+    return deepcopy(module, {id(p): nn.Parameter(p.detach().bfloat16(), p.requires_grad) for p in module.parameters()})
 
 
 def savable(generation):

@@ -98,10 +98,10 @@ def recovery_text(
     return (ids[~watched] if 2 * watched.sum() <= len(ids) else ids), watch
 
 
-def warm_up(recipe: Recipe) -> None:
-    """Compile the CPU kernels, or fetch them from their cache, so that no stage is charged for it."""
+def warm_up(recipe: Recipe, device: torch.device | str = "cpu") -> None:
+    """Compile the kernels for a device, or fetch them from their cache, so that no stage is charged for it."""
     if recipe.method == "ewma":
-        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False)
+        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False, device=device)
         with torch.no_grad():
-            E = torch.ones(layer.in_features)
+            E = torch.ones(layer.in_features, device=device)
             compress_layer(layer, E, recipe, (E[None], 0 * E[None]) if recipe.compensate else None)

@@ -112,7 +112,7 @@ def read(path: Path) -> dict:
     except (OSError, ValueError):
         table = None
     known = isinstance(table, dict) and {"protocol", "dense", "rows"} <= table.keys()
-    if not known or not all(map(_is_row, table["rows"])):
+    if not known or not isinstance(table["rows"], list) or not all(map(_is_row, table["rows"])):
         raise PrunekitError(f"{path} is no table of quality: give a new file, or one that this command wrote.")
     return table
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from . import fp8
 from .errors import PrunekitError
-from .patterns import check_sparsity, parse_pattern
+from .patterns import check_sparsity, check_target, parse_pattern
 from .scores import METRICS
 
 METHODS = ("ewma", "admm", "wanda", "sparsegpt", "magnitude")
@@ -32,8 +32,7 @@ class Recipe:
     permute: bool = False
 
     def __post_init__(self) -> None:
-        if (self.sparsity is None) == (self.pattern is None):
-            raise PrunekitError("give either a sparsity or a pattern, not both and not neither: sparsity 0.5, or 2:4.")
+        check_target(self.sparsity, self.pattern, 0)  # no width yet
         for name, value, known in (
             ("metric", self.metric, METRICS),
             ("select", self.select, SELECTIONS),
@@ -47,7 +46,6 @@ class Recipe:
         elif self.granularity != "row":
             raise PrunekitError("granularity belongs to FP8 weights: add fp8 e4m3 or e5m2, or leave it out.")
         if self.pattern is not None:
-            parse_pattern(self.pattern)
             if self.select == "ewma-mean":
                 raise PrunekitError("select ewma-mean has no N:M form: use it with a sparsity, or choose ewma.")
         else:

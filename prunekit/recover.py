@@ -96,8 +96,7 @@ def recover(
         raise PrunekitError(f"steps, minutes, batch and rate must be above 0: got {budget}, {batch}, {rate}.")
     if not 0 <= text_share <= 1:
         raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
-    if len(ids) < batch:
-        raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
+    check_windows(ids, batch)
     check_text(dense, ids, least=2)
     device = next(dense.parameters()).device
     layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
@@ -182,6 +181,12 @@ def recover(
     seconds = result.seconds | {"recover": spent}
     recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
     return replace(recovered, steps=step)
+
+
+def check_windows(ids: Tensor, batch: int = BATCH) -> None:
+    """Raise `PrunekitError` where windows of text are too few for a step of recovery."""
+    if len(ids) < batch:
+        raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
 
 
 def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

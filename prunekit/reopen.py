@@ -78,7 +78,7 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
     if weight.element_size() == 1 and weight.dtype != fmt.dtype:
         raise ValueError(f"{name} is {weight.dtype} where prunekit.json says {fmt.name}")
     if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
-        weight = fp8.cast(weight.T if is_conv1d(old) else weight, scale, fmt)
+        weight = fp8.cast((weight.T if is_conv1d(old) else weight).contiguous(), scale, fmt)
     if not (torch.isfinite(scale).all() and _finite(weight)):
         raise ValueError(f"{name} holds NaN or infinity")
     bias = tensors.pop(f"{name}.bias", None)

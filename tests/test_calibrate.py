@@ -5,7 +5,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit.calibrate import calibrate, fast_bfloat16, gram, observing
+from prunekit.calibrate import _few_rows, calibrate, fast_bfloat16, gram, observing
+from prunekit.errors import PrunekitError
 from prunekit.linear import linear_layers
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -118,6 +119,47 @@ def test_layers_with_the_same_input_share_one_statistic(llama, ids):
     assert taken == list(layers)
     assert len(calls) == 8  # of 14: q, k and v see one input, gate and up see one
     assert all(shape in [(64, 64), (64, 160)] for shape in calls)
+
+
+class Experts(torch.nn.Module):
+    """Two layers that share out the tokens: low ones to the first, high ones to the second, none or all."""
+
+    def __init__(self, empty):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = torch.nn.Embedding(8, 16)
+        self.low, self.high = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+        self.empty = empty  # whether a layer without tokens is called all the same
+
+    def forward(self, ids, use_cache=False):
+        for layer, mine in ((self.low, ids < 4), (self.high, ids >= 4)):
+            if self.empty or mine.any():
+                layer(self.embedding(ids[mine]))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_an_expert_may_have_no_tokens_in_a_batch(empty):
+    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7], [1, 2, 6, 7]])
+    model = Experts(empty)
+    energy = calibrate(model, ids, batch_tokens=4, stop=False, decay=0.999999, prior=0).energy
+    x = model.embedding.weight.detach()[[4, 5, 6, 7, 6, 7]].square()
+    torch.testing.assert_close(energy["high"], (x[:4].mean(0) + x[4:].mean(0)) / 2, rtol=1e-4, atol=1e-4)
+    assert torch.isfinite(calibrate(model, ids, batch_tokens=4).energy["high"]).all()
+    with pytest.raises(PrunekitError, match="does not reach the layer high"):
+        calibrate(model, ids[:2], batch_tokens=4)
+
+
+def test_what_was_found_can_be_used_like_any_tensor(llama, ids):
+    found = calibrate(llama, ids, samples=8)
+    name = next(iter(found.energy))
+    W = torch.randn(4, 64, requires_grad=True)
+    (W @ found.samples[name].T).square().sum().backward()
+    assert W.grad is not None and found.energy[name].mul_(2).isfinite().all()
+
+
+def test_rows_that_decide_when_to_stop_hold_no_whole_weight():
+    rows = _few_rows(torch.randn(640, 64))
+    assert rows.untyped_storage().nbytes() == rows.nbytes
 
 
 def test_a_batch_holds_whole_windows_and_at_least_one(llama, ids):

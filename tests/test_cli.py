@@ -650,6 +650,26 @@ def test_options_without_effect_are_refused(refused, model, folders):
     assert "granularity belongs to FP8" in refused(*plain, "--granularity", "block")
     assert "--out is empty" in refused(*plain, "--out", "")
     assert "--json is empty" in refused("evaluate", model, "--json", "")
+    assert "--dense is empty" in refused("evaluate", model, "--dense", "")
+    assert "--shapes is empty" in refused("predict", "--gpu", "4090", "--shapes", "")
+    assert "bench gpu has no use for --model" in refused("bench", "gpu", "--model", model)
+    assert "bench select has no use for --only" in refused("bench", "select", "--only", "fast")
+    assert "bench pipeline has no use for --share" in refused("bench", "pipeline", "--share", "0.2")
+
+
+def test_text_that_does_not_do_is_refused_before_anything_is_pruned(refused, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("prunekit.compress"), "compress", None)
+    short = tmp_path / "short.txt"
+    short.write_text("The weights of a model are many, and most of them hardly matter. " * 12)
+    plain = ("compress", model, "--sparsity", "0.5", "--method", "magnitude", "--calibration-text")
+    assert "do not fill a batch" in refused(*plain, short, "--recover")
+    assert "cannot read the text" in refused(*plain, tmp_path / "missing.txt")
+
+
+def test_any_whole_number_is_a_seed(run, model, text_file):
+    for seed in ("-3", "9" * 400):
+        options = ("--sparsity", "0.5", "--calibration-text", text_file, "--seed", seed)
+        assert run("compress", model, *options)[0] == 0
 
 
 def test_a_recovery_goes_on_for_as_long_as_it_was_given_first(run, model, text_file, stop_recovery, monkeypatch):

@@ -132,6 +132,7 @@ def test_it_is_greedy_whatever_the_model_asks_for(make_model, tokenizer):
     plain = generate(model, tokenizer, "the cat", 12)
     model.generation_config.num_beams, model.generation_config.penalty_alpha = 4, 0.6
     model.generation_config.top_k = 4
+    model.generation_config.repetition_penalty, model.generation_config.no_repeat_ngram_size = 5.0, 1
     assert generate(model, tokenizer, "the cat", 12) == plain
     assert model.generation_config.num_beams == 4
 

@@ -172,6 +172,19 @@ def test_an_untied_output_embedding_comes_back(make_model, tokenizer, ids, tmp_p
     assert_plain_opens(result, tmp_path, ids)
 
 
+@pytest.mark.parametrize("cast", [None, "e4m3"])
+def test_tensors_that_the_config_does_not_tie_come_back_though_they_are_shared(
+    make_model, tokenizer, ids, tmp_path, cast
+):
+    model = make_model(tie_word_embeddings=False)
+    model.lm_head.weight = model.model.embed_tokens.weight
+    model.model.layers[1].input_layernorm.weight = model.model.layers[0].input_layernorm.weight
+    result = compress(model, ids, sparsity=0.5, fp8=cast)
+    save(result, tokenizer, tmp_path)
+    assert_comes_back(result, tmp_path, ids)
+    assert_plain_opens(result, tmp_path, ids)
+
+
 def test_a_head_of_its_own_stays_where_the_config_ties_it(make_model, tokenizer, ids, tmp_path):
     model = make_model(tie_word_embeddings=False)
     model.config.tie_word_embeddings = True

@@ -174,6 +174,26 @@ def test_work_of_processes_that_live_is_not_swept(tmp_path):
         process.communicate()
 
 
+def test_what_a_killed_process_had_moved_away_comes_back(tmp_path):
+    process = start("pass")
+    process.wait()
+    mark = f"{files._MARK}{process.pid}"
+    for name in ("gone", "there"):
+        for age in ("old", "new"):
+            (tmp_path / f"{mark}-{age}-{name}").mkdir()
+            (tmp_path / f"{mark}-{age}-{name}" / "text").write_text(age)
+    (tmp_path / "there").mkdir()
+    write_json(tmp_path / "report.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "report.json", "there"]
+    assert (tmp_path / "gone" / "text").read_text() == "old" and not any((tmp_path / "there").iterdir())
+
+
+def test_an_error_that_is_no_matter_of_files_is_not_called_one(tmp_path):
+    with pytest.raises(OSError, match=r"^no such tokenizer$"), new_folder(tmp_path / "model"):
+        raise OSError("no such tokenizer")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sweeping_touches_nothing_of_others(tmp_path):
     kept = [".prunekit-tmp-", ".prunekit-tmp-x-1", f"{files._MARK}x-1", ".hidden", "file"]
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -28,7 +28,7 @@ shares = st.one_of(st.sampled_from([0, 0.2, 0.5, 0.9]), st.floats(0, 0.99))
 
 @st.composite
 def layers(draw):
-    """A weight with zeros of both signs, equals, outliers, a row of another scale, some that begin with zeros, and column factors."""
+    """A weight with zeros, also in front, equals, outliers and a row of another scale, and column factors."""
     g = torch.Generator().manual_seed(draw(seeds))
     rows, columns = draw(shapes)
     W = torch.randn(rows, columns, generator=g)

@@ -229,6 +229,19 @@ def test_a_model_that_does_not_fit_is_refused(monkeypatch, folders):
         load(str(folders.llama), device="cpu")
 
 
+@pytest.mark.parametrize("place", [(), ("text_config",)])
+def test_what_widening_takes_is_counted(monkeypatch, tmp_path, place):
+    config = {"dtype": "bfloat16"}
+    for name in place:
+        config = {name: config}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 100_000)
+    leave(monkeypatch, 150)
+    memory.check_memory(tmp_path, "bfloat16", "cpu")
+    with pytest.raises(PrunekitError, match="in float32"):
+        memory.check_memory(tmp_path, "float32", "cpu")
+
+
 def test_a_model_that_a_job_may_not_hold_is_refused(monkeypatch, folders):
     monkeypatch.setattr(memory, "memory_limit", lambda: 100_000)
     with pytest.raises(PrunekitError, match=r"in float32, but 0\.0 GB are free"):
@@ -394,6 +407,7 @@ def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):
     assert {p.dtype for p in llama.parameters()} == {torch.float32}
     buffers = dict(copy.named_buffers())
     assert buffers and all(torch.equal(buffers[name], value) for name, value in llama.named_buffers())
+    assert copy.lm_head.weight is copy.model.embed_tokens.weight
 
 
 @pytest.mark.parametrize("saved_by_prunekit", [False, True])

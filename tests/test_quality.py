@@ -58,7 +58,14 @@ def test_what_cannot_be_measured_is_refused(small, tmp_path):
     with pytest.raises(PrunekitError, match="unknown method or pattern 'fastest'"):
         quality(tmp_path / "table.json", ["fastest"])
     other, table = tmp_path / "other.json", '{"protocol": {}, "dense": {}, "rows": [%s]}'
-    for text in ("no table", "[]", "{}", table % '{"method": "fast"}', table % "1"):
+    for text in (
+        "no table",
+        "[]",
+        "{}",
+        '{"protocol": {}, "dense": {}, "rows": 5}',
+        table % '{"method": "fast"}',
+        table % "1",
+    ):
         other.write_text(text)
         with pytest.raises(PrunekitError, match="no table of quality"):
             quality(other, ["fast"])

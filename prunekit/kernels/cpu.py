@@ -86,6 +86,7 @@ def select(
         PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
     """
     fmt, scale = joint or (E4M3, torch.empty(0, 0))
+    scale = scale.detach()
     height, width = scale_blocks(scale, W.shape) if joint else (1, W.shape[1])
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
     check_size(keep, "out", W.shape, torch.bool)
@@ -97,7 +98,7 @@ def select(
 def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.cast` in one pass: codes of `fmt.dtype`, ``[out, in]``, zero where `keep` is False."""
     check_size(keep, "keep", W.shape, torch.bool)
-    codes = torch.empty(W.shape, dtype=torch.uint8)
+    codes, scale = torch.empty(W.shape, dtype=torch.uint8), scale.detach()
     height, width = scale_blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
     _spread(loops.cast_pass, len(W), w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
@@ -107,7 +108,7 @@ def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
 def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     """`fp8.uncast` in one pass: float32 ``[out, in]``. Codes for NaN and infinity, never written, are not known."""
     fmt = E4M3 if codes.dtype == E4M3.dtype else E5M2
-    out = torch.empty(codes.shape)
+    out, scale = torch.empty(codes.shape), scale.detach()
     height, width = scale_blocks(scale, codes.shape)
     power, shift = np.float32(2.0 ** (127 - fmt.bias)), np.int32(23 - fmt.mantissa_bits)
     _spread(

@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from ..errors import first_line
 from ..files import write_json
-from ..info import cpu_name
+from ..info import cpu_name, cpuinfo
 
 VECTOR_FLAGS = (
     "avx2",
@@ -101,8 +102,7 @@ def _attempt(product) -> dict:
     try:
         error = float(product())
     except Exception as problem:  # any failure of a driver, a library or a kernel is the answer looked for
-        lines = str(problem).strip().splitlines()
-        return {"works": False, "detail": lines[0][:160] if lines else type(problem).__name__}
+        return {"works": False, "detail": first_line(problem)[:160]}
     if not error < 0.1:
         return {"works": False, "detail": f"ran, but the result is wrong by {error:.0%}"}
     return {"works": True, "detail": "computes correctly"}
@@ -169,19 +169,8 @@ def copy_bandwidth(megabytes: int = 128, seconds: float = 0.5) -> float:
     return 2 * source.nbytes / best / 1e9
 
 
-def _cpuinfo(*keys: str) -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in keys:
-                return value.strip()
-    except OSError:
-        pass
-    return ""
-
-
 def _vector_features(torch) -> list[str]:
-    flags = set(_cpuinfo("flags", "Features").split())
+    flags = set(cpuinfo("flags", "Features").split())
     return [f for f in VECTOR_FLAGS if f in flags] or [torch.backends.cpu.get_cpu_capability().lower()]
 
 

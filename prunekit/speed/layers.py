@@ -16,13 +16,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .. import fp8
 from ..errors import PrunekitError, first_line, out_of_memory
-from ..linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of
+from ..linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of, without_sign
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 
@@ -47,16 +48,12 @@ class Fp8Product(Fp8Module):
     path = "fp8"
 
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
-        super().__init__()
         rows, columns = codes.shape
         if scale.shape not in ((1, 1), (rows, 1)):
             raise PrunekitError("the scales are per block, and FP8 products here take one per row or tensor.")
         if rows % 16 or columns % 16:
             raise PrunekitError(f"the weight is {rows} x {columns}, and FP8 products take multiples of 16.")
-        self.out_features, self.in_features = rows, columns
-        self.register_buffer("weight", codes.contiguous())
-        self.register_buffer("weight_scale", scale.expand(rows, 1).contiguous())
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        super().__init__(codes.contiguous(), scale.expand(rows, 1).contiguous(), bias)
         self.refused: set[int] = set()  # numbers of tokens for which no kernel applies the scales
         self.scales_inside = codes.dtype == fp8.E4M3.dtype and self._takes_row_scales()
 
@@ -150,8 +147,7 @@ def is_24(weight: Tensor) -> bool:
     """Whether every four neighbours along the input axis hold two zeros or more; FP8 codes are understood."""
     if weight.shape[1] % 4:
         return False
-    bits = weight.view(torch.uint8) & 0x7F if weight.dtype in (fp8.E4M3.dtype, fp8.E5M2.dtype) else weight
-    return bool(bits.unflatten(1, (-1, 4)).count_nonzero(2).max() <= 2)
+    return bool(without_sign(weight).unflatten(1, (-1, 4)).count_nonzero(2).max() <= 2)
 
 
 def fp8_error_bound(x: Tensor, W: Tensor) -> Tensor:
@@ -186,24 +182,27 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
     sparse = is_24(weight_of(module) if codes is None else codes)
     if codes is not None:
         kinds = (Sparse24Fp8Product, Fp8Product) if sparse else (Fp8Product,)
-        candidates += [(kind, (codes, module.weight_scale, module.bias), (8, 9)) for kind in kinds]
+        candidates += [(partial(kind, codes, module.weight_scale), kind.path, (8, 9)) for kind in kinds]
     if sparse and (codes is not None or module.weight.dtype in (torch.bfloat16, torch.float16)):
-        W = weight_of(module)
-        candidates.append((Sparse24Product, (W if codes is None else W.to(dtype), module.bias), (8, 0)))
+
+        def sparse24(bias: Tensor | None) -> nn.Module:
+            return Sparse24Product(weight_of(module).to(module.weight.dtype if codes is None else dtype), bias)
+
+        candidates.append((sparse24, Sparse24Product.path, (8, 0)))
 
     reason = ""
     if sparse and not candidates:
         reason = "the weight is 2:4 in float32, load the model in bfloat16"
-    for kind, arguments, capability in candidates:
+    for make, path, capability in candidates:
         try:
-            _require(module.weight.device, kind.path, capability)
-            layer = kind(*arguments)
+            _require(module.weight.device, path, capability)
+            layer = make(module.bias)
             _try(layer, module)
             return layer
         except Exception as problem:  # whatever a driver or library lacks: the next one may run
             if out_of_memory(problem):
                 raise
-            reason = reason or f"{kind.path} does not run: {first_line(problem).rstrip('.')}"
+            reason = reason or f"{path} does not run: {first_line(problem).rstrip('.')}"
     plain = copy.copy(module)
     plain.path = f"plain: {reason}" if reason else "dense"
     return plain

@@ -71,14 +71,15 @@ def config_layers(config: Mapping) -> list[Layer]:
         PrunekitError: a size is missing or no positive whole number, or the model has experts, no gate, several layers
             in one, or blocks of another kind.
     """
-    config = config.get("text_config") or config
+    inner = config.get("text_config")
+    config = inner if isinstance(inner, Mapping) and inner else config
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
         if config.get(key):
             raise PrunekitError(
                 f"the model's configuration has {key}: mixtures of experts are not supported; "
                 "list their shapes in a file for --shapes"
             )
-    kind = config.get("model_type")
+    kind = str(config.get("model_type") or "")
     if kind in UNLIKE:
         raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes")
     kinds = {str(x) for x in config["layer_types"]} if isinstance(config.get("layer_types"), list) else set()
@@ -206,7 +207,7 @@ def _shape_row(name: str, line: int, header: list[str], cells: list[str], sparse
         raise PrunekitError(f"{where} has {len(cells)} fields, but the header has {len(header)}")
     columns = dict(zip(header, cells))
     for column in "MNK":
-        if not re.fullmatch(r"[+-]?[0-9]+", columns[column]):
+        if not re.fullmatch(r"[+-]?[0-9]{1,1000}", columns[column]):
             raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number")
     M, N, K = (int(columns[column]) for column in "MNK")
     try:
