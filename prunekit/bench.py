@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import baselines
-from .calibrate import calibrate, gram, observing
+from .calibrate import calibrate, gram, summing
 from .compress import compress
 from .corpus import corpus
 from .evaluate import evaluate
@@ -158,12 +158,7 @@ def gram_matrices(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module]) -
         ids: int64 ``[windows, context]``.
         layers: which to observe, by name.
     """
-    sums: dict[str, Tensor] = {}
-
-    def take(name: str, value: Tensor) -> None:
-        sums[name] = sums[name] + value if name in sums else value
-
-    with observing(layers, lambda x: gram(x) / ids.numel(), take):
+    with summing(layers, lambda x: gram(x) / ids.numel()) as sums:
         for window in progress(ids.split(4), "statistics"):
             model.base_model(window, use_cache=False)
     return sums

@@ -73,6 +73,18 @@ def observing(
             hook.remove()
 
 
+@contextmanager
+def summing(layers: dict[str, nn.Module], observe: Callable[[Tensor], Tensor]) -> Iterator[dict[str, Tensor]]:
+    """A dict in which ``observe(x)`` of each layer's inputs is summed up, by name; see `observing`."""
+    sums: dict[str, Tensor] = {}
+
+    def take(name: str, value: Tensor) -> None:
+        sums[name] = sums[name] + value if name in sums else value
+
+    with observing(layers, observe, take):
+        yield sums
+
+
 @torch.no_grad()
 def calibrate(
     model: nn.Module,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .calibrate import check_finite, check_reached, observing
+from .calibrate import check_finite, check_reached, summing
 from .checks import check_text
 from .errors import PrunekitError
 from .linear import replace_layers, text_config
@@ -73,13 +73,8 @@ def prune_blocks(
         inside = f"{prefix}.{index}."
         mine = [name for name in layers if name.startswith(inside)]
         running = in_bfloat16(block) if bfloat16 else block
-        sums: dict[str, Tensor] = {}
-
-        def take(name: str, value: Tensor, sums: dict[str, Tensor] = sums) -> None:
-            sums[name] = sums[name] + value if name in sums else value
-
         observed = {name: running.get_submodule(name[len(inside) :]) for name in mine}
-        with low_precision, observing(observed, observe, take):
+        with low_precision, summing(observed, observe) as sums:
             outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
         check_reached(mine, sums)
         for name in mine:

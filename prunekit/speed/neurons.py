@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from ..bench import print_protocol
 from ..calibrate import calibrate
 from ..corpus import corpus
 from ..evaluate import evaluate_all
@@ -67,12 +68,10 @@ def neurons(share: float = 0.3, model_name: str = "embedded", rounds: int = 15) 
     size = {name: stored_bytes(m) for name, m in models.items()}
     removed = 1 - width["smaller"] / width["dense"]
 
-    about = machine()
-    print(f"measured on {about['processor']}, {about['threads']} threads")
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
-    print(
-        f"model {model_name}, {next(model.parameters()).dtype}; {width['smaller']} of {width['dense']} neurons stay in "
-        f"each block, {removed:.1%} removed ({share:.0%} asked)"
+    print_protocol(
+        model_name,
+        f"{next(model.parameters()).dtype}; {width['smaller']} of {width['dense']} neurons stay in each block, "
+        f"{removed:.1%} removed ({share:.0%} asked)",
     )
     print(
         f"whole model, batch 1; {rounds} rounds in turn after a warm-up; medians, with quartiles of the rounds' ratios"
@@ -98,7 +97,7 @@ def neurons(share: float = 0.3, model_name: str = "embedded", rounds: int = 15) 
         "perplexity": {name: q["perplexity"] for name, q in quality.items()},
         "top1": {name: q["top1"] for name, q in quality.items()},
         "bytes": size,
-        "machine": about,
+        "machine": machine(),
         "versions": versions(),
     }
     for kind, (ratio, low, high) in ratios.items():
