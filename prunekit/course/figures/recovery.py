@@ -12,25 +12,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def divergences(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Bars: divergence from the dense model on several texts, a group for each text and a bar for each model.
+def bars(rows: Mapping[str, Mapping[str, float]], unit: str, title: str) -> Figure:
+    """A group of bars for each text, or kind of token, and in it a bar for each model.
 
     Args:
-        rows: nats per token by text, by model.
+        rows: what was measured, by model and group.
+        unit: of it.
+        title: what it is.
     """
     figure, axes = subplots(size=(8.0, 3.2))
     models = list(rows)
-    texts = list(next(iter(rows.values())))
+    groups = list(next(iter(rows.values())))
     width = 0.8 / len(models)
     for k, (model, (color, hatch)) in enumerate(zip(models, LOOKS)):
-        places = [i + (k - (len(models) - 1) / 2) * width for i in range(len(texts))]
-        heights = [rows[model][text] for text in texts]
+        places = [i + (k - (len(models) - 1) / 2) * width for i in range(len(groups))]
+        heights = [rows[model][group] for group in groups]
         axes.bar(places, heights, 0.92 * width, color=color, hatch=hatch, ec=COLORS["ink"], lw=0.6, label=model)
         for place, height in zip(places, heights):
             axes.text(place, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8)
-    axes.set_xticks(range(len(texts)), texts)
-    axes.set_ylabel("nats per token, measured")
-    axes.set_title("divergence from the dense model; lower is nearer")
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(f"{unit}, measured")
+    axes.set_title(title)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=len(models))
     return figure
 
