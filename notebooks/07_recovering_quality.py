@@ -240,12 +240,14 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # much of the gain is general. In this short run, which distils alone, the divergence falls on news no less than on the
 # articles: compare the bars. The preset `best`, which trains longer and also on the text's own words, gains more on
 # articles: the last cell of section 5 prints its retention on both beside that of `balanced`, from which it starts.
-# Watch both, and stop, or find more text, when they part. Text of the other kind helps: with other news mixed in by
-# `--calibration-text wikipedia --calibration-text news`, `best` at 50 % came to perplexity 43.2 in place of 47.1 on 50
-# news documents that it had not seen, and kept 93.3 in place of 90.9 % there (4,599 tokens, so that the percentages are
-# uncertain by some points); of Wikipedia it kept 93.4 in place of 94.4 %. (Measured beforehand, one run of 19 minutes
-# each, with news on seed 0 and without on seed 1, on two cores of an Intel Xeon with AMX; the one with news made fewer
-# steps. Section 5 judges on other news documents, hence its other figures.)
+# Watch both, and stop, or find more text, when they part.
+#
+# Text of the other kind helps: with other news mixed in by `--calibration-text wikipedia --calibration-text news`,
+# `best` at 50 % came to perplexity 43.2 in place of 47.1 on 50 news documents that it had not seen, and kept 93.3 in
+# place of 90.9 % there (4,599 tokens, so that the percentages are uncertain by some points); of Wikipedia it kept 93.4
+# in place of 94.4 %. (Measured beforehand, one run of 19 minutes each, with news on seed 0 and without on seed 1, on
+# two cores of an Intel Xeon with AMX; the one with news made fewer steps. Section 5 judges on other news documents,
+# hence its other figures.)
 #
 # ### Where it is lost
 # Retention is one number for all tokens. Three kinds of them: *common* ones, which occur 300 times or more in the
