@@ -40,7 +40,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 from prunekit import course
-from prunekit.course import pipeline, points as pts
+from prunekit.course import answers, pipeline, points as pts
 
 # %% [markdown]
 # ## 1. Three orders on a matrix that fits on this page
@@ -214,7 +214,7 @@ course.show(course.figures.pipeline.layers(rows), alt=alt)
 
 # %% tags=["nbval-ignore-output"]
 pipeline.prepare()
-dense = pipeline.judge(model, test)
+dense = answers.judge(model, test)
 gaps = pipeline.compare_orders(model, calibration.energy, test, dense, 0.5)
 most = max(0, *(gap for gap, _ in gaps.values())) - min(0, *(gap for gap, _ in gaps.values()))
 assert most < 0.05
@@ -323,7 +323,7 @@ ewma = half["EWMA"]
 assert ewma["perplexity"] < half["magnitude"]["perplexity"] / 2
 found = {name: half[name]["answers"] for name in ("EWMA", "EWMA, own default", "Wanda", "SparseGPT")}
 exact = pk.compress(model, calibration=calibration, sparsity=0.5, fp8="e4m3", select="exact")
-beside = pipeline.log_gaps(found | {"a sort in its place": pipeline.judge(exact.model, test)}, "EWMA")
+beside = answers.log_gaps(found | {"a sort in its place": answers.judge(exact.model, test)}, "EWMA")
 assert all(abs(gap) < margin for name, (gap, margin) in beside.items() if name != "EWMA, own default")
 assert all(pts.find(points, name, "20 %")["retention"] > 0.9 for name in ("EWMA", "magnitude"))
 kept = ewma["retention"]

@@ -41,7 +41,7 @@ from math import log
 from statistics import mean
 import torch
 from prunekit import course
-from prunekit.course import pipeline
+from prunekit.course import answers, pipeline
 from prunekit.memory import peak_rss
 from prunekit.presets import measured_presets
 
@@ -271,9 +271,9 @@ def kinds(ids):
 
 shares = {name: {} for name in ("ADMM", "24 windows")}
 for text, ids in {"Wikipedia": wikipedia, "news": news}.items():
-    dense = pipeline.judge(model, ids, batch=2).hits
+    dense = answers.judge(model, ids, batch=2).hits
     for name, row in shares.items():
-        hits = pipeline.judge(models[name].model, ids, batch=2).hits
+        hits = answers.judge(models[name].model, ids, batch=2).hits
         row |= {f"{kind},\n{text}": (hits[of].sum() / dense[of].sum()).item() for kind, of in kinds(ids).items()}
     print(f"{text:>9}: " + ", ".join(f"{kind} {of.float().mean():.0%}" for kind, of in kinds(ids).items()))
 alt = "Retention by kind of token on both texts: high for common tokens, lowest for rare ones that are new."

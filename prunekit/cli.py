@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .commands import run_bench, run_compress, run_demo, run_evaluate, run_generate, run_info
+from .commands import run_bench, run_demo, run_evaluate, run_generate, run_info
+from .compress_command import run_compress
 from .errors import PrunekitError, out_of_memory
 from .presets import describe_presets
 

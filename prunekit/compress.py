@@ -17,7 +17,8 @@ from .checks import check_runs, check_weights
 from .compensate import SAMPLES, response
 from .compress_layer import as_precise_as, compress_layer, finish
 from .errors import PrunekitError
-from .linear import Fp8Linear, linear_layers, replace_layers, weight_of, without_dropout, zeros_in
+from .fp8_linear import Fp8Linear
+from .linear import linear_layers, replace_layers, weight_of, without_dropout, zeros_in
 from .permute import permute_channels
 from .progress import progress
 from .recipe import Recipe

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from . import baselines, ewma, fp8
 from .compensate import compensate
+from .fp8_linear import Fp8Linear, codes_of
 from .kernels import fused_for
-from .linear import Fp8Linear, codes_of, exact_dtype, is_transposed, weight_of, with_weight
+from .linear import exact_dtype, is_transposed, weight_of, with_weight
 from .patterns import exact_mask, nm_mask, parse_pattern
 from .recipe import Recipe
 from .scores import column_factors, keep_score, score

@@ -21,7 +21,8 @@ from . import fp8
 from .compress import Compressed
 from .errors import PrunekitError, first_line
 from .files import new_folder
-from .linear import Fp8Linear, exact_dtype, text_config
+from .fp8_linear import Fp8Linear
+from .linear import exact_dtype, text_config
 from .models import savable
 from .older_names import add_older_names
 from .opening import quiet

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from .calibrate import Calibration
 from .errors import PrunekitError
-from .linear import Fp8Linear, is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
+from .fp8_linear import Fp8Linear
+from .linear import is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
 
 MULTIPLE = 32

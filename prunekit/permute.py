@@ -18,16 +18,8 @@ from torch import Tensor, nn
 from .calibrate import calibrate
 from .checks import check_text
 from .errors import PrunekitError
-from .linear import (
-    Fp8Linear,
-    linear_layers,
-    replace_layers,
-    shallow_copy,
-    weight_of,
-    with_columns,
-    with_rows,
-    without_dropout,
-)
+from .fp8_linear import Fp8Linear
+from .linear import linear_layers, replace_layers, shallow_copy, weight_of, with_columns, with_rows, without_dropout
 from .neurons import find_mlps
 from .patterns import parse_pattern
 from .scores import contribution

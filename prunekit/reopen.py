@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from . import fp8
 from .errors import PrunekitError
 from .export import usual_dtype
-from .linear import Fp8Linear, is_conv1d, replace_layers
+from .fp8_linear import Fp8Linear
+from .linear import is_conv1d, replace_layers
 from .opening import explained, quiet
 from .weight_files import weight_files
 

@@ -8,8 +8,9 @@ from torch.nn.functional import linear
 
 from . import fp8
 from .compress_layer import as_precise_as, finish
+from .fp8_linear import codes_of, widen
 from .kernels import cpu
-from .linear import codes_of, weight_of, widen
+from .linear import weight_of
 from .recipe import Recipe
 
 

@@ -532,7 +532,7 @@ def test_how_long_recovery_is_to_take(run, model, text_file, monkeypatch, option
         raise Seen({key: given[key] for key in ("steps", "minutes") if key in given})
 
     monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", see)
-    monkeypatch.setattr("prunekit.commands.perf_counter", iter([1.0, 106.0]).__next__)
+    monkeypatch.setattr("prunekit.compress_command.perf_counter", iter([1.0, 106.0]).__next__)
     command = ("compress", model, *options.split(), "--calibration-text", text_file)
     if budget is None:
         assert run(*command)[0] == 0

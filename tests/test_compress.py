@@ -18,7 +18,8 @@ from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.compress_layer import finish, plain_mask
 from prunekit.errors import PrunekitError
-from prunekit.linear import Fp8Linear, linear_layers, weight_of
+from prunekit.fp8_linear import Fp8Linear
+from prunekit.linear import linear_layers, weight_of
 from prunekit.recipe import Recipe
 from prunekit.scores import column_factors
 

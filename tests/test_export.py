@@ -16,7 +16,8 @@ from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import generate
 from prunekit.export import save, stored_bytes
-from prunekit.linear import Fp8Linear, weight_of
+from prunekit.fp8_linear import Fp8Linear
+from prunekit.linear import weight_of
 from prunekit.models import load
 from prunekit.recover import recover
 from prunekit.reopen import open_compressed

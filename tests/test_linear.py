@@ -8,7 +8,8 @@ from transformers.pytorch_utils import Conv1D
 from prunekit import fp8
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.linear import Fp8Linear, is_conv1d, linear_layers, replace_layers, weight_of, with_weight
+from prunekit.fp8_linear import Fp8Linear
+from prunekit.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight
 
 
 def test_all_layers_but_the_output_embedding_are_found(llama, gpt2):

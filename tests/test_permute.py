@@ -11,7 +11,8 @@ from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
-from prunekit.linear import Fp8Linear, linear_layers, replace_layers, weight_of
+from prunekit.fp8_linear import Fp8Linear
+from prunekit.linear import linear_layers, replace_layers, weight_of
 from prunekit.neurons import find_mlps
 from prunekit.patterns import nm_mask
 from prunekit.permute import _heads, channel_order, permute_channels

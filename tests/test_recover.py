@@ -18,8 +18,9 @@ from prunekit.compress import compress
 from prunekit.distillation import chances, speaking
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
+from prunekit.fp8_linear import Fp8Linear
 from prunekit.kernels import cpu
-from prunekit.linear import Fp8Linear, exact_dtype, linear_layers, weight_of
+from prunekit.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recover import recover
 from prunekit.recovery_state import undisturbed
 from prunekit.straight_through import StraightThroughCast

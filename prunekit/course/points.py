@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from ..compress import Compressed
 from ..export import narrow, stored_bytes
-from ..linear import Fp8Linear, linear_layers, zeros_in
-from .pipeline import Answers, judge, retention
+from ..fp8_linear import Fp8Linear
+from ..linear import linear_layers, zeros_in
+from .answers import Answers, judge, retention
 
 CLAIMS = {0.2: 0.994, 0.5: 0.9157}  # published: retention by sparsity, summaries of arXiv 2501.16376, LLaMA-2 class
 NAMES = {"ewma": "EWMA", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}

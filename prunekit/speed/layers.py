@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from .. import fp8
 from ..errors import PrunekitError, first_line, out_of_memory
-from ..linear import Fp8Linear, Fp8Module, linear_layers, replace_layers, weight_of, without_sign
+from ..fp8_linear import Fp8Linear, Fp8Module
+from ..linear import linear_layers, replace_layers, weight_of, without_sign
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 

@@ -4,32 +4,33 @@ import pytest
 import torch
 
 import prunekit as pk
+from prunekit.course import answers as told
 from prunekit.course import pipeline, points
 from prunekit.errors import PrunekitError
 
 
 def answers(hits, nll=1.0):
     hits = torch.tensor(hits, dtype=torch.bool)
-    return pipeline.Answers(torch.full(hits.shape, nll), hits)
+    return told.Answers(torch.full(hits.shape, nll), hits)
 
 
 def test_retention_is_a_ratio_of_hits_and_its_margin_vanishes_where_windows_agree():
     dense, half = answers([[1, 1, 0], [1, 1, 0]]), answers([[1, 0, 0], [0, 1, 0]])
-    assert pipeline.retention(half, dense) == (0.5, 0.0)
-    assert pipeline.retention(dense, dense) == (1.0, 0.0)
-    ratio, margin = pipeline.retention(answers([[1, 1, 1], [0, 0, 0]]), dense)
+    assert told.retention(half, dense) == (0.5, 0.0)
+    assert told.retention(dense, dense) == (1.0, 0.0)
+    ratio, margin = told.retention(answers([[1, 1, 1], [0, 0, 0]]), dense)
     assert ratio == 0.75 and margin == pytest.approx(1.5)
 
 
 def test_the_gap_of_log_perplexities_is_paired():
     one, other = answers([[1], [0]], 2.0), answers([[1], [0]], 1.5)
-    assert pipeline.log_gap(one, other) == (0.5, 0.0)
+    assert told.log_gap(one, other) == (0.5, 0.0)
     assert one.perplexity == pytest.approx(torch.tensor(2.0).exp().item()) and one.top1 == 0.5
 
 
 def test_judging_gives_what_evaluate_gives(llama):
     ids = torch.randint(0, llama.config.vocab_size, (5, 12), generator=torch.Generator().manual_seed(0))
-    ours, theirs = pipeline.judge(llama, ids, batch=2), pk.evaluate(llama, ids)
+    ours, theirs = told.judge(llama, ids, batch=2), pk.evaluate(llama, ids)
     assert ours.nll.shape == ours.hits.shape == (5, 11)
     assert ours.perplexity == pytest.approx(theirs["perplexity"], rel=0.02)
 
@@ -60,7 +61,7 @@ def test_packed_zeros_take_one_bit_each(llama):
 
 def test_a_point_says_what_was_done(llama, capsys):
     ids = torch.randint(0, llama.config.vocab_size, (4, 12), generator=torch.Generator().manual_seed(0))
-    dense = pipeline.judge(llama, ids)
+    dense = told.judge(llama, ids)
     done = [pk.compress(llama, metric="magnitude", fp8="e4m3", **t) for t in ({"sparsity": 0.5}, {"sparsity": 0})]
     made = [points.measure(result, ids, dense) for result in done]
     assert [(p["method"], p["pattern"], p["fp8"]) for p in made] == [

@@ -17,8 +17,8 @@ from test_kernels_cpu import assert_same, check_select_cast, joint_score, plain_
 from prunekit import ewma, fp8
 from prunekit.errors import PrunekitError
 from prunekit.fp8 import E4M3, E5M2
+from prunekit.fp8_linear import Fp8Linear
 from prunekit.kernels import cuda
-from prunekit.linear import Fp8Linear
 from prunekit.scores import score
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

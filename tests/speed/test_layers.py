@@ -7,7 +7,7 @@ import torch
 
 import prunekit as pk
 from prunekit import fp8
-from prunekit.linear import Fp8Linear
+from prunekit.fp8_linear import Fp8Linear
 from prunekit.patterns import nm_mask
 from prunekit.speed import layers
 from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, fast_layer, fp8_error_bound, is_24
