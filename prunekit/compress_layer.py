@@ -28,7 +28,7 @@ def compress_layer(
         answer: sampled inputs and the response to them (`compensate.response`), for weights that make up for others.
 
     Returns:
-        A new layer: of the same class, or `linear.Fp8Linear`.
+        A new layer: of the same class, or `fp8_linear.Fp8Linear`.
     """
     W, fmt = weight_of(module), recipe.format
     f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)

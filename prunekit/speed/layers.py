@@ -175,7 +175,7 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
     gives the reason, or is "dense" where there is nothing to gain.
 
     Args:
-        module: nn.Linear, Conv1D or `linear.Fp8Linear`.
+        module: nn.Linear, Conv1D or `fp8_linear.Fp8Linear`.
         dtype: what a 2:4 weight in FP8 is computed in where FP8 does not run, bfloat16 or float16.
     """
     codes = module.weight if isinstance(module, Fp8Linear) else None
