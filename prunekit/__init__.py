@@ -5,8 +5,8 @@ The steps, in the order in which they are used::
     import prunekit as pk
 
     model, tokenizer = pk.load("embedded")
-    text = pk.corpus(tokenizer, split="train", tokens=2048, context=64)
-    result = pk.compress(model, text, sparsity=0.5, fp8="e4m3")
+    text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
+    result = pk.compress(model, text, sparsity=0.5, fp8="e4m3", compensate=True)
     print(pk.evaluate(result.model, pk.corpus(tokenizer), dense=model))
     pk.save(result, tokenizer, "out/smollm2-half-fp8")
 

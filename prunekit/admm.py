@@ -10,7 +10,7 @@ from torch import Tensor
 from .errors import PrunekitError
 from .ewma import quantile_mask
 from .kernels import fused_for
-from .patterns import check_target, nm_mask, parse_pattern
+from .patterns import check_shape, check_target, nm_mask, parse_pattern
 from .scores import contribution
 
 PENALTIES = (0.2, 0.6, 2.0, 6.0)
@@ -49,12 +49,14 @@ def admm(
         bfloat16: run the steps' products in bfloat16: twice as fast on a CPU that is fast in it.
 
     Returns:
-        (new weight of the dtype of `W`, mask): ``[out, in]`` both; the weight is zero where the mask is.
+        (new weight of the dtype of `W`, keep): ``[out, in]`` both; `keep` is True where a weight stays, and the
+        weight is zero elsewhere.
 
     Raises:
-        PrunekitError: bad sparsity, pattern or number of steps; `H` is no Gram matrix of finite inputs.
+        PrunekitError: bad sparsity, pattern or number of steps; `H` is no Gram matrix of finite inputs of the layer.
     """
     check_target(sparsity, pattern, W.shape[1])
+    check_shape(H, "H", (W.shape[1], W.shape[1]))
     if not 0 < len(penalties) <= steps:
         raise PrunekitError(f"steps is {steps}: expected one or more for each of the {len(penalties)} penalties.")
     norm = H.diagonal().float().sqrt()

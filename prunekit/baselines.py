@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import PrunekitError
-from .patterns import check_target, exact_mask, nm_mask
+from .errors import PrunekitError, check_count
+from .patterns import check_shape, check_target, exact_mask, nm_mask
 from .scores import contribution
 
 
@@ -79,13 +79,16 @@ def sparsegpt(
         damping: share of the mean diagonal of `H` that is added to it.
 
     Returns:
-        (new weight of the dtype of `W`, mask): ``[out, in]`` both; the weight is zero where the mask is.
+        (new weight of the dtype of `W`, keep): ``[out, in]`` both; `keep` is True where a weight stays, and the
+        weight is zero elsewhere.
 
     Raises:
-        PrunekitError: bad sparsity or pattern; `H` not positive definite even after damping.
+        PrunekitError: bad sparsity, pattern or block; `H` does not fit, or is not positive definite even when damped.
     """
     columns = W.shape[1]
     n, m = check_target(sparsity, pattern, columns)
+    check_shape(H, "H", (columns, columns))
+    check_count(block, "block")
     if m:
         block = max(m, block // m * m)
 

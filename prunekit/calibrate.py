@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +15,7 @@ from .checks import check_text
 from .compensate import Samples
 from .errors import PrunekitError
 from .ewma import BatchEWMA, quantile_mask
-from .info import cpu_name
+from .info import fast_bfloat16
 from .linear import linear_layers, weight_of, without_dropout
 from .progress import progress
 from .scores import contribution
@@ -193,17 +192,6 @@ def bfloat16_pays(model: nn.Module) -> bool:
     """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
     weight = next(model.parameters())
     return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
-
-
-@cache
-def fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32: with AMX, or with AVX-512 BF16 on a processor of AMD.
-
-    Intel's have AVX-512 BF16, too, but multiply no more numbers a cycle with it than in float32. It matters in a
-    virtual machine that hides their AMX: there, products in bfloat16 take nearly twice as long.
-    """
-    amx, avx512 = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
-    return amx or (avx512 and "AMD" in cpu_name())
 
 
 def mean_square(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PrunekitError, first_line, out_of_memory
-from .linear import text_config, weight_of, without_dropout
+from .linear import check_model, text_config, weight_of, without_dropout
 from .patterns import check_width, parse_pattern
 from .recipe import Recipe
 
@@ -53,6 +53,9 @@ def check_context(model: nn.Module, context: int) -> None:
 
 def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
     """Raise `PrunekitError` unless `ids` are windows of `least` tokens or more that the model can read."""
+    check_model(model)
+    if not isinstance(ids, Tensor) or ids.is_floating_point():
+        raise PrunekitError("the text is no tensor of token numbers: see pk.corpus, or tokenize it.")
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < least:
         raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= {least}].")
     check_context(model, ids.shape[1])

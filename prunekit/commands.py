@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 
 
 def run_evaluate(a: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run_generate(a: argparse.Namespace) -> None:
     from .evaluate import generate
     from .models import load
 
-    tokens = positive(a.tokens, "--tokens")
+    tokens = check_count(a.tokens, "--tokens")
     if not a.prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     model, tokenizer = load(a.model, a.dtype, a.device)
@@ -86,14 +86,3 @@ def run_info(_: argparse.Namespace) -> None:
 
     for name, value in info().items():
         print(f"{name:<14} {value}")
-
-
-def positive(text: str | int, option: str) -> int:
-    """The whole number that an option was given; raises `PrunekitError` unless it is 1 or more."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise PrunekitError(f"{option} is {text!r}: expected a whole number of 1 or more.")
-    return value

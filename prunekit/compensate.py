@@ -7,6 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .patterns import check_shape, check_sparsity
+
 SAMPLES = 64
 RIDGE = 4.0
 _GOLDEN = 0.618034  # multiples of the golden ratio spread evenly over a circle
@@ -31,10 +33,14 @@ def response(X: Tensor, E: Tensor, pruned: float, ridge: float = RIDGE) -> Tenso
 
     Returns:
         float32 ``[samples, in]``.
+
+    Raises:
+        PrunekitError: bad share, or `X` and `E` do not fit.
     """
+    check_shape(E, "E", (X.shape[1],))
     X = X.float()
     scaled = X / E.float().clamp_min(torch.finfo(torch.float32).tiny)
-    product = (1 - pruned) * (X @ scaled.T)
+    product = (1 - check_sparsity(pruned, "pruned")) * (X @ scaled.T)
     product.diagonal().add_(ridge * product.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny))
     return torch.cholesky_inverse(torch.linalg.cholesky(product)) @ scaled
 

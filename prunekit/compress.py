@@ -92,8 +92,8 @@ def compress(
         calibration: what `calibrate` found earlier about all layers that are compressed, instead of `ids`; with
             samples, if `compensate`. It does not know the order that `permute` makes.
         stop: whether calibration may stop before it has used all of `ids`.
-        budget: a sparsity for each layer by name instead of the same for all, see `allocate.allocate`; `sparsity`
-            then only says what is aimed at on average.
+        budget: a sparsity for each layer by name instead of the same for all, or what `allocate.allocate` gives;
+            `sparsity` then only says what is aimed at on average.
         include: patterns, one of which must occur in a layer's name, see `linear.linear_layers`.
         exclude: patterns that must not.
 
@@ -158,6 +158,12 @@ def compress(
     return result
 
 
+def check_compressed(result: object) -> None:
+    """Raise `PrunekitError` where something else than what `compress` gives is given, such as its model alone."""
+    if not isinstance(result, Compressed):
+        raise PrunekitError(f"expected what compress gives, got a {type(result).__name__}: pass all of it.")
+
+
 def assemble(
     model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, tokens: int, seconds: dict[str, float]
 ) -> Compressed:
@@ -188,6 +194,7 @@ def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[st
 
 def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
     """The recipe for each layer."""
+    budget = getattr(budget, "sparsity", budget)
     if budget is None:
         return dict.fromkeys(layers, recipe)
     if recipe.pattern is not None:

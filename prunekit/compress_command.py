@@ -8,8 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 
-from .commands import positive
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 
 
 def run_compress(a: argparse.Namespace) -> None:
@@ -54,7 +53,7 @@ def run_compress(a: argparse.Namespace) -> None:
     budget = _budget(a)
     texts = a.calibration_text or ["wikipedia"]
     recovers = a.recover or bool(budget) or (preset.recovers and recipe.prunes)
-    tokens = None if a.calibration_tokens == "auto" else positive(a.calibration_tokens, "--calibration-tokens")
+    tokens = None if a.calibration_tokens == "auto" else check_count(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
         raise PrunekitError("--allocate needs a --sparsity above 0 to spread; a pattern takes the same of every layer.")
     if a.activations not in ("none", "dynamic"):
@@ -151,7 +150,7 @@ def _budget(a: argparse.Namespace) -> dict:
     if a.minutes is not None and a.steps is not None:
         raise PrunekitError("give either --minutes or --steps, not both.")
     if a.steps is not None:
-        return {"steps": positive(a.steps, "--steps")}
+        return {"steps": check_count(a.steps, "--steps")}
     if a.minutes is not None and not 0 < a.minutes < 1e6:
         raise PrunekitError(f"--minutes is {a.minutes}: expected a number above 0 and below a million.")
     return {} if a.minutes is None else {"minutes": a.minutes}

@@ -177,7 +177,7 @@ def _wikitext(split: str) -> str:
         from datasets import load_dataset
     except ImportError:
         raise PrunekitError(
-            "WikiText-2 comes through the package datasets, which is not installed: pip install datasets."
+            "WikiText-2 comes through the package datasets, which is not installed: pip install 'datasets>=2.20'."
         ) from None
     try:
         with quiet():  # the hub's retries would drown the sentence

@@ -10,6 +10,21 @@ class PrunekitError(ValueError):
     """
 
 
+def check_count(value: str | int, name: str) -> int:
+    """Return `value` as a whole number.
+
+    Raises:
+        PrunekitError: it is none, or below 1.
+    """
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = 0
+    if count < 1 or not (isinstance(value, str) or count == value):
+        raise PrunekitError(f"{name} is {value!r}: expected a whole number of 1 or more.")
+    return count
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was too small, in Python's words, torch's or CUDA's."""
     said = re.search("out of memory|can't allocate memory|ALLOC_FAILED", str(error))

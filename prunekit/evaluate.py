@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from .checks import check_context, check_text
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 from .linear import without_dropout
 from .opening import quiet
 from .progress import progress
@@ -61,6 +61,7 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     """
     for model in models.values():
         check_text(model, ids, least=2)
+    check_count(batch, "batch")
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
@@ -131,12 +132,13 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         Prompt and continuation as one string.
 
     Raises:
-        PrunekitError: empty prompt, or not valid Unicode, or more tokens than the model takes.
+        PrunekitError: empty prompt, or not valid Unicode, or no tokens, or more than the model takes.
     """
     if not prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
+    check_count(tokens, "tokens")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again

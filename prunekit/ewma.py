@@ -12,7 +12,7 @@ from math import ceil, exp
 import torch
 from torch import Tensor
 
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 from .patterns import check_sparsity
 
 # These and BLOCK are compiled into kernels/loops.py: remove prunekit/kernels/__pycache__ after a change.
@@ -82,7 +82,7 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
     target.
 
     Args:
-        L: scores ``[out, in]``, any float dtype, without NaN.
+        L: scores ``[out, in]``, any float dtype, without NaN, 0 or more (lower ones count as 0).
         sparsity: share of each row to prune, in ``[0, 1)``.
         rate: step of ``log q`` per weight, see `step_size`.
         block: weights compared with one threshold.
@@ -91,9 +91,10 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
         bool ``[out, in]``, True where a weight is kept.
 
     Raises:
-        PrunekitError: sparsity out of range.
+        PrunekitError: sparsity or block out of range.
     """
     sparsity = check_sparsity(sparsity)
+    check_count(block, "block")
     keep = torch.ones(L.shape, dtype=torch.bool, device=L.device)
     if sparsity == 0:
         return keep
@@ -158,7 +159,7 @@ def mean_mask(L: Tensor, sparsity: float, rate: float = 0.05, deviation_rate: fl
     that, and nothing corrects the error: the share that it prunes misses the target. See `quantile_mask`.
 
     Args:
-        L: scores ``[out, in]``, any float dtype, without NaN.
+        L: scores ``[out, in]``, any float dtype, without NaN, 0 or more (lower ones count as 0).
         sparsity: share that a Gaussian row would lose, in ``[0, 1)``.
         rate: `a`, the step of the mean.
         deviation_rate: `b`, the step of the mean deviation.

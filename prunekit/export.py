@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from . import fp8
-from .compress import Compressed
+from .compress import Compressed, check_compressed
 from .errors import PrunekitError, first_line
 from .files import new_folder
 from .fp8_linear import Fp8Linear
-from .linear import exact_dtype, text_config
+from .linear import check_model, exact_dtype, text_config
 from .models import savable
 from .older_names import add_older_names
 from .opening import quiet
@@ -48,6 +48,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     """
     if activations not in ("dynamic", "none"):
         raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
+    check_compressed(compressed)
     model, recipe, out = copy(compressed.model), compressed.recipe, Path(out)
     model.config = deepcopy(model.config)  # transformers notes in it what it writes
     if getattr(model, "generation_config", None) is not None:
@@ -135,6 +136,7 @@ def stored_bytes(model: nn.Module) -> int:
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """`stored_tensors`, one after the other."""
+    check_model(model)
     seen = set()
     tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
     head = model.get_output_embeddings() if tied else None

@@ -96,6 +96,10 @@ def decode(codes: Tensor, fmt: Format = E4M3) -> Tensor:
         float32 of the same shape. In E4M3 the codes 0x7F and 0xFF are NaN; in E5M2 an exponent field of all
         ones is infinity (mantissa 0) or NaN.
     """
+    if codes.dtype != torch.uint8:
+        raise PrunekitError(
+            f"codes are {codes.dtype}: expected uint8, as encode gives them; of cast's result take .view(torch.uint8)."
+        )
     c = codes.to(torch.int32)
     sign = 1.0 - 2.0 * (c >> 7).float()
     exponent = (c >> fmt.mantissa_bits) & ((1 << fmt.exponent_bits) - 1)
@@ -143,11 +147,24 @@ def scales(W: Tensor, fmt: Format = E4M3, granularity: str = "row", keep: Tensor
     return torch.where(top > 0, (top / fmt.max).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
 
 
+def check_codes(codes: Tensor) -> None:
+    """Raise `PrunekitError` unless codes are of an FP8 dtype, as `cast` gives them."""
+    if codes.dtype not in (E4M3.dtype, E5M2.dtype):
+        raise PrunekitError(
+            f"codes are {codes.dtype}: expected FP8, as cast gives them; decode reads what encode gives."
+        )
+
+
 def expand_scale(scale: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
     """Give a scale from `scales` a form that broadcasts over a weight ``[out, in]``."""
     rows, columns = shape
     if scale.shape in ((1, 1), (rows, 1)):
         return scale
+    if scale.shape != (-(-rows // BLOCK), -(-columns // BLOCK)):
+        raise PrunekitError(
+            f"the scale has the shape {list(scale.shape)}: expected [1, 1], [{rows}, 1] or one for each block of "
+            f"{BLOCK} x {BLOCK}, as scales gives it."
+        )
     return scale.repeat_interleave(BLOCK, 0)[:rows].repeat_interleave(BLOCK, 1)[:, :columns]
 
 
@@ -161,7 +178,10 @@ def cast(W: Tensor, scale: Tensor, fmt: Format = E4M3, keep: Tensor | None = Non
         keep: bool ``[out, in]``, the survivors of pruning; None keeps everything.
 
     Returns:
-        ``[out, in]`` of `fmt.dtype`.
+        ``[out, in]`` of `fmt.dtype`, float8; its bytes are ``.view(torch.uint8)``.
+
+    Raises:
+        PrunekitError: scales of no granularity.
     """
     y = (W.float() / expand_scale(scale, W.shape)).clamp(-fmt.max, fmt.max)  # torch's own cast need not saturate
     if keep is not None:
@@ -178,5 +198,9 @@ def uncast(codes: Tensor, scale: Tensor) -> Tensor:
 
     Returns:
         float32 ``[out, in]``.
+
+    Raises:
+        PrunekitError: bytes, as `encode` gives them, or scales of no granularity.
     """
+    check_codes(codes)
     return codes.float() * expand_scale(scale, codes.shape)

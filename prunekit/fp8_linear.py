@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .fp8 import Format, cast, uncast
+from .fp8 import Format, cast, check_codes, uncast
 
 
 class Fp8Module(nn.Module):
@@ -15,6 +15,7 @@ class Fp8Module(nn.Module):
 
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         super().__init__()
+        check_codes(codes)
         self.out_features, self.in_features = codes.shape
         self.register_buffer("weight", codes.detach())
         self.register_buffer("weight_scale", scale.detach())

@@ -107,6 +107,12 @@ def _with_size(copy: nn.Module, attributes: tuple[str, ...], size: int) -> nn.Mo
     return copy
 
 
+def check_model(model: object) -> None:
+    """Raise `PrunekitError` where something else than a model is given, such as what `compress.compress` gives."""
+    if not isinstance(model, nn.Module):
+        raise PrunekitError(f"expected a model, got a {type(model).__name__}: of what compress gives pass the .model.")
+
+
 def linear_layers(
     model: nn.Module, include: str | Sequence[str] = (), exclude: str | Sequence[str] = ()
 ) -> dict[str, nn.Module]:
@@ -124,6 +130,8 @@ def linear_layers(
         PrunekitError: the model has no such layer, a pattern names nothing, or the patterns leave none.
     """
 
+    check_model(model)
+
     def matches(name: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
 
@@ -135,17 +143,17 @@ def linear_layers(
     for pattern in include:
         if not any(matches(name, [pattern]) for name in found):
             raise PrunekitError(
-                f"--include {pattern} matches none of the {len(found)} linear layers: try a part of a name "
+                f"include {pattern!r} matches none of the {len(found)} linear layers: try a part of a name "
                 f"such as {next(iter(found))}."
             )
     for pattern in exclude:  # the output embedding may be named, though it stays out by itself
         if not any(matches(name, [pattern]) for name, _ in model.named_modules()):
             raise PrunekitError(
-                f"--exclude {pattern} matches nothing in the model: try a part of a name such as {next(iter(found))}."
+                f"exclude {pattern!r} matches nothing in the model: try a part of a name such as {next(iter(found))}."
             )
     chosen = {n: m for n, m in found.items() if (not include or matches(n, include)) and not matches(n, exclude)}
     if not chosen:
-        raise PrunekitError("--include and --exclude leave no layer: loosen one of them.")
+        raise PrunekitError("include and exclude leave no layer: loosen one of them.")
     return chosen
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .calibrate import Calibration
 from .errors import PrunekitError
 from .fp8_linear import Fp8Linear
-from .linear import is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
+from .linear import check_model, is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
 
 MULTIPLE = 32
@@ -72,13 +72,14 @@ def remove_neurons(
             read the neurons (down_proj, ...).
 
     Returns:
-        A new model of the same class.
+        A new model of the same class; its own `save_pretrained` saves it.
 
     Raises:
         PrunekitError: no such MLP, blocks of several widths, energies are missing, FP8 layers, a width that
             the config does not state, or a bad share or multiple.
     """
-    share = check_sparsity(share)
+    check_model(model)
+    share = check_sparsity(share, "share")
     if not isinstance(multiple, int) or multiple < 1:
         raise PrunekitError(f"multiple is {multiple!r}: expected a whole number of 1 or more.")
     energy = calibration.energy if isinstance(calibration, Calibration) else calibration

@@ -11,8 +11,8 @@ from torch import Tensor
 from .errors import PrunekitError
 
 
-def check_sparsity(sparsity: float) -> float:
-    """Return `sparsity` as a float.
+def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
+    """Return `sparsity`, or another share called `name`, as a float.
 
     Raises:
         PrunekitError: not a number in ``[0, 1)``.
@@ -23,8 +23,7 @@ def check_sparsity(sparsity: float) -> float:
         value = float("nan")
     if not 0 <= value < 1:
         raise PrunekitError(
-            f"sparsity is {sparsity!r}: expected a number from 0 (keep all) up to but not including 1; "
-            "for half of the weights give 0.5."
+            f"{name} is {sparsity!r}: expected a number from 0 (keep all) up to but not including 1; for half give 0.5."
         )
     return value
 
@@ -48,7 +47,15 @@ def check_width(columns: int, m: int, name: str = "the weight") -> None:
     if columns % m:
         raise PrunekitError(
             f"{name} has {columns} input columns, which groups of {m} do not fill: choose an M that divides "
-            f"{columns}, or leave this layer out with --exclude."
+            f"{columns}, or leave this layer out (exclude)."
+        )
+
+
+def check_shape(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
+    """Raise `PrunekitError` unless a statistic of a layer's inputs, called `name`, has the shape that it asks."""
+    if tuple(tensor.shape) != shape:
+        raise PrunekitError(
+            f"{name} has the shape {list(tensor.shape)}: expected {list(shape)}, of the inputs of this very layer."
         )
 
 
@@ -77,7 +84,7 @@ def exact_mask(L: Tensor, sparsity: float) -> Tensor:
         sparsity: share to prune, in ``[0, 1)``.
 
     Returns:
-        bool ``[out, in]``.
+        bool ``[out, in]``, True where a weight is kept.
 
     Raises:
         PrunekitError: sparsity out of range.
@@ -100,7 +107,7 @@ def nm_mask(L: Tensor, n: int, m: int) -> Tensor:
         m: size of a group.
 
     Returns:
-        bool ``[out, in]``.
+        bool ``[out, in]``, True where a weight is kept.
 
     Raises:
         PrunekitError: not ``1 <= n <= m``, or `m` does not divide the width.
@@ -123,6 +130,6 @@ def sparsity_of(keep: Tensor) -> float:
         keep: bool, any shape, True where a weight stays.
 
     Returns:
-        From 0 to 1.
+        From 0 to 1; 1 where there are none.
     """
-    return 1 - keep.count_nonzero().item() / keep.numel()
+    return 1 - keep.count_nonzero().item() / max(1, keep.numel())

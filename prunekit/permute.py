@@ -21,7 +21,7 @@ from .errors import PrunekitError
 from .fp8_linear import Fp8Linear
 from .linear import linear_layers, replace_layers, shallow_copy, weight_of, with_columns, with_rows, without_dropout
 from .neurons import find_mlps
-from .patterns import parse_pattern
+from .patterns import check_width, parse_pattern
 from .scores import contribution
 
 _TINY = torch.finfo(torch.float32).tiny  # for a mean of zero
@@ -40,15 +40,20 @@ def channel_order(L: Tensor, n: int, m: int, rounds: int = ROUNDS) -> Tensor:
     they are worth most together. A channel is worth to a group what it adds to the N largest scores of each row.
 
     Args:
-        L: scores of the weights that read the channels, ``[rows, channels]``, 0 or more.
+        L: scores of the weights that read the channels, ``[rows, channels]``, any float dtype, 0 or more.
         n: weights kept of every
         m: neighbours; the channels are a multiple of it.
         rounds: how often.
 
     Returns:
         int64 ``[channels]``, a permutation: ``L[:, order]`` is what to prune.
+
+    Raises:
+        PrunekitError: not ``1 <= n <= m``, or `m` does not divide the number of channels.
     """
-    order = torch.arange(L.shape[1], device=L.device)
+    parse_pattern(f"{n}:{m}")
+    check_width(L.shape[1], m, "the table of scores")
+    L, order = L.float(), torch.arange(L.shape[1], device=L.device)
     if n == m:  # nothing is pruned
         return order
     groups = order.view(-1, m)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .calibrate import fast_bfloat16
 from .checks import most_tokens
 from .compress_layer import compress_layer
 from .corpus import corpus
+from .info import fast_bfloat16
 from .linear import weight_of
 from .memory import memory_free, more_memory
 from .recipe import Recipe

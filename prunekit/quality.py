@@ -10,13 +10,12 @@ from time import perf_counter
 from torch import Tensor, nn
 
 from .bench import print_protocol
-from .calibrate import fast_bfloat16
 from .compress import compress
 from .corpus import corpus
 from .errors import PrunekitError
 from .evaluate import evaluate_all
 from .files import write_json
-from .info import machine, versions
+from .info import fast_bfloat16, machine, versions
 from .models import load
 from .prepare import calibration_text, recovery_text, warm_up
 from .presets import PRESETS, measured, recovery_minutes
@@ -52,7 +51,7 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
 
     Args:
         path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
-            CPU of the same kind: one that is fast in bfloat16 (`calibrate.fast_bfloat16`), or one that is not.
+            CPU of the same kind: one that is fast in bfloat16 (`info.fast_bfloat16`), or one that is not.
         only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take an hour and a half on
             two cores.
         seeds: of the calibration text and its order; one row for each.

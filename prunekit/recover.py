@@ -14,13 +14,13 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from .calibrate import fast_bfloat16
 from .checks import check_text
-from .compress import Compressed, assemble
+from .compress import Compressed, assemble, check_compressed
 from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 from .evaluate import evaluate
+from .info import fast_bfloat16
 from .linear import replace_layers, without_dropout
 from .models import frozen, in_bfloat16
 from .recovery_state import load_state, save_state, undisturbed
@@ -91,7 +91,8 @@ def recover(
     """
     if (steps is None) == (minutes is None):
         raise PrunekitError("give either steps or minutes: how long the recovery may take.")
-    budget = steps if minutes is None else minutes
+    check_compressed(result)
+    budget = minutes if steps is None else check_count(steps, "steps")
     if not budget > 0 or batch < 1 or not rate > 0:
         raise PrunekitError(f"steps, minutes, batch and rate must be above 0: got {budget}, {batch}, {rate}.")
     if not 0 <= text_share <= 1:

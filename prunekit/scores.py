@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import PrunekitError
+from .patterns import check_shape
 
 METRICS = ("contribution", "magnitude", "rank-one")
 
@@ -54,7 +55,11 @@ def score(W: Tensor, f: Tensor) -> Tensor:
 
     Returns:
         float32 ``[out, in]``.
+
+    Raises:
+        PrunekitError: `W` and its factors do not fit.
     """
+    check_shape(f, "E", (W.shape[1],))
     W = W.float()
     return W * W * f.float()
 
@@ -68,6 +73,9 @@ def contribution(W: Tensor, E: Tensor) -> Tensor:
 
     Returns:
         float32 ``[out, in]``.
+
+    Raises:
+        PrunekitError: `W` and its factors do not fit.
     """
     return score(W, column_factors(E, "contribution"))
 
@@ -93,6 +101,9 @@ def rank_one(W: Tensor, E: Tensor) -> Tensor:
 
     Returns:
         float32 ``[out, in]``.
+
+    Raises:
+        PrunekitError: `W` and its factors do not fit.
     """
     return score(W, column_factors(E, "rank-one"))
 
@@ -109,7 +120,11 @@ def keep_score(W: Tensor, Wq: Tensor, f: Tensor) -> Tensor:
 
     Returns:
         float32 ``[out, in]``; zero where the cast would give zero anyway.
+
+    Raises:
+        PrunekitError: `W` and its factors do not fit.
     """
+    check_shape(f, "E", (W.shape[1],))
     W, Wq = W.float(), Wq.float()
     error = W - Wq
     return (W * W - error * error) * f.float()

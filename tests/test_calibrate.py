@@ -229,7 +229,7 @@ def test_hooks_are_removed_after_an_interruption_too(make_model, ids):
 def test_which_cpus_are_fast_in_bfloat16(monkeypatch, supported, processor, fast):
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in supported, raising=False)
-    monkeypatch.setattr(import_module("prunekit.calibrate"), "cpu_name", lambda: processor)
+    monkeypatch.setattr(import_module("prunekit.info"), "cpu_name", lambda: processor)
     assert fast_bfloat16.__wrapped__() == fast
 
 

@@ -223,7 +223,7 @@ def test_wikitext_out_of_reach_is_said_in_a_sentence(monkeypatch):
     with pytest.raises(PrunekitError, match=r"cannot get WikiText-2 .*\(no route to the hub\): check the network"):
         documents("wikitext")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(PrunekitError, match="pip install datasets"):
+    with pytest.raises(PrunekitError, match=r"pip install 'datasets>=2\.20'"):
         documents("wikitext")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..calibrate import fast_bfloat16
+from ..info import fast_bfloat16
 
 
 @dataclass(frozen=True)

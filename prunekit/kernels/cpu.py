@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibrate import fast_bfloat16
 from ..ewma import BLOCK, gaussian_share, step_tables
 from ..fp8 import E4M3, E5M2, Format
+from ..info import fast_bfloat16
 from ..patterns import check_target
 from . import loops
 from .arguments import check_size, results, scale_blocks

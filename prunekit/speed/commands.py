@@ -24,7 +24,8 @@ DEFAULT_BATCH = "1,16,256,4096"
 
 def add_commands(subparsers) -> None:
     """Add `predict` and `doctor` to what `ArgumentParser.add_subparsers` returned; each sets `run`."""
-    parser = subparsers.add_parser("predict", help="predicted latency of a model's layers on a GPU, dense and 2:4")
+    about = "Predicted latency of a model's layers on a GPU, dense and 2:4."
+    parser = subparsers.add_parser("predict", help=about, description=about)
     parser.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
     parser.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
     what = parser.add_mutually_exclusive_group()
@@ -34,7 +35,8 @@ def add_commands(subparsers) -> None:
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
     parser.set_defaults(run=run_predict)
 
-    parser = subparsers.add_parser("doctor", help="what this machine can run, checked by running it")
+    about = "What this machine can run, checked by running it."
+    parser = subparsers.add_parser("doctor", help=about, description=about)
     parser.add_argument("--json", metavar="FILE", help="write the report there")
     parser.set_defaults(run=run_doctor)
 

@@ -212,10 +212,10 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
 def accelerate(model: nn.Module) -> nn.Module:
     """A copy of a compressed model whose linear layers run FP8, 2:4 or both wherever this machine can.
 
-    Each layer's `path` names what runs. Where a layer stays plain, which is slower but right, one warning says
-    so. FP8 products also cast the inputs: see `fp8_error_bound`. Whether a path is faster than dense depends
-    on card and batch size, and with few tokens on how fast the host launches its kernels, of which it has more than
-    a dense layer: `prunekit bench gpu` measures it. For running only; save the model as it was.
+    Each layer's `path` names what runs. Where a layer stays plain, which is slower but right, one warning says so. FP8
+    products also cast the inputs: see `speed.layers.fp8_error_bound`. Whether a path is faster than dense depends on
+    card and batch size, and with few tokens on how fast the host launches its kernels, of which it has more than a
+    dense layer: `prunekit bench gpu` measures it. For running only; save the model as it was.
 
     Args:
         model: what `compress` gave as `.model`, or any model with linear layers.
@@ -226,8 +226,9 @@ def accelerate(model: nn.Module) -> nn.Module:
     Raises:
         PrunekitError: the model has no linear layer.
     """
+    layers = linear_layers(model)
     half = next((p.dtype for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)), torch.bfloat16)
-    new = {name: fast_layer(module, half) for name, module in linear_layers(model).items()}
+    new = {name: fast_layer(module, half) for name, module in layers.items()}
     reasons = Counter(layer.path for layer in new.values() if layer.path.startswith("plain"))
     for reason, count in reasons.most_common(1):
         warnings.warn(f"{sum(reasons.values())} of {len(new)} layers run as before ({count}: {reason}).", stacklevel=2)
