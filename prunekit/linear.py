@@ -143,17 +143,17 @@ def linear_layers(
     for pattern in include:
         if not any(matches(name, [pattern]) for name in found):
             raise PrunekitError(
-                f"include {pattern!r} matches none of the {len(found)} linear layers: try a part of a name "
+                f"--include {pattern} matches none of the {len(found)} linear layers: try a part of a name "
                 f"such as {next(iter(found))}."
             )
     for pattern in exclude:  # the output embedding may be named, though it stays out by itself
         if not any(matches(name, [pattern]) for name, _ in model.named_modules()):
             raise PrunekitError(
-                f"exclude {pattern!r} matches nothing in the model: try a part of a name such as {next(iter(found))}."
+                f"--exclude {pattern} matches nothing in the model: try a part of a name such as {next(iter(found))}."
             )
     chosen = {n: m for n, m in found.items() if (not include or matches(n, include)) and not matches(n, exclude)}
     if not chosen:
-        raise PrunekitError("include and exclude leave no layer: loosen one of them.")
+        raise PrunekitError("--include and --exclude leave no layer: loosen one of them.")
     return chosen
 
 
