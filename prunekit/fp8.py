@@ -89,16 +89,19 @@ def decode(codes: Tensor, fmt: Format = E4M3) -> Tensor:
     """The value of each code.
 
     Args:
-        codes: uint8 of any shape.
+        codes: uint8, or another kind of whole numbers from 0 to 255, of any shape.
         fmt: `E4M3` or `E5M2`.
 
     Returns:
         float32 of the same shape. In E4M3 the codes 0x7F and 0xFF are NaN; in E5M2 an exponent field of all
         ones is infinity (mantissa 0) or NaN.
+
+    Raises:
+        PrunekitError: codes of a floating-point dtype, as `cast` gives them.
     """
-    if codes.dtype != torch.uint8:
+    if codes.is_floating_point():
         raise PrunekitError(
-            f"codes are {codes.dtype}: expected uint8, as encode gives them; of cast's result take .view(torch.uint8)."
+            f"codes are {codes.dtype}: expected bytes, as encode gives them; of cast's result take .view(torch.uint8)."
         )
     c = codes.to(torch.int32)
     sign = 1.0 - 2.0 * (c >> 7).float()

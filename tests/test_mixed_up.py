@@ -42,7 +42,7 @@ def test_a_budget_may_be_what_allocate_gives(llama, ids):
 
 def test_bytes_are_not_fp8():
     scale = pk.scales(W)
-    with pytest.raises(PrunekitError, match="expected uint8"):
+    with pytest.raises(PrunekitError, match="expected bytes, as encode gives them"):
         pk.decode(pk.cast(W, scale))
     for use in (pk.uncast, pk.Fp8Linear):
         with pytest.raises(PrunekitError, match="expected FP8, as cast gives them"):
