@@ -47,7 +47,7 @@ def check_width(columns: int, m: int, name: str = "the weight") -> None:
     if columns % m:
         raise PrunekitError(
             f"{name} has {columns} input columns, which groups of {m} do not fill: choose an M that divides "
-            f"{columns}, or leave this layer out (exclude)."
+            f"{columns}, or leave this layer out with --exclude."
         )
 
 

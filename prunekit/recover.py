@@ -92,9 +92,11 @@ def recover(
     if (steps is None) == (minutes is None):
         raise PrunekitError("give either steps or minutes: how long the recovery may take.")
     check_compressed(result)
-    budget = minutes if steps is None else check_count(steps, "steps")
+    budget = steps if minutes is None else minutes
     if not budget > 0 or batch < 1 or not rate > 0:
         raise PrunekitError(f"steps, minutes, batch and rate must be above 0: got {budget}, {batch}, {rate}.")
+    if steps is not None:
+        check_count(steps, "steps")
     if not 0 <= text_share <= 1:
         raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
     check_windows(ids, batch)
