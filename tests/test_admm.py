@@ -119,3 +119,22 @@ def test_bad_arguments_get_one_sentence():
     for bad in (H * float("nan"), -H.abs()):
         with pytest.raises(PrunekitError, match="not positive definite"):
             admm(W, bad, sparsity=0.5)
+
+
+def test_one_step_for_each_penalty_will_do():
+    W, H = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.eye(8)
+    assert (admm(W, H, pattern="2:4", steps=4)[1].sum(1) == 4).all()
+
+
+def test_damping_counts():
+    g = torch.Generator().manual_seed(0)
+    X, W = torch.randn(64, 16, generator=g), torch.randn(4, 16, generator=g)
+    a, b = (admm(W, X.T @ X, pattern="2:4", damping=damping)[0] for damping in (0.01, 10.0))
+    assert not torch.allclose(a, b)
+
+
+def test_large_weights_of_dead_inputs_go_first():
+    g = torch.Generator().manual_seed(0)
+    X, W = torch.randn(256, 64, generator=g), torch.randn(16, 64, generator=g)
+    X[:, 5], W[:, 5] = 0, 1e4
+    assert (admm(W, X.T @ X, sparsity=0.1)[0][:, 5] == 0).all()

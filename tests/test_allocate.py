@@ -5,6 +5,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import prunekit as pk
@@ -12,6 +13,7 @@ from prunekit.allocate import sensitivities
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.linear import linear_layers, weight_of
+from prunekit.recover import recover
 
 
 def average(sparsity, layers):
@@ -183,3 +185,51 @@ def test_the_model_may_have_gradients_of_its_own(llama, ids):
     model = deepcopy(llama).requires_grad_()
     pk.allocate(model, ids[:2], 0.5)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("target", [0.99, 0.995])
+def test_nearly_everything_may_go(llama, ids, target):
+    found = pk.allocate(llama, ids, target)
+    assert all(0.89 - 1e-9 <= s <= target + 1e-9 for s in found.sparsity.values())
+
+
+def test_gradients_may_be_off(llama, ids):
+    expected = pk.allocate(llama, ids[:2], 0.5)
+    with torch.no_grad():
+        assert pk.allocate(llama, ids[:2], 0.5) == expected
+
+
+def test_the_loss_of_a_narrow_model_is_taken_in_float32(make_model, ids):
+    seen, original, model = [], nn.functional.cross_entropy, make_model(dtype=torch.bfloat16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.functional, "cross_entropy", lambda x, *a, **k: seen.append(x.dtype) or original(x, *a, **k))
+        sensitivities(model, ids[:1], linear_layers(model))
+    assert set(seen) == {torch.float32}
+
+
+def test_windows_of_one_token_are_refused(llama, ids):
+    for call in (
+        lambda: pk.allocate(llama, ids[:, :1], 0.5),
+        lambda: recover(compress(llama, ids, sparsity=0.5), llama, ids[:, :1], steps=1),
+    ):
+        with pytest.raises(PrunekitError, match="context >= 2"):
+            call()
+
+
+def test_a_layer_that_reads_something_else_is_named(make_model, ids):
+    model = make_model()
+    model.model.layers[0].mlp.spare = nn.Linear(4, 4)
+
+    def feed(mlp, _):
+        mlp.spare(torch.ones(1, 4))
+
+    model.model.layers[0].mlp.register_forward_pre_hook(feed)
+    with pytest.raises(PrunekitError, match=r"does not reach the layer .*\.spare"):
+        pk.allocate(model, ids[:2], 0.5)
+
+
+def test_the_dearest_and_the_cheapest_are_shown(llama, ids):
+    found = pk.allocate(llama, ids, 0.5)
+    dearest = sorted(found.cost, key=found.cost.get, reverse=True)
+    shown = [line.split()[-1] for line in str(found).splitlines()[2:]]
+    assert shown == dearest[:5] + dearest[-5:]

@@ -326,3 +326,20 @@ def test_the_checks_of_sparsegpt_reject(wrong):
     for check in (check_one_removal, check_pruned_layer):
         with pytest.raises(AssertionError):
             check(wrong)
+
+
+def test_dead_inputs_without_damping():
+    g = torch.Generator().manual_seed(0)
+    X, W = torch.randn(400, 24, generator=g), torch.randn(8, 24, generator=g)
+    X[:, [0, 7]] = 0
+    new, _ = sparsegpt(W, X.T @ X, sparsity=0.5, damping=0.0)
+    assert new.isfinite().all() and (new[:, [0, 7]] == 0).all()
+
+
+@pytest.mark.parametrize("target", [{"pattern": "1:2"}, {"sparsity": 0.5, "block": 2}])
+def test_later_masks_are_chosen_by_the_weights_as_updated(target):
+    # Inputs 1 and 3 are nearly the same: what goes with 1 comes back on 3, which is then worth more than 2.
+    H = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0.99], [0, 0, 1, 0], [0, 0.99, 0, 1]])
+    new, keep = sparsegpt(torch.tensor([[3.0, 2.0, 1.0, 0.1]]), H, **target, damping=0.0)
+    assert keep.tolist() == [[True, False, False, True]]
+    assert new[0, 3] == pytest.approx(0.1 + 0.99 * 2, rel=1e-4)

@@ -1,11 +1,13 @@
 """Calibration against plain averages, and when it stops."""
 
+import importlib
 from importlib import import_module
 
 import pytest
 import torch
 
 from prunekit.calibrate import _few_rows, calibrate, fast_bfloat16, gram, observing
+from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.linear import linear_layers
 
@@ -259,3 +261,36 @@ def test_bfloat16_pays_on_a_fast_cpu_where_it_loses_no_digits_that_count(monkeyp
     monkeypatch.setattr(module, "fast_bfloat16", lambda: fast)
     pays = module.bfloat16_pays(torch.nn.Linear(2, 2, dtype=dtype))
     assert pays == (fast and dtype in (torch.float32, torch.bfloat16))
+
+
+def test_decisions_are_sampled_at_the_share_that_is_pruned(llama, ids, monkeypatch):
+    module, seen = importlib.import_module("prunekit.calibrate"), []
+    original = module._decisions
+    monkeypatch.setattr(module, "_decisions", lambda s, e, share: seen.append(share) or original(s, e, share))
+    compress(llama, ids.repeat(2, 1), sparsity=0.7)
+    compress(llama, ids.repeat(2, 1), pattern="1:4")
+    assert set(seen) == {0.7, 0.75}
+
+
+def test_decisions_take_the_prior_into_account(llama, ids):
+    long = ids.repeat(4, 1)
+    found = calibrate(llama, long, tolerance=0.0, prior=1e12, batch_tokens=64)
+    assert max(found.changes) < 1e-3
+
+
+def test_decisions_are_compared_with_those_of_the_batch_before(llama, ids):
+    changes = calibrate(llama, ids, tolerance=0.0, batch_tokens=32).changes
+    assert changes[-1] < changes[0]
+
+
+def test_rows_that_decide_are_spread_over_the_layer():
+    from prunekit.calibrate import _few_rows
+
+    W = torch.arange(64.0)[:, None].expand(64, 3)
+    assert _few_rows(W)[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56]
+
+
+def test_inner_products_of_narrow_inputs_are_summed_in_float32():
+    x = torch.randn(300, 9, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.bfloat16, torch.float16):
+        assert torch.equal(gram(x.to(dtype)), gram(x.to(dtype).float()))

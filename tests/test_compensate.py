@@ -181,3 +181,34 @@ def test_a_budget_may_leave_a_layer_whole(llama, ids):
     result = compress(llama, ids, sparsity=0.5, budget=budget, compensate=True)
     name = "model.layers.0.mlp.up_proj"
     assert torch.equal(result.model.get_submodule(name).weight, llama.get_submodule(name).weight)
+
+
+def test_the_more_is_pruned_the_further_the_others_move():
+    X = torch.randn(8, 24, generator=torch.Generator().manual_seed(0))
+    E = X.square().mean(0)
+    torch.testing.assert_close(response(X, E, 0.75), 4 * response(X, E, 0.0))
+
+
+def test_the_response_is_that_for_the_share_that_is_pruned(llama, ids):
+    calibration = calibrate(llama, ids, stop=False, samples=SAMPLES)
+    result = compress(llama, calibration=calibration, sparsity=0.8, compensate=True)
+    name = "model.layers.0.self_attn.q_proj"
+    W, V = weight_of(llama.get_submodule(name)), weight_of(result.model.get_submodule(name))
+    X, E = calibration.samples[name], calibration.energy[name]
+    expected = compensate(W, V != 0, X, response(X, E, 0.8))
+    torch.testing.assert_close(V, expected * (V != 0), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_of_a_batch_are_spread_over_it():
+    kept = Samples(4)
+    assert kept.pick(torch.arange(10.0)[:, None])[:, 0].tolist() == [0, 3, 6, 9]
+
+
+def test_samples_are_kept_in_float32():
+    assert Samples(4).pick(torch.ones(10, 2, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_narrow_samples_are_widened():
+    X = torch.randn(8, 24, generator=torch.Generator().manual_seed(0)).bfloat16()
+    E = X.float().square().mean(0)
+    assert torch.equal(response(X, E, 0.5), response(X.float(), E, 0.5))

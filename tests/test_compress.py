@@ -18,6 +18,7 @@ from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.compress_layer import finish, plain_mask
 from prunekit.errors import PrunekitError
+from prunekit.ewma import mean_mask
 from prunekit.fp8_linear import Fp8Linear
 from prunekit.linear import linear_layers, weight_of
 from prunekit.recipe import Recipe
@@ -714,3 +715,26 @@ def test_functions_stay_functions_whatever_is_used_before(first):
     code = f"import prunekit as pk; pk.{first}; assert all(callable(getattr(pk, n)) for n in ('calibrate', 'compress'))"
     code += "; import prunekit.evaluate, prunekit.corpus; assert callable(pk.evaluate) and callable(pk.corpus)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
+
+
+def test_compensated_weights_that_fit_bfloat16_still_do(make_model, ids):
+    model = cast_parameters(make_model(dtype=torch.bfloat16), torch.float32)
+    result = compress(model, ids, sparsity=0.5, compensate=True)
+    for name, layer in linear_layers(model).items():
+        V = weight_of(result.model.get_submodule(name))
+        assert torch.equal(V.bfloat16().float(), V)
+        assert not torch.equal(V[V != 0], weight_of(layer)[V != 0])
+
+
+def test_the_rule_of_the_mean_is_what_ewma_mean_uses(llama, ids):
+    calibration = calibrate(llama, ids, stop=False)
+    result = compress(llama, calibration=calibration, sparsity=0.5, select="ewma-mean")
+    for name, layer in linear_layers(llama).items():
+        keep = mean_mask(pk.contribution(layer.weight, calibration.energy[name]), 0.5)
+        assert torch.equal(result.model.get_submodule(name).weight != 0, keep)
+
+
+def test_all_of_the_text_is_used_if_wanted(llama, ids):
+    long = ids.repeat(8, 1)
+    assert compress(llama, long, sparsity=0.5, stop=False).tokens == long.numel()
+    assert compress(llama, long, sparsity=0.5).tokens < long.numel()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import prunekit as pk
 from prunekit.corpus import SPLITS, check_texts, corpus, documents
 from prunekit.errors import PrunekitError
 
@@ -237,3 +238,9 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
 def test_a_text_in_place_of_its_name_is_one_sentence():
     with pytest.raises(PrunekitError, match="expected wikipedia, news, wikitext or a UTF-8 file"):
         documents("a long text that somebody gave by mistake " * 100)
+
+
+def test_all_of_a_text_that_fills_no_window(tokenizer, tmp_path):
+    (tmp_path / "text.txt").write_text("a few words")
+    with pytest.raises(PrunekitError, match="fewer than the 64 asked for"):
+        pk.corpus(tokenizer, str(tmp_path / "text.txt"), tokens=None, context=64)

@@ -151,3 +151,47 @@ def test_the_longest_input_has_several_names(name):
     check_context(model, 7)
     with pytest.raises(PrunekitError, match="at most 7"):
         check_context(model, 8)
+
+
+def test_windows_longer_than_a_chunk(llama):
+    ids = torch.randint(1, 300, (2, 150), generator=torch.Generator().manual_seed(2))
+    dense, model = llama, compress(llama, sparsity=0.5, method="magnitude").model
+    got = evaluate(model, ids, dense)
+    logits = torch.cat([model(w[None]).logits[0, :-1] for w in ids]).double()
+    reference = torch.cat([dense(w[None]).logits[0, :-1] for w in ids]).double()
+    target = ids[:, 1:].flatten()
+    assert got["perplexity"] == pytest.approx(cross_entropy(logits, target).exp().item(), rel=1e-4)
+    p, q = reference.log_softmax(-1), logits.log_softmax(-1)
+    assert got["kl"] == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item(), rel=1e-3)
+
+
+def test_a_model_may_be_filled_to_its_last_position(make_model, tokenizer):
+    model = make_model("gpt2")  # of 128 positions
+    model.generation_config.eos_token_id = None
+    prompt = "the cat"
+    size = len(tokenizer(prompt)["input_ids"])
+    assert generate(model, tokenizer, prompt, 129 - size).startswith(prompt)
+    with pytest.raises(PrunekitError, match="at most 128"):
+        generate(model, tokenizer, prompt, 130 - size)
+
+
+def test_a_model_in_training_continues_as_one_that_is_not(make_model, tokenizer):
+    model, calm = make_model("gpt2").train(), make_model("gpt2").eval()
+    assert generate(model, tokenizer, "the cat", 12) == generate(calm, tokenizer, "the cat", 12)
+    assert all(module.training for module in model.modules())
+
+
+def test_logits_in_half_precision_are_judged_in_float32(make_model, ids):
+    model = make_model(dtype=torch.bfloat16)
+    logits = torch.cat([model(w[None]).logits[0, :-1] for w in ids]).double()
+    wanted = cross_entropy(logits, ids[:, 1:].flatten()).exp().item()
+    assert evaluate(model, ids, batch=1)["perplexity"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_generation_ends_where_the_model_ends_a_text(make_model, tokenizer):
+    model = make_model()
+    long = generate(model, tokenizer, "the cat", 12)
+    window = tokenizer("the cat", return_tensors="pt")["input_ids"]
+    first = model(window).logits[0, -1].argmax().item()
+    model.generation_config.eos_token_id = first
+    assert len(generate(model, tokenizer, "the cat", 12)) < len(long)

@@ -420,3 +420,19 @@ class PlainMean(BatchEWMA):
 def test_the_check_of_the_batch_average_rejects(wrong):
     with pytest.raises(AssertionError):
         check_batch_average(wrong)
+
+
+def test_equal_scores_all_stay_by_the_rule_of_the_mean():
+    assert mean_mask(torch.full((2, 100), 3.0), 0.5).all()
+
+
+def test_the_rule_of_the_mean_takes_infinite_scores():
+    L = torch.ones(1, 200)
+    L[0, 3] = torch.inf
+    assert mean_mask(L, 0.5)[0, 3]
+
+
+@pytest.mark.parametrize("decay", [1, 1.5, -0.1, float("nan")])
+def test_a_bad_decay_is_refused(decay):
+    with pytest.raises(PrunekitError, match="decay is"):
+        BatchEWMA(decay)

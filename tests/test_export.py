@@ -11,6 +11,7 @@ from conftest import VOCABULARY, cast_parameters
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import prunekit as pk
 from prunekit import fp8
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
@@ -455,3 +456,32 @@ def test_a_prunekit_json_that_does_not_fit_is_refused(llama, tokenizer, ids, tmp
     (folder / "prunekit.json").write_text(json.dumps(about | changes), "utf-8")
     with pytest.raises(PrunekitError, match=message):
         load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(("granularity", "strategy"), [("tensor", "token"), ("row", "token"), ("block", "group")])
+def test_how_activations_are_cast(llama, tokenizer, ids, tmp_path, granularity, strategy):
+    save(compress(llama, ids, sparsity=0.5, fp8="e4m3", granularity=granularity), tokenizer, tmp_path, "dynamic")
+    config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    inputs = config["config_groups"]["group_0"]["input_activations"]
+    assert inputs["strategy"] == strategy and inputs.get("group_size") == (128 if strategy == "group" else None)
+
+
+def test_biases_of_fp8_layers_are_as_narrow_as_is_exact(make_model, tokenizer, ids, tmp_path):
+    from safetensors.torch import load_file
+
+    model = cast_parameters(make_model("gpt2", dtype=torch.bfloat16), torch.float32)
+    save(compress(model, ids, sparsity=0.5, fp8="e4m3"), tokenizer, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert all(t.element_size() == 2 for name, t in tensors.items() if name.endswith("bias"))
+
+
+def test_a_model_that_came_back_does_not_call_itself_quantized(llama, tokenizer, ids, tmp_path):
+    folder = save(compress(llama, ids, sparsity=0.5, fp8="e4m3"), tokenizer, tmp_path)
+    assert not hasattr(pk.load(str(folder), device="cpu")[0].config, "quantization_config")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_an_fp8_model_of_half_precision_runs_in_float32(make_model, tokenizer, ids, tmp_path, kind):
+    save(compress(make_model(kind, dtype=torch.bfloat16), ids, sparsity=0.5, fp8="e4m3"), tokenizer, tmp_path)
+    wide, _ = pk.load(str(tmp_path), device="cpu")
+    assert wide(ids).logits.dtype == torch.float32

@@ -9,6 +9,7 @@ from pathlib import Path
 from socket import gethostname
 
 import pytest
+from safetensors import SafetensorError
 
 from prunekit import files
 from prunekit.errors import PrunekitError
@@ -359,3 +360,43 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_dir() == Path.home() / ".cache" / "prunekit"
     monkeypatch.setenv("PRUNEKIT_CACHE", "~/elsewhere")
     assert cache_dir() == Path.home() / "elsewhere"
+
+
+def test_what_is_renamed_is_on_the_disk_before(tmp_path, monkeypatch):
+    from prunekit import files
+
+    synced, original = [], files._sync
+    monkeypatch.setattr(
+        files, "_sync", lambda path, *a: synced.append((path.name, (tmp_path / "out").exists())) or original(path, *a)
+    )
+    with files.new_folder(tmp_path / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("text")
+    assert ("file", False) in synced
+    files.write_json(tmp_path / "report.json", {})
+    assert synced[-1][0].endswith("report.json")
+
+
+def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
+    from prunekit import files
+
+    for manager in (files.new_folder, files.temporary_file):
+        with (
+            pytest.raises(PrunekitError, match=r"cannot write .*No space left.*free some space"),
+            manager(tmp_path / "out"),
+        ):
+            raise SafetensorError("No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_write_a_file_under_two_names(tmp_path, monkeypatch):
+    from prunekit import files
+
+    with files.temporary_file(tmp_path / "a") as mine:
+        mine.write_text("mine")
+        monkeypatch.setattr(files.os, "getpid", lambda: 1)
+        with files.temporary_file(tmp_path / "a") as other:
+            assert other != mine
+            other.write_text("other")
+        monkeypatch.undo()
+    assert (tmp_path / "a").read_text() == "mine"

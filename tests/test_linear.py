@@ -5,11 +5,13 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+import prunekit as pk
 from prunekit import fp8
+from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.fp8_linear import Fp8Linear
-from prunekit.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight
+from prunekit.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight, zeros_in
 
 
 def test_all_layers_but_the_output_embedding_are_found(llama, gpt2):
@@ -156,3 +158,12 @@ def test_names_of_which_one_begins_another():
     new = replace_layers(blocks, {"blocks.1": new_layer})
     assert new["blocks"][1] is new_layer
     assert all(new["blocks"][i] is blocks["blocks"][i] for i in range(12) if i != 1)
+
+
+def test_both_zeros_of_fp8_count():
+    assert zeros_in(torch.tensor([0, 0x80, 1], dtype=torch.uint8).view(torch.float8_e4m3fn)) == 2
+
+
+def test_a_smaller_conv1d_knows_its_size(gpt2, ids):
+    smaller = pk.remove_neurons(gpt2, 0.3, calibrate(gpt2, ids))
+    assert (smaller.transformer.h[0].mlp.c_fc.nf, smaller.transformer.h[0].mlp.c_proj.nx) == (96, 96)

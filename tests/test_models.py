@@ -464,3 +464,48 @@ def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
     (tmp_path / models.CACHED).mkdir()
     (tmp_path / models.CACHED / "tokenizer.json").write_text("{}")
     assert (Path(locate("embedded")) / "config.json").is_file()
+
+
+def test_what_this_process_holds_is_not_free(monkeypatch):
+    from prunekit import memory
+
+    own = memory.psutil.Process().memory_info().rss
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2 * own)
+    assert 0.5 * own < memory.memory_free(torch.device("cpu")) < 1.5 * own
+
+
+@pytest.mark.parametrize(
+    ("config", "ours", "dtype", "needed"),
+    [
+        ({"torch_dtype": "bfloat16"}, False, "float32", 200),
+        ({}, False, "float32", 100),
+        ({"dtype": "float32"}, False, "bfloat16", 50),
+        ({"dtype": "bfloat16", "quantization_config": {}}, False, "bfloat16", 200),
+        ({"dtype": "bfloat16", "quantization_config": {}}, True, "float32", 100),
+        ({"dtype": "bfloat16"}, True, "float32", 200),
+        ({"dtype": "bfloat16"}, False, "auto", 100),
+    ],
+    ids=str,
+)
+def test_what_a_checkpoint_needs(monkeypatch, tmp_path, config, ours, dtype, needed):
+    from prunekit import memory
+
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 100_000)
+    if ours:
+        (tmp_path / "prunekit.json").write_text("{}")
+    monkeypatch.setattr(memory, "memory_free", lambda _: 1000 * needed)
+    memory.check_memory(tmp_path, dtype, "cpu")
+    monkeypatch.setattr(memory, "memory_free", lambda _: 1000 * needed - 1)
+    memory.check_memory(tmp_path, dtype, "cuda")  # a GPU's memory is another
+    with pytest.raises(PrunekitError, match="GB are free"):
+        memory.check_memory(tmp_path, dtype, "cpu")
+
+
+def test_a_config_nested_too_deeply_is_left_to_others(tmp_path):
+    from prunekit import memory
+
+    (tmp_path / "config.json").write_text('{"a":' * 100_000)
+    (tmp_path / "model.safetensors").write_bytes(b"0")
+    memory.check_memory(tmp_path, "float32", "cpu")

@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import prunekit as pk
+from prunekit.calibrate import calibrate
 from prunekit.errors import PrunekitError
 from prunekit.linear import is_conv1d
 from prunekit.neurons import find_mlps, kept_neurons, neuron_scores
@@ -203,3 +205,24 @@ def test_what_cannot_be_done_is_said(make_model, llama, ids):
     silent.config.intermediate_size = 7
     with pytest.raises(PrunekitError, match="config does not state"):
         pk.remove_neurons(silent, 0.5, energy)
+
+
+def test_a_width_that_gpt2_does_not_state(ids, tmp_path):
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=128)).eval()
+    smaller = pk.remove_neurons(model, 0.5, calibrate(model, ids))
+    assert smaller.config.n_inner == 128 and model.config.n_inner is None
+    smaller.save_pretrained(tmp_path)
+    assert torch.equal(GPT2LMHeadModel.from_pretrained(tmp_path).eval()(ids).logits, smaller(ids).logits)
+
+
+def test_all_parts_of_a_smaller_model_know_its_width(llama, ids):
+    smaller = pk.remove_neurons(llama, 0.3, calibrate(llama, ids))
+    mlp = smaller.model.layers[0].mlp
+    assert smaller.model.config is smaller.config and mlp.config is smaller.config
+    assert mlp.intermediate_size == 96 and llama.model.layers[0].mlp.intermediate_size == 160
+
+
+def test_half_a_gated_mlp_is_none():
+    from prunekit.neurons import find_mlps
+
+    assert find_mlps(nn.ModuleDict({"up_proj": nn.Linear(4, 8), "down_proj": nn.Linear(8, 4)})) == []

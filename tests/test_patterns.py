@@ -248,3 +248,8 @@ def groups_by_share_of_the_row(L, n, m):
 def test_the_check_of_groups_rejects(wrong):
     with pytest.raises(AssertionError):
         check_nm_on_examples(wrong)
+
+
+def test_a_pattern_of_odd_digits():
+    with pytest.raises(PrunekitError):
+        parse_pattern("²:4")

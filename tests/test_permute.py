@@ -1,5 +1,6 @@
 """Channel permutation: the model stays the same function, and an N:M pattern keeps more."""
 
+import importlib
 from itertools import pairwise, permutations
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import prunekit as pk
 from prunekit.calibrate import calibrate
 from prunekit.compress import compress
 from prunekit.errors import PrunekitError
@@ -15,7 +17,7 @@ from prunekit.fp8_linear import Fp8Linear
 from prunekit.linear import linear_layers, replace_layers, weight_of
 from prunekit.neurons import find_mlps
 from prunekit.patterns import nm_mask
-from prunekit.permute import _heads, channel_order, permute_channels
+from prunekit.permute import _heads, _order_in_heads, channel_order, permute_channels
 from prunekit.scores import contribution
 
 
@@ -210,3 +212,73 @@ def test_hooks_of_the_permuted_model_are_its_own(llama, ids):
     permuted = permute_channels(llama, ids, "2:4")
     permuted.model.norm.register_forward_hook(lambda *_: pytest.fail("the dense model ran it"))
     llama(ids[:1])
+
+
+def test_neurons_that_are_no_multiple_of_the_pattern_stay(llama, ids):
+    permuted = permute_channels(llama, ids, "32:64")  # the model is 64 wide, its MLPs 160
+    torch.testing.assert_close(permuted(ids).logits, llama(ids).logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_permuted_model_gets_no_gradients(llama, ids):
+    assert not any(p.requires_grad for p in permute_channels(llama, ids, "2:4").parameters())
+
+
+def test_all_heads_that_read_values_have_a_say():
+    L = torch.zeros(1, 16)  # one head of values, 8 wide, read by two heads
+    L[0, 8:] = torch.tensor([9.0, 8.0, 7.0, 6.0, 0.0, 0.0, 0.0, 0.0])
+    rows, columns = _order_in_heads(L, 8, 8, 2, 4)
+    first = rows[:4].tolist()
+    assert sum(i < 4 for i in first) == 2
+    assert columns.tolist() == rows.tolist() + (8 + rows).tolist()
+
+
+def test_the_energy_of_channels_counts_for_their_order(make_model, ids):
+    model = make_model()
+    layer = model.model.layers[0].mlp
+    with torch.no_grad():  # neurons 0 to 3 are loud, and 4 to 7 silent with large weights
+        layer.up_proj.weight[4:8] *= 1e-6
+        layer.down_proj.weight[:, 4:8] *= 100
+    from prunekit.patterns import nm_mask
+
+    E = calibrate(model, ids, stop=False).energy["model.layers.0.mlp.down_proj"]
+    permuted = permute_channels(model, ids, "2:4")
+    E2 = calibrate(permuted, ids, stop=False).energy["model.layers.0.mlp.down_proj"]
+
+    def share(m, E):
+        L = pk.contribution(m.model.layers[0].mlp.down_proj.weight, E)
+        return ((L * nm_mask(L, 2, 4)).sum() / L.sum()).item()
+
+    assert share(permuted, E2) > share(model, E) + 0.02
+
+
+def test_no_reader_outweighs_the_others(make_model, ids):
+    model = make_model()
+    plain = permute_channels(model, ids, "2:4").model.embed_tokens.weight.clone()
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight *= 1e3
+        model.model.layers[0].mlp.down_proj.weight /= 1e3
+    assert torch.equal(permute_channels(model, ids, "2:4").model.embed_tokens.weight, plain)
+
+
+def test_of_many_groups_all_exchange_channels():
+    L = torch.rand(4, 4 * 200, generator=torch.Generator().manual_seed(0))
+    groups = {tuple(sorted(group)) for group in channel_order(L, 2, 4, rounds=1).view(-1, 4).tolist()}
+    assert len(groups & {tuple(range(j, j + 4)) for j in range(0, 800, 4)}) < 20
+
+
+def test_of_many_groups_each_may_exchange_with_any():
+    from prunekit.patterns import nm_mask
+
+    L = torch.zeros(1, 4 * 256)
+    L[:, :512] = 1 + torch.rand(512, generator=torch.Generator().manual_seed(0))
+    before, after = ((x * nm_mask(x, 2, 4)).sum() for x in (L, L[:, channel_order(L, 2, 4)]))
+    assert after > 1.3 * before
+
+
+def test_channels_are_ordered_by_contribution(llama, ids, monkeypatch):
+    seen, name = [], "model.layers.0.mlp.down_proj"
+    module = importlib.import_module("prunekit.permute")
+    monkeypatch.setattr(module, "channel_order", lambda L, n, m: seen.append(L) or torch.arange(L.shape[1]))
+    permute_channels(llama, ids, "2:4")
+    L = contribution(llama.get_submodule(name).weight, calibrate(llama, ids, stop=False).energy[name])
+    assert any(torch.equal(L, other) for other in seen)

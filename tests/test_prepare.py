@@ -8,6 +8,7 @@ import torch
 from prunekit import prepare
 from prunekit.cli import main
 from prunekit.linear import linear_layers
+from prunekit.prepare import warm_up
 from prunekit.presets import recovery_minutes
 from prunekit.recipe import Recipe
 
@@ -111,3 +112,19 @@ def test_recovery_takes_longer_the_more_is_pruned_but_never_too_long():
     shares = (0.01, 0.1, 0.2, 0.5, 0.75)
     assert [recovery_minutes(share, 75.0) for share in shares] == pytest.approx([1.0, 3.6, 7.2, 18.0, 18.0])
     assert [recovery_minutes(share, 3600.0) for share in shares] == pytest.approx([1.0, 1.0, 2.0, 5.0, 5.0])
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:3", "2:5"])
+def test_kernels_are_warmed_up_for_any_pattern(pattern):
+    from prunekit.recipe import Recipe
+
+    for options in ({}, {"compensate": True}, {"fp8": "e4m3"}):
+        warm_up(Recipe(pattern=pattern, **options))
+
+
+def test_float16_is_not_said_to_be_slow(make_model, monkeypatch):
+    from prunekit import prepare
+    from prunekit.recipe import Recipe
+
+    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: False)
+    assert prepare.cautions(linear_layers(make_model(dtype=torch.float16)), Recipe(sparsity=0.5), False) == []

@@ -1,6 +1,8 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
+import importlib
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from importlib import import_module
 from math import log
@@ -8,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import VOCABULARY
+from conftest import VOCABULARY, cast_parameters
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch.nn.functional import kl_div
 
 from prunekit import fp8
@@ -23,7 +26,7 @@ from prunekit.kernels import cpu
 from prunekit.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recover import recover
 from prunekit.recovery_state import undisturbed
-from prunekit.straight_through import StraightThroughCast
+from prunekit.straight_through import StraightThroughCast, TrainedLayer
 
 module = import_module("prunekit.recover")
 RECIPES = [
@@ -450,3 +453,111 @@ def test_any_whole_number_is_a_seed(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     for seed in (-1, 10**20):
         recover(result, llama, ids, steps=1, seed=seed)
+
+
+def test_recovered_weights_that_fit_bfloat16_still_do(make_model, ids):
+    dense = cast_parameters(make_model(dtype=torch.bfloat16), torch.float32)
+    better = recover(compress(dense, ids, sparsity=0.5), dense, ids, steps=2, rate=1e-2).model
+    assert all(exact_dtype(layer.weight) == torch.bfloat16 for layer in linear_layers(better).values())
+
+
+@pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
+def test_the_cast_in_training_is_that_of_the_recipe(granularity):
+    W = torch.randn(130, 140, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 2, 130)[:, None]
+    scale = fp8.scales(W, fp8.E4M3, granularity)
+    cast = StraightThroughCast.apply(W, torch.ones_like(W, dtype=torch.bool), fp8.E4M3, granularity)
+    assert torch.equal(cast, fp8.uncast(fp8.cast(W, scale, fp8.E4M3), scale))
+
+
+@pytest.mark.parametrize("recipe", [{"sparsity": 0.5}, {"sparsity": 0.5, "fp8": "e4m3"}], ids=str)
+def test_a_layer_in_training_computes_what_it_computed(gpt2, ids, recipe):
+    result, x = compress(gpt2, ids, **recipe), torch.randn(3, 64)
+    layer = result.model.transformer.h[0].mlp.c_fc
+    torch.testing.assert_close(TrainedLayer(layer, result.recipe)(x), layer(x))
+
+
+def test_a_state_knows_its_text(llama, ids, tmp_path, stop_recovery):
+    result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
+    recover(result, llama, ids, steps=2, state=state)
+    other = ids.clone()
+    other[0, 0] += 1
+    with pytest.raises(PrunekitError, match="another recovery"):
+        recover(result, llama, other, steps=2, state=state)
+
+
+def test_a_recovered_model_gets_no_gradients(llama, ids):
+    better = recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1)
+    assert not any(p.requires_grad for p in better.model.parameters())
+
+
+def test_what_compress_found_stays_known(llama, ids):
+    result = compress(llama, ids, sparsity=0.5)
+    better = recover(result, llama, ids, steps=1)
+    assert better.tokens == result.tokens and better.recipe == result.recipe
+    assert better.seconds.keys() == result.seconds.keys() | {"recover"}
+
+
+def test_weights_do_not_decay(llama, ids, monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self):
+            seen.append(self.param_groups[0]["weight_decay"])
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1)
+    assert seen == [0]
+
+
+def test_each_step_draws_another_part_of_the_vocabulary(llama, ids, monkeypatch):
+    module, seeds = importlib.import_module("prunekit.recover"), []
+    original = module.loss
+    monkeypatch.setattr(module, "loss", lambda *a: seeds.append(a[-1]) or original(*a))
+    recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=4)
+    assert len(set(seeds)) == 4
+
+
+def test_the_given_model_may_have_gradients(make_model, ids):
+    dense = make_model()
+    result = compress(dense, ids, sparsity=0.5)
+    result.model.requires_grad_(True)
+    recover(result, dense, ids, steps=1)
+    assert all(p.requires_grad and p.grad is None for p in result.model.parameters())
+
+
+def test_text_alone_may_be_the_aim(llama, ids):
+    recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1, text_share=1)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(llama, ids, monkeypatch):
+    module = importlib.import_module("prunekit.recover")
+    monkeypatch.setattr(module, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(PrunekitError, match="the loss is nan at step 0: try a lower rate"):
+        recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=2)
+
+
+@pytest.mark.parametrize("metadata", [{"plan": "{"}, None])
+def test_a_state_with_a_damaged_plan(llama, ids, tmp_path, metadata):
+    save_file({}, tmp_path / "state", metadata=metadata)
+    with pytest.raises(PrunekitError, match="remove it to begin anew"):
+        recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1, state=tmp_path / "state")
+
+
+def test_it_runs_in_another_thread(llama, ids):
+    result = compress(llama, ids, sparsity=0.5)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(recover, result, llama, ids, steps=1).result().steps == 1
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so():
+    import signal
+
+    from prunekit.recovery_state import undisturbed
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

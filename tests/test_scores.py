@@ -202,3 +202,11 @@ def squares_in_place(W, E):
 def test_the_check_of_contribution_rejects(wrong):
     with pytest.raises(AssertionError):
         check_contribution(wrong)
+
+
+def test_keep_score_of_narrow_weights_is_taken_in_float32():
+    W, Wq = torch.tensor([[300.0, 1.0078125]]), torch.tensor([[288.0, 1.0]])
+    for dtype in (torch.bfloat16, torch.float16):
+        assert torch.equal(
+            keep_score(W.to(dtype), Wq.to(dtype), torch.ones(2)), keep_score(W.to(dtype).float(), Wq, torch.ones(2))
+        )
