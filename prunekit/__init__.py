@@ -27,7 +27,7 @@ _HOME = {
     "Compressed": "compress",
     "recover": "recover",
     "linear_layers": "linear",
-    "Fp8Linear": "linear",
+    "Fp8Linear": "fp8_linear",
     "evaluate": "evaluate",
     "evaluate_all": "evaluate",
     "generate": "evaluate",

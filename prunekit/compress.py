@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import baselines
 from .admm import admm
+from .allocate import Allocation
 from .calibrate import Calibration, bfloat16_pays, calibrate, gram
 from .checks import check_runs, check_weights
 from .compensate import SAMPLES, response
@@ -67,7 +68,7 @@ def compress(
     permute: bool = False,
     calibration: Calibration | None = None,
     stop: bool = True,
-    budget: Mapping[str, float] | None = None,
+    budget: Mapping[str, float] | Allocation | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Compressed:
@@ -192,9 +193,11 @@ def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[st
     return answers
 
 
-def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
+def _recipes(
+    layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | Allocation | None
+) -> dict[str, Recipe]:
     """The recipe for each layer."""
-    budget = getattr(budget, "sparsity", budget)
+    budget = budget.sparsity if isinstance(budget, Allocation) else budget
     if budget is None:
         return dict.fromkeys(layers, recipe)
     if recipe.pattern is not None:
