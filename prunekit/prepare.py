@@ -19,6 +19,8 @@ from .recipe import Recipe
 CONTEXT = 512
 RECOVERY_CONTEXT = 256
 ALLOCATION_TOKENS = 4096
+TEXT = "wikipedia"
+RECOVERY_TEXTS = ("wikipedia", "press")  # of two kinds, since training takes on the manner of what it reads
 DEFAULTS = {  # tokens and windows by method; what the EWMA has here it may use at most, since it stops by itself
     "ewma": (2048, 32),
     "admm": (32_768, 128),
@@ -66,7 +68,7 @@ def calibration_text(
     tokenizer,
     method: str,
     tokens: int | None,
-    text: str | Sequence[str] = "wikipedia",
+    text: str | Sequence[str] = TEXT,
     seed: int = 0,
     limit: int = CONTEXT,
 ) -> Tensor:
@@ -84,7 +86,7 @@ def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
 
 
 def recovery_text(
-    model: nn.Module, tokenizer, text: str | Sequence[str] = "wikipedia", seed: int = 0
+    model: nn.Module, tokenizer, text: str | Sequence[str] = RECOVERY_TEXTS, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """What `recover` trains on and what it watches: all training windows, and the first eight for validation.
 

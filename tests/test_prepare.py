@@ -42,11 +42,12 @@ def test_calibration_sees_training_articles_only(asked):
     ]
 
 
-def test_recovery_trains_on_training_articles_and_watches_others(asked, llama, gpt2):
+def test_recovery_trains_on_two_kinds_of_training_articles_and_watches_others(asked, llama, gpt2):
     train, watch = prepare.recovery_text(llama, None, seed=2)
     assert len(train) == 9 and len(watch) == 8
     prepare.recovery_text(gpt2, None)  # which has 128 positions
-    kinds = [("wikipedia", split, None, context, seed) for context, seed in ((256, 2), (128, 0)) for split in SPLITS]
+    windows = ((256, 2), (128, 0))
+    kinds = [(prepare.RECOVERY_TEXTS, split, None, context, seed) for context, seed in windows for split in SPLITS]
     assert asked == kinds
 
 

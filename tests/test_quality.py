@@ -25,8 +25,8 @@ def small(monkeypatch, llama, tokenizer, ids, said):
         return said  # the dense model is mostly right on it
 
     monkeypatch.setattr(module, "corpus", corpus)
-    monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
-    monkeypatch.setattr(module, "recovery_text", lambda *_, **__: (ids, ids[:2]))
+    monkeypatch.setattr(module, "calibration_text", lambda *what: asked.append(what[1:]) or ids)
+    monkeypatch.setattr(module, "recovery_text", lambda *what: asked.append(what[2:]) or (ids, ids[:2]))
     monkeypatch.setattr(module, "recover", lambda *a, minutes, **k: recover(*a, steps=2, **k))
     return asked
 
@@ -34,7 +34,8 @@ def small(monkeypatch, llama, tokenizer, ids, said):
 def test_rows_are_added_replaced_and_in_order(small, tmp_path):
     path = tmp_path / "table.json"
     quality(path, ["fast"], seeds=[1])
-    assert small == [("wikipedia", "test", 32_768, 512), ("news", "train", 16_384, 512)]
+    assert small[:2] == [("wikipedia", "test", 32_768, 512), ("news", "train", 16_384, 512)]
+    assert set(small[2:]) == {("ewma", None, "wikipedia", 1)}
     table = quality(path, ["best", "magnitude"])
     assert table == json.loads(path.read_text()) == read(path)
     keys = [(row["method"], row["pattern"], row["seed"]) for row in table["rows"]]
@@ -45,6 +46,13 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
         wikipedia = row["texts"]["wikipedia"]
         assert wikipedia["retention"] == pytest.approx(wikipedia["top1"] / again["dense"]["wikipedia"]["top1"])
         assert row["sparsity"] == pytest.approx({"20 %": 0.2}.get(row["pattern"], 0.5), abs=0.03)
+
+
+def test_recovery_calibrates_and_trains_on_two_kinds_of_text(small, tmp_path):
+    for method, texts in (("best", ("wikipedia", "press")), ("best, Wikipedia alone", "wikipedia")):
+        small.clear()
+        quality(tmp_path / "table.json", [method, "50 %"], seeds=[3])
+        assert small[2:] == [("admm", None, texts, 3), (texts, 3)]
 
 
 def test_rows_of_another_kind_of_cpu_stay(small, tmp_path, monkeypatch):
