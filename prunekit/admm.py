@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 from .ewma import quantile_mask
 from .kernels import fused_for
 from .patterns import check_shape, check_target, nm_mask, parse_pattern
@@ -24,7 +22,6 @@ def admm(
     sparsity: float | None = None,
     pattern: str | None = None,
     steps: int = STEPS,
-    penalties: Sequence[float] = PENALTIES,
     damping: float = 0.01,
     bfloat16: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -44,7 +41,6 @@ def admm(
         sparsity: share of each row to prune, in ``[0, 1)``; or else
         pattern: ``"N:M"``.
         steps: how often the mask is chosen, at least one for each penalty.
-        penalties: rising, beside the unit diagonal of the scaled `H`.
         damping: added to the unit diagonal.
         bfloat16: run the steps' products in bfloat16: twice as fast on a CPU that is fast in it.
 
@@ -57,8 +53,9 @@ def admm(
     """
     check_target(sparsity, pattern, W.shape[1])
     check_shape(H, "H", (W.shape[1], W.shape[1]))
-    if not 0 < len(penalties) <= steps:
-        raise PrunekitError(f"steps is {steps}: expected one or more for each of the {len(penalties)} penalties.")
+    steps = check_count(steps, "steps")
+    if steps < len(PENALTIES):
+        raise PrunekitError(f"steps is {steps}: expected {len(PENALTIES)} or more, one for each penalty.")
     norm = H.diagonal().float().sqrt()
     dead = norm == 0  # inputs that are always zero: their weights do nothing
     norm = torch.where(dead, 1.0, norm)
@@ -69,7 +66,7 @@ def admm(
     alike = torch.ones(W.shape[1], device=W.device)
     V, U, previous = target, torch.zeros_like(target), None
     for step in range(steps):
-        penalty = penalties[step * len(penalties) // steps]
+        penalty = PENALTIES[step * len(PENALTIES) // steps]
         if penalty != previous:
             inverse = None  # makes room for the next
             inverse = _inverse(H, penalty)

@@ -88,7 +88,7 @@ def sparsegpt(
     columns = W.shape[1]
     n, m = check_target(sparsity, pattern, columns)
     check_shape(H, "H", (columns, columns))
-    check_count(block, "block")
+    block = check_count(block, "block")
     if m:
         block = max(m, block // m * m)
 

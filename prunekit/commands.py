@@ -57,7 +57,7 @@ def run_bench(a: argparse.Namespace) -> None:
         from .patterns import check_sparsity
         from .speed.neurons import neurons
 
-        result = neurons(check_sparsity(a.share or "0.3"), model)
+        result = neurons(check_sparsity(a.share or "0.3", "--share"), model)
     elif a.what == "quality":
         from .quality import quality
 

@@ -23,7 +23,7 @@ from .linear import linear_layers, replace_layers, weight_of, without_dropout, z
 from .permute import permute_channels
 from .progress import progress
 from .recipe import Recipe
-from .sequential import decoder_blocks, prune_blocks
+from .sequential import prune_blocks
 
 BLOCKWISE = ("wanda", "sparsegpt", "admm")  # methods that go through the model block by block
 
@@ -215,7 +215,6 @@ def _blockwise(
     model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipes: dict[str, Recipe]
 ) -> dict[str, nn.Module]:
     """Wanda, SparseGPT or ADMM."""
-    decoder_blocks(model, layers)
     method = next(iter(recipes.values())).method
     bfloat16 = bfloat16_pays(model)
 

@@ -38,11 +38,11 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
     """The documents of a text, or of several, one text after the other.
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
-    for validation (choosing constants) and two for tests. The 300 background documents of the news are its
-    training set, the 50 others its test set; news and files are never split further. Of the press (January to March
-    2017; Dai 2017, doi 10.7910/DVN/GMFCTR) each split is a fifth of the articles that have all their quotation marks.
-    WikiText-2 (Merity et al. 2016, arXiv 1609.07843) has three splits of its own; each is one document here, as papers
-    use it.
+    for validation (choosing constants) and two for tests. Of the press (December 2016 to March 2017; Dai 2017, doi
+    10.7910/DVN/GMFCTR), which is there to train on beside them, each split is a fifth of the articles that have all
+    their characters. The 300 background documents of the news are its training set, the 50 others its test set; news
+    and files are never split further. WikiText-2 (Merity et al. 2016, arXiv 1609.07843) has three splits of its own;
+    each is one document here, as papers use it.
 
     Args:
         text: ``wikipedia``, ``news``, ``press``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them.

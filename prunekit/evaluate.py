@@ -61,7 +61,7 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     """
     for model in models.values():
         check_text(model, ids, least=2)
-    check_count(batch, "batch")
+    batch = check_count(batch, "batch")
     names = sorted(models, key=lambda name: name != "dense")
     sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
     count = 0
@@ -138,7 +138,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
-    check_count(tokens, "tokens")
+    tokens = check_count(tokens, "tokens")
     inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again

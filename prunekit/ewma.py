@@ -94,7 +94,7 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
         PrunekitError: sparsity or block out of range.
     """
     sparsity = check_sparsity(sparsity)
-    check_count(block, "block")
+    block = check_count(block, "block")
     keep = torch.ones(L.shape, dtype=torch.bool, device=L.device)
     if sparsity == 0:
         return keep

@@ -158,16 +158,30 @@ def check_codes(codes: Tensor) -> None:
         )
 
 
-def expand_scale(scale: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
-    """Give a scale from `scales` a form that broadcasts over a weight ``[out, in]``."""
+def scale_blocks(scale: Tensor, shape: torch.Size | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the weights that share one scale, for a weight of that shape.
+
+    Raises:
+        PrunekitError: the scales are for no granularity of that weight.
+    """
     rows, columns = shape
-    if scale.shape in ((1, 1), (rows, 1)):
-        return scale
+    if scale.shape == (1, 1):
+        return rows, columns
+    if scale.shape == (rows, 1):
+        return 1, columns
     if scale.shape != (-(-rows // BLOCK), -(-columns // BLOCK)):
         raise PrunekitError(
             f"the scale has the shape {list(scale.shape)}: expected [1, 1], [{rows}, 1] or one for each block of "
             f"{BLOCK} x {BLOCK}, as scales gives it."
         )
+    return BLOCK, BLOCK
+
+
+def expand_scale(scale: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
+    """Give a scale from `scales` a form that broadcasts over a weight ``[out, in]``."""
+    if scale_blocks(scale, shape) != (BLOCK, BLOCK):
+        return scale
+    rows, columns = shape
     return scale.repeat_interleave(BLOCK, 0)[:rows].repeat_interleave(BLOCK, 1)[:, :columns]
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .calibrate import Calibration
-from .errors import PrunekitError
+from .errors import PrunekitError, check_count
 from .fp8_linear import Fp8Linear
 from .linear import check_model, is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
 from .patterns import check_sparsity
@@ -80,8 +80,7 @@ def remove_neurons(
     """
     check_model(model)
     share = check_sparsity(share, "share")
-    if not isinstance(multiple, int) or multiple < 1:
-        raise PrunekitError(f"multiple is {multiple!r}: expected a whole number of 1 or more.")
+    multiple = check_count(multiple, "multiple")
     energy = calibration.energy if isinstance(calibration, Calibration) else calibration
     mlps = find_mlps(model)
     if not mlps:

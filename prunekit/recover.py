@@ -92,11 +92,13 @@ def recover(
     if (steps is None) == (minutes is None):
         raise PrunekitError("give either steps or minutes: how long the recovery may take.")
     check_compressed(result)
-    budget = steps if minutes is None else minutes
-    if not budget > 0 or batch < 1 or not rate > 0:
-        raise PrunekitError(f"steps, minutes, batch and rate must be above 0: got {budget}, {batch}, {rate}.")
+    batch = check_count(batch, "batch")
     if steps is not None:
-        check_count(steps, "steps")
+        steps = check_count(steps, "steps")
+    elif not minutes > 0:
+        raise PrunekitError(f"minutes is {minutes}: expected a number above 0.")
+    if not rate > 0:
+        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
     if not 0 <= text_share <= 1:
         raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
     check_windows(ids, batch)

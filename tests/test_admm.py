@@ -112,7 +112,7 @@ def test_bad_arguments_get_one_sentence():
         ({}, "not neither"),
         ({"pattern": "2:5"}, "groups of 5"),
         ({"sparsity": 0.5, "steps": 2}, "steps is 2"),
-        ({"sparsity": 0.5, "penalties": ()}, "0 penalties"),
+        ({"sparsity": 0.5, "steps": 16.5}, "steps is 16.5"),
     ]:
         with pytest.raises(PrunekitError, match=message):
             admm(W, H, **options)

@@ -111,6 +111,21 @@ def test_counts_are_checked(llama, tokenizer, ids):
             use()
 
 
+def test_counts_may_be_given_as_text_or_as_whole_floats(llama, tokenizer, ids):
+    L, H = W.abs(), torch.eye(64)
+    pruned = pk.compress(llama, sparsity=0.5, method="magnitude")
+    for use, count in (
+        (lambda n: torch.tensor(list(pk.evaluate(llama, ids, batch=n).values())), 2),
+        (lambda n: torch.tensor(list(pk.generate(llama, tokenizer, "the", n).encode())), 3),
+        (lambda n: pk.quantile_mask(L, 0.5, block=n), 32),
+        (lambda n: pk.sparsegpt(W, H, 0.5, block=n)[0], 16),
+        (lambda n: pk.admm(W, H, 0.5, steps=n)[0], 5),
+        (lambda n: pk.recover(pruned, llama, ids, steps=1, batch=n).model.model.layers[0].mlp.up_proj.weight, 2),
+    ):
+        right = use(count)
+        assert torch.equal(use(str(count)), right) and torch.equal(use(float(count)), right)
+
+
 @pytest.mark.parametrize("text", [[[1, 2]], torch.rand(2, 8)])
 def test_text_that_is_no_tensor_of_tokens(llama, text):
     with pytest.raises(PrunekitError, match="no tensor of token numbers"):

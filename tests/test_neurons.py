@@ -155,7 +155,7 @@ def test_the_benchmark_prints_its_protocol_and_writes_its_figures(folders, tmp_p
     assert result["speedup"] > 0 and result["speedup_quartiles"][0] <= result["speedup_quartiles"][1]
     assert result["bytes"]["smaller"] < result["bytes"]["dense"]
     assert main(["bench", "neurons", "--share", "1.5"]) == 2
-    assert "sparsity is '1.5'" in capsys.readouterr().err
+    assert "--share is '1.5'" in capsys.readouterr().err
 
 
 def test_a_smaller_model_that_takes_half_the_time_is_twice_as_fast(folders, monkeypatch):

@@ -367,7 +367,8 @@ def test_bad_arguments_get_one_sentence(llama, ids, tmp_path):
     for options, message in [
         ({}, "either steps or minutes"),
         ({"steps": 1, "minutes": 1}, "either steps or minutes"),
-        ({"steps": 0}, "above 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1, "batch": 2.5}, "batch is 2.5"),
         ({"minutes": -1}, "above 0"),
         ({"steps": 1, "rate": 0}, "above 0"),
         ({"steps": 1, "text_share": 1.5}, "text_share is 1.5"),

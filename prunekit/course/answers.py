@@ -30,11 +30,6 @@ class Answers:
         """exp of the mean negative log-likelihood."""
         return exp(self.nll.double().mean().item())
 
-    @property
-    def top1(self) -> float:
-        """Share of right tokens, 0 to 1."""
-        return self.hits.double().mean().item()
-
 
 @torch.inference_mode()
 def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError
-from ..fp8 import BLOCK, Format
+from ..fp8 import Format
 
 
 def check_size(
@@ -23,21 +23,6 @@ def check_size(
             f"{name} is {tensor.dtype} {list(tensor.shape)}: expected {'contiguous ' * contiguous}"
             f"{dtype or 'float'} {list(shape)}."
         )
-
-
-def scale_blocks(scale: Tensor, shape: torch.Size) -> tuple[int, int]:
-    """Height and width of the weights that share one scale, for a weight of that shape.
-
-    Raises:
-        PrunekitError: the scales are for no granularity of that weight.
-    """
-    rows, columns = shape
-    if scale.shape == (1, 1):
-        return rows, columns
-    if scale.shape == (rows, 1):
-        return 1, columns
-    check_size(scale, "scale", (-(-rows // BLOCK), -(-columns // BLOCK)))
-    return BLOCK, BLOCK
 
 
 def results(

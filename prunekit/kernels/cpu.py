@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ..ewma import BLOCK, gaussian_share, step_tables
-from ..fp8 import E4M3, E5M2, Format
+from ..fp8 import E4M3, E5M2, Format, scale_blocks
 from ..info import fast_bfloat16
 from ..patterns import check_target
 from . import loops
-from .arguments import check_size, results, scale_blocks
+from .arguments import check_size, results
 
 _POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
 

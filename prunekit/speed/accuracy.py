@@ -118,8 +118,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table, and with --fit both directions of fitting."""
     parser = argparse.ArgumentParser(description="median absolute relative errors of the latency model")
     parser.add_argument("--fit", action="store_true", help="fit on each card and test on both")
+    fits = parser.parse_args(argv).fit
     print(format_table(accuracy_table()))
-    if parser.parse_args(argv).fit:
+    if fits:
         for gpu in ("RTX4090", "H100"):
             c = fit(gpu)
             print(f"\nfitted on {gpu}: " + ", ".join(f"{name} {getattr(c, name):.3g}" for name in FITTED))

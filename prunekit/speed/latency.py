@@ -126,7 +126,7 @@ def predict(
     """
     gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
-    check_shape(M, N, K, gpu.sparse24)
+    check_sizes(M, N, K, gpu.sparse24)
     dense, bound = _latency(gpu, dtype, M, N, K, False, cold, c)
     if not gpu.sparse24:
         return Prediction(dense, None, None, bound, None)
@@ -155,7 +155,7 @@ def check_dtype(gpu: Gpu, dtype: str) -> str:
     return dtype.lower()
 
 
-def check_shape(M: int, N: int, K: int, sparse24: bool = True) -> None:
+def check_sizes(M: int, N: int, K: int, sparse24: bool = True) -> None:
     """Refuse sizes that no layer can have.
 
     Args:

@@ -13,7 +13,6 @@ FP8 products cast their inputs, too: to E4M3, with one scale per token taken fro
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from functools import partial
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from .. import fp8
 from ..errors import PrunekitError, first_line, out_of_memory
 from ..fp8_linear import Fp8Linear, Fp8Module
-from ..linear import linear_layers, replace_layers, weight_of, without_sign
+from ..linear import linear_layers, replace_layers, shallow_copy, weight_of, without_sign
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 
@@ -204,7 +203,7 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
             if out_of_memory(problem):
                 raise
             reason = reason or f"{path} does not run: {first_line(problem).rstrip('.')}"
-    plain = copy.copy(module)
+    plain = shallow_copy(module)
     plain.path = f"plain: {reason}" if reason else "dense"
     return plain
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import PrunekitError, first_line
 from .devices import Gpu
-from .latency import check_shape
+from .latency import check_sizes
 
 # What keeps a model type from having the seven layers of LLaMA-like models.
 UNLIKE = {
@@ -140,8 +140,8 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     """
     if model == "embedded":
         return config_layers(EMBEDDED)
-    if Path(model).exists():
-        return config_layers(_read_config(Path(model)))
+    if (folder := Path(model).expanduser()).exists():
+        return config_layers(_read_config(folder))
     try:
         from transformers import AutoConfig
 
@@ -211,7 +211,7 @@ def _shape_row(name: str, line: int, header: list[str], cells: list[str], sparse
             raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number")
     M, N, K = (int(columns[column]) for column in "MNK")
     try:
-        check_shape(M, N, K, sparse24)
+        check_sizes(M, N, K, sparse24)
     except PrunekitError as error:
         raise PrunekitError(f"{where}: {error}") from None
     return ShapeRow(line, M, N, K, columns)

@@ -123,14 +123,14 @@ def cache_bytes(device: str = "cpu") -> int:
 
         return torch.cuda.get_device_properties(device).L2_cache_size
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    found = [32 << 20]
+    found = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         try:
             text = file.read_text().strip()
             found.append(int(text[:-1]) * units[text[-1]])
         except (OSError, ValueError, KeyError, IndexError):
             continue
-    return max(found)
+    return max(found, default=32 << 20)
 
 
 def clock_note(device: str = "cpu") -> str:

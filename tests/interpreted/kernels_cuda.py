@@ -149,7 +149,7 @@ def test_bad_arguments_are_refused():
     for shape in ((1, 12), (3, 12), (2, 11), (2, 13), (12, 2), (24,)):
         with pytest.raises(PrunekitError, match=r"^out is"):
             cuda.select(W, f, sparsity=0.5, out=torch.ones(shape).bool())
-        with pytest.raises(PrunekitError, match=r"^scale is"):
+        with pytest.raises(PrunekitError, match="the scale has the shape"):
             cuda.select(W, f, sparsity=0.5, joint=(E4M3, torch.ones(shape)))
         for place, tensor in enumerate(right):
             out = [*right[:place], torch.ones(shape).to(tensor.dtype), *right[place + 1 :]]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunekit.errors import PrunekitError
-from prunekit.speed.accuracy import FITTED_ON, accuracy, fit, format_table
+from prunekit.speed.accuracy import FITTED_ON, accuracy, fit, format_table, main
 from prunekit.speed.devices import GPUS, find_gpu
 from prunekit.speed.latency import CONSTANTS, predict
 from prunekit.speed.published import published_rows
@@ -130,3 +130,9 @@ def test_the_table_says_what_was_fitted():
     fitted, held = text.splitlines()[1:]
     assert fitted.startswith(FITTED_ON) and fitted.endswith("fitted on this card")
     assert held.startswith("H100") and held.endswith("not fitted, but looked at")
+
+
+def test_a_mistyped_option_prints_no_table(capsys):
+    with pytest.raises(SystemExit):
+        main(["--fti"])
+    assert not capsys.readouterr().out

@@ -179,7 +179,9 @@ def test_accelerate_warns_once_and_changes_nothing_on_a_cpu(make_model):
     assert len(caught) == 1
     assert all(a is b for a, b in zip(before, result.model.modules()))
     ids = torch.arange(1, 9)[None]
-    assert torch.equal(fast(ids).logits, result.model(ids).logits)
+    calls = []
+    fast.model.layers[0].mlp.up_proj.register_forward_hook(lambda *_: calls.append("fast"))
+    assert torch.equal(fast(ids).logits, result.model(ids).logits) and calls == ["fast"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pk.accelerate(model)  # a dense model has nothing to fall back from

@@ -22,9 +22,11 @@ def test_head_dim_and_missing_kv_heads():
     assert (layers[3].N, layers[3].K) == (576, 9 * 128)
 
 
-def test_a_local_folder(tmp_path):
+def test_a_local_folder(monkeypatch, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {**EMBEDDED, "num_hidden_layers": 2}}))
     assert {layer.count for layer in model_layers(str(tmp_path))} == {2}
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert model_layers(f"~/{tmp_path.name}") == model_layers(str(tmp_path))
 
 
 @pytest.mark.parametrize(
