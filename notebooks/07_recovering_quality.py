@@ -43,7 +43,7 @@ import torch
 from prunekit import course
 from prunekit.course import answers, pipeline
 from prunekit.memory import peak_rss
-from prunekit.presets import measured_presets
+from prunekit.presets import PRESETS, measured_rows
 
 figures = course.figures.recovery
 
@@ -238,16 +238,15 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # on articles that it never saw it is behind. Anybody who judges on the calibration text picks the wrong one. (One run,
 # few windows, no error bars.) And held-out *articles* are still Wikipedia, like the training text; only news says how
 # much of the gain is general. In this short run, which distils alone, the divergence falls on news no less than on the
-# articles: compare the bars. The preset `best`, which trains longer and also on the text's own words, gains more on
-# articles: the last cell of section 5 prints its retention on both beside that of `balanced`, from which it starts.
-# Watch both, and stop, or find more text, when they part.
+# articles: compare the bars. Longer training, also on the text's own words, makes them part: after 19 minutes on
+# Wikipedia alone a model has gained far more on articles than on news (the last cell of section 5 has the figures).
+# Watch both, and stop, or find other text, when they part.
 #
-# Text of the other kind helps: with other news mixed in by `--calibration-text wikipedia --calibration-text news`,
-# `best` at 50 % came to perplexity 43.2 in place of 47.1 on 50 news documents that it had not seen, and kept 93.3 in
-# place of 90.9 % there (4,599 tokens, so that the percentages are uncertain by some points); of Wikipedia it kept 93.4
-# in place of 94.4 %. (Measured beforehand, one run of 19 minutes each, with news on seed 0 and without on seed 1, on
-# two cores of an Intel Xeon with AMX; the one with news made fewer steps. Section 5 judges on other news documents,
-# hence its other figures.)
+# Other text is what the preset `best` takes: two fifths of what it reads are *press*, articles that nine news sites
+# published from December 2016 to March 2017 ([text](BIBLIOGRAPHY.md#text); in Python `pk.corpus(tokenizer,
+# ["wikipedia", "press"], "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less
+# of Wikipedia. The news that we judge by stay what nobody trains on: another publisher's, and some fifteen years older.
+# But they are no longer of a kind that training has not seen. A third kind would be needed to say what that costs.
 #
 # ### Where it is lost
 # Retention is one number for all tokens. Three kinds of them: *common* ones, which occur 300 times or more in the
@@ -288,13 +287,13 @@ assert low[2] < low[0]
 # What pruning takes first is what a model has to know by itself, names above all. Copying from the window is far safer,
 # and so are the common tokens, of which grammar is made. (Each bar stands on few hits and is uncertain by ten points or
 # so.) That also says why news keeps less. Measured beforehand on 32,704 tokens of these articles and 37,814 of news,
-# windows of 512, after 120 steps of training as in `best`: of the rare new tokens 70 % were kept on Wikipedia and 68 %
-# on news, of the rare ones shown before 88 and 88 %, of the common ones 99 and 92 %. So knowledge comes back alike on
-# both. They part at the common tokens, where training wins back the manner of the text that it reads; and news has more
-# rare new tokens to lose (44 % of all, in place of 36).
+# windows of 512, after 120 steps of training on Wikipedia alone: of the rare new tokens 70 % were kept on Wikipedia and
+# 68 % on news, of the rare ones shown before 88 and 88 %, of the common ones 99 and 92 %. So knowledge comes back alike
+# on both. They part at the common tokens, where training wins back the manner of the text that it reads; and news has
+# more rare new tokens to lose (44 % of all, in place of 36).
 #
 # What no number here shows: tasks, dialogue, other languages. The dense model is an instruct model, and after
-# training on encyclopedia text alone its manners may have changed; distilling from it, rather than training on the
+# training on encyclopedia and news its manners may have changed; distilling from it, rather than training on the
 # text, is what holds it near.
 #
 # ## 4. A budget over layers
@@ -380,15 +379,15 @@ print(f"loss above the dense model's: {more['one pass']:.2f} nats, with the budg
 labels = {name: name for name in seconds if name != "compensated"}  # it lies close to "one pass"
 labels["24 windows"] = "ADMM, then 12 steps"
 here = [(label, seconds[name], kept[name]) for name, label in labels.items()]
-presets = measured_presets("50 %").items()
-before = [(name, row["seconds"], row["texts"]["wikipedia"]["retention"]) for name, row in presets]
+rows = measured_rows("50 %")
+before = [(name, rows[name]["seconds"], rows[name]["texts"]["wikipedia"]["retention"]) for name in PRESETS]
 alt = "Retention over seconds. This run: one pass, with a budget, ADMM, then training, about in this order. Of "
 alt += "the presets, best is highest."
 course.show(figures.minutes(here, before, " (each about ±5 points)"), alt)
-for name, row in presets:
-    texts = row["texts"].items()
-    print(f"{name:<9}", ", ".join(f"{t} {v['retention']:.1%} (perplexity {v['perplexity']:.1f})" for t, v in texts))
-print("this run ", ", ".join(f"{label} {share:.1%}" for label, _, share in here))
+for name in (*PRESETS, "best, Wikipedia alone"):
+    texts = rows[name]["texts"].items()
+    print(f"{name:<21}", ", ".join(f"{t} {v['retention']:.1%} (perplexity {v['perplexity']:.1f})" for t, v in texts))
+print(f"{'this run':<21}", ", ".join(f"{label} {share:.1%}" for label, _, share in here))
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]

@@ -15,7 +15,7 @@ def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     from .allocate import allocate
     from .checks import check_weights
-    from .compress import Recipe, compress
+    from .compress import compress
     from .corpus import check_texts
     from .export import save, stored_bytes
     from .files import check_free, check_space, check_writable, write_json
@@ -34,6 +34,7 @@ def run_compress(a: argparse.Namespace) -> None:
         warm_up,
     )
     from .presets import preset_named
+    from .recipe import Recipe
     from .recover import check_windows
     from .recovery_state import check_state
     from .stages import Stages
@@ -115,7 +116,7 @@ def run_compress(a: argparse.Namespace) -> None:
             allocation = allocate(model, text, recipe.sparsity, include=a.include, exclude=a.exclude)
         print(allocation)
         options["budget"] = allocation.sparsity
-    result = compress(model, ids, **recipe.__dict__, **options)
+    result = compress(model, ids, **asdict(recipe), **options)
     if recovers:
         result = _recover(result, model, *training, a, budget, begin)
     del model, layers
@@ -134,7 +135,7 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.json:
         report = {
             "model": a.model,
-            "recipe": dict(recipe.__dict__),
+            "recipe": asdict(recipe),
             "sparsity": result.sparsity,
             "calibration_tokens": result.tokens,
             "recovery_steps": result.steps,

@@ -65,7 +65,7 @@ def sources(names: list[str] | None = None) -> list[Path]:
     """
     paths = [path for path in sorted(FOLDER.glob("[0-9]*.py")) if not names or path.stem.startswith(tuple(names))]
     if not paths:
-        raise PrunekitError(f"no notebook {' '.join(names or [])} in {FOLDER.resolve()}: run this in the repository")
+        raise PrunekitError(f"no notebook {' '.join(names or [])} in {FOLDER.resolve()}: run this in the repository.")
     return paths
 
 
@@ -87,7 +87,7 @@ def filled(path: Path) -> str:
     text = path.read_text("utf-8")
     cell = re.compile(r'(?<=^# %% tags=\["setup"\]\n).*?(?=^# %%)', re.MULTILINE | re.DOTALL)
     if len(cell.findall(text)) != 1:
-        raise PrunekitError(f'{path}: needs one cell that begins with # %% tags=["setup"] and another cell after it')
+        raise PrunekitError(f'{path}: needs one cell that begins with # %% tags=["setup"] and another cell after it.')
     return cell.sub(lambda match: SETUP + "\n\n", text)
 
 

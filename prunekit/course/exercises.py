@@ -108,10 +108,10 @@ def find(identifier: str) -> Exercise:
     identifier = str(identifier)
     number = re.fullmatch(r"(\d)\.\d+", identifier)
     if number is None or int(number[1]) >= len(TOPICS):
-        raise PrunekitError(f"{identifier!r} is no exercise: ids look like '1.2'")
+        raise PrunekitError(f"{identifier!r} is no exercise: ids look like '1.2'.")
     exercises = import_module(f"{__package__}.checks.{TOPICS[int(number[1])]}").EXERCISES
     if identifier not in exercises:
-        raise PrunekitError(f"there is no exercise {identifier!r}, only {', '.join(exercises)}")
+        raise PrunekitError(f"there is no exercise {identifier!r}, only {', '.join(exercises)}.")
     return exercises[identifier]
 
 

@@ -29,7 +29,7 @@ def pack24(W: Tensor) -> dict[str, Tensor]:
         PrunekitError: `W` is not 2:4, or 8 does not divide its width.
     """
     if W.shape[1] % 8 or int((W.unflatten(1, (-1, 4)) != 0).sum(-1).max()) > 2:
-        raise PrunekitError("packing needs two zeros in each group of four, and a width that 8 divides")
+        raise PrunekitError("packing needs two zeros in each group of four, and a width that 8 divides.")
     keep = nm_mask(W.abs().float(), 2, 4)
     values = W[keep].view(len(W), -1)
     places = keep.unflatten(1, (-1, 4)).nonzero()[:, 2].view(len(W), -1, 4)

@@ -23,7 +23,7 @@ class Prediction:
             PrunekitError: it is none of the choices.
         """
         if choice is not None and choice not in self.choices:
-            raise PrunekitError(f"{choice!r} is none of the choices: {', '.join(self.choices)}")
+            raise PrunekitError(f"{choice!r} is none of the choices: {', '.join(self.choices)}.")
         self.chosen = choice
 
 
@@ -42,7 +42,7 @@ def predict(key: str, question: str, choices: Sequence[str]) -> None:
         PrunekitError: fewer than two choices, or two alike.
     """
     if len(choices) < 2 or len(set(choices)) < len(choices):
-        raise PrunekitError(f"prediction {key!r} needs two or more different choices")
+        raise PrunekitError(f"prediction {key!r} needs two or more different choices.")
     asked = Prediction(question, tuple(choices))
     before = _ASKED.get(key)
     if before is not None and (before.question, before.choices) == (asked.question, asked.choices):
@@ -68,7 +68,7 @@ def reveal(key: str, answer: str, text: str) -> None:
     """
     asked = _ASKED.get(key)
     if asked is not None and answer not in asked.choices:
-        raise PrunekitError(f"{answer!r} is none of the choices of {key!r}: {', '.join(asked.choices)}")
+        raise PrunekitError(f"{answer!r} is none of the choices of {key!r}: {', '.join(asked.choices)}.")
     if asked is None or asked.chosen is None:
         verdict = "No prediction was made."
     elif asked.chosen == answer:

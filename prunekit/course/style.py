@@ -116,7 +116,7 @@ def show(figure: Figure, alt: str) -> None:
         PrunekitError: there is no alternative text.
     """
     if not isinstance(alt, str) or len(alt.split()) < 3:
-        raise PrunekitError("a picture needs alternative text: alt='what it shows, in one or two sentences'")
+        raise PrunekitError("a picture needs alternative text: alt='what it shows, in one or two sentences'.")
     content, metadata = bundle(figure, alt)
     close(figure)
     display_bundle(content, metadata)

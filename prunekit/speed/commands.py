@@ -69,7 +69,7 @@ def run_predict(args: argparse.Namespace) -> None:
     dtype = check_dtype(gpu, args.dtype or gpu.dtypes[0])
     if args.shapes:
         if args.batch:
-            raise PrunekitError("--batch goes with --model; a shapes file brings its own M")
+            raise PrunekitError("--batch goes with --model; a shapes file brings its own M.")
         header, rows = read_shapes(args.shapes, gpu.sparse24)
         assumed = "each product repeated on the same buffers"
         groups = [("all rows", [_shape_line(gpu, dtype, row) for row in rows])]
@@ -106,7 +106,7 @@ def _parse_batch(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     bad = [part for part in parts if not re.fullmatch(r"0*[1-9][0-9]{0,8}", part)]
     if bad:
-        raise PrunekitError(f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}")
+        raise PrunekitError(f"--batch takes whole numbers of at least 1 with commas between them, not {bad[0]!r}.")
     return list(dict.fromkeys(int(part) for part in parts))
 
 

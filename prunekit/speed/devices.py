@@ -201,4 +201,4 @@ def find_gpu(name: str | Gpu) -> Gpu:
     if key in _BY_KEY:
         return _BY_KEY[key]
     near = sorted(GPUS, key=lambda known: -difflib.SequenceMatcher(None, key, _key(known)).ratio())[:3]
-    raise PrunekitError(f"there is no card {str(name)!r} in the table; nearest in name: {', '.join(near)}")
+    raise PrunekitError(f"there is no card {str(name)!r} in the table; nearest in name: {', '.join(near)}.")

@@ -150,7 +150,7 @@ def check_dtype(gpu: Gpu, dtype: str) -> str:
         has = " and ".join(gpu.dtypes)
         major, minor = gpu.capability
         raise PrunekitError(
-            f"{gpu.name} (compute capability {major}.{minor}) has no {dtype} tensor cores; choose {has}"
+            f"{gpu.name} (compute capability {major}.{minor}) has no {dtype} tensor cores; choose {has}."
         )
     return dtype.lower()
 
@@ -173,9 +173,9 @@ def check_sizes(M: int, N: int, K: int, sparse24: bool = True) -> None:
         except TypeError:
             valid = False
         if not valid:
-            raise PrunekitError(f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}")
+            raise PrunekitError(f"{name} is {value}, but a layer's sizes are whole numbers from 1 to {2**31 - 1}.")
     if sparse24 and K % 4:
-        raise PrunekitError(f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4")
+        raise PrunekitError(f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4.")
 
 
 def _latency(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants) -> tuple[float, str]:

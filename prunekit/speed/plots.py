@@ -95,7 +95,7 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
         if (row.model != "SQUARE" if model is None else row.model == model)
     ]
     if not rows:
-        raise PrunekitError(f"no published rows are carried for {gpu.name}, {dtype}, {model or 'any model'}")
+        raise PrunekitError(f"no published rows are carried for {gpu.name}, {dtype}, {model or 'any model'}.")
     sizes = sorted({row.M for row in rows})
     predicted = {row: predict(gpu, dtype, row.M, row.N, row.K).speedup for row in rows}
     figure, axes = _axes()

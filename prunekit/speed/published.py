@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from .devices import find_gpu
+
 
 @dataclass(frozen=True)
 class Row:
@@ -69,8 +71,6 @@ def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row
     Raises:
         PrunekitError: unknown card.
     """
-    from .devices import find_gpu
-
     wanted = find_gpu(gpu).name if gpu else None
     return [
         row

@@ -77,18 +77,18 @@ def config_layers(config: Mapping) -> list[Layer]:
         if config.get(key):
             raise PrunekitError(
                 f"the model's configuration has {key}: mixtures of experts are not supported; "
-                "list their shapes in a file for --shapes"
+                "list their shapes in a file for --shapes."
             )
     kind = str(config.get("model_type") or "")
     if kind in UNLIKE:
-        raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes")
+        raise PrunekitError(f"{UNLIKE[kind].format(kind)}; list other models' shapes in a file for --shapes.")
     kinds = {str(x) for x in config["layer_types"]} if isinstance(config.get("layer_types"), list) else set()
     unlike = {x for x in kinds if not x.endswith("attention") or "linear" in x}
     if unlike or config.get("kv_lora_rank"):
         what = " and ".join(sorted(unlike)) or "low-rank keys and values (kv_lora_rank)"
         raise PrunekitError(
             f"{kind or 'the model'} has {what} in its blocks, unlike LLaMA-like models; "
-            "list other models' shapes in a file for --shapes"
+            "list other models' shapes in a file for --shapes."
         )
 
     def size(key: str, default=None) -> int:
@@ -98,7 +98,7 @@ def config_layers(config: Mapping) -> list[Layer]:
             what = "has no" if value is None else f"says {value!r} for"
             raise PrunekitError(
                 f"the configuration of {kind or 'this kind of model'} {what} {key}, a positive whole number in "
-                "LLaMA-like models; list other models' shapes in a file for --shapes"
+                "LLaMA-like models; list other models' shapes in a file for --shapes."
             )
         return value
 
@@ -151,7 +151,8 @@ def model_layers(model: str = "embedded") -> list[Layer]:
             config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         raise PrunekitError(
-            f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: {first_line(error)}"
+            f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: "
+            f"{first_line(error).rstrip('.')}."
         ) from error
     return config_layers(config)
 
@@ -161,9 +162,9 @@ def _read_config(folder: Path) -> dict:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PrunekitError(f"cannot read the model's configuration {str(file)!r}: {_reason(error)}") from error
+        raise PrunekitError(f"cannot read the model's configuration {str(file)!r}: {_reason(error)}.") from error
     if not isinstance(config, dict):
-        raise PrunekitError(f"{str(file)!r} is no model configuration: it holds no JSON object")
+        raise PrunekitError(f"{str(file)!r} is no model configuration: it holds no JSON object.")
     return config
 
 
@@ -186,29 +187,29 @@ def read_shapes(path: str | Path, sparse24: bool = True) -> tuple[list[str], lis
             reader = csv.reader(file, strict=True)
             table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PrunekitError(f"cannot read the shapes file {name!r}: {_reason(error)}") from error
+        raise PrunekitError(f"cannot read the shapes file {name!r}: {_reason(error)}.") from error
     if not table:
-        raise PrunekitError(f"the shapes file {name!r} is empty: it needs a header with M,N,K and a row for each shape")
+        raise PrunekitError(f"the shapes file {name!r} is empty: it needs a header with M,N,K and rows of shapes.")
     header = table[0][1]
     missing = [column for column in "MNK" if header.count(column) != 1]
     if missing:
         raise PrunekitError(
             f"the shapes file {name!r} needs each of the columns M, N and K once, but its header "
-            f"{','.join(header)!r} does not have {' and '.join(missing)} so"
+            f"{','.join(header)!r} does not have {' and '.join(missing)} so."
         )
     if len(table) == 1:
-        raise PrunekitError(f"the shapes file {name!r} has a header but no row")
+        raise PrunekitError(f"the shapes file {name!r} has a header but no row.")
     return header, [_shape_row(name, line, header, cells, sparse24) for line, cells in table[1:]]
 
 
 def _shape_row(name: str, line: int, header: list[str], cells: list[str], sparse24: bool) -> ShapeRow:
     where = f"line {line} of the shapes file {name!r}"
     if len(cells) != len(header):
-        raise PrunekitError(f"{where} has {len(cells)} fields, but the header has {len(header)}")
+        raise PrunekitError(f"{where} has {len(cells)} fields, but the header has {len(header)}.")
     columns = dict(zip(header, cells))
     for column in "MNK":
         if not re.fullmatch(r"[+-]?[0-9]{1,1000}", columns[column]):
-            raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number")
+            raise PrunekitError(f"{where}: {column} is {columns[column]!r}, but it must be a whole number.")
     M, N, K = (int(columns[column]) for column in "MNK")
     try:
         check_sizes(M, N, K, sparse24)

@@ -68,7 +68,7 @@ def time_in_turn(
         PrunekitError: nothing to time, or fewer than one round.
     """
     if not calls or rounds < 1:
-        raise PrunekitError("time_in_turn needs at least one call and one round")
+        raise PrunekitError("time_in_turn needs at least one call and one round.")
     clock = _cuda_seconds if str(device).startswith("cuda") else _cpu_seconds
     repeats = {}
     for name, call in calls.items():
@@ -95,7 +95,7 @@ def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
         PrunekitError: the two have not as many rounds each.
     """
     if len(base.samples) != len(other.samples):
-        raise PrunekitError("a speed-up compares two timings of one time_in_turn call, with as many rounds each")
+        raise PrunekitError("a speed-up compares two timings of one time_in_turn call, with as many rounds each.")
     ratios = Timing(tuple(b / o for b, o in zip(base.samples, other.samples)), 1, base.device)
     return ratios.median, *ratios.quartiles
 
