@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from ..errors import PrunekitError
 from .devices import Gpu, find_gpu
 from .latency import check_dtype, predict
-from .published import published_rows
+from .published import CITATION, published_rows
 from .shapes import Layer, exceeds_cache
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#666666"
-SHORT_CITATION = "published: SlideSparse authors, arXiv 2603.05232"
 BATCH_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"))
 
 
@@ -121,7 +120,7 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
     axes.set_xticks(sizes, [str(M) for M in sizes])
     name = f"{gpu.name}, {dtype}" + (f", {model}" if model else "")
     axes.set(
-        xlabel=f"tokens at once (M)\n{SHORT_CITATION}",
+        xlabel=f"tokens at once (M)\n{CITATION}",
         ylabel="2:4 speed-up over dense (times)",
         ylim=(0, None),
         title=f"{name}: 2:4 speed-up, published and predicted",

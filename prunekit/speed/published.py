@@ -17,6 +17,8 @@ from importlib import resources
 
 from .devices import find_gpu
 
+CITATION = "published: SlideSparse authors, arXiv 2603.05232"  # for figures
+
 
 @dataclass(frozen=True)
 class Row:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...speed.published import published_rows
+from ...speed.published import CITATION, published_rows
 from ...speed.timing import Timing, speedup
 from ..style import COLORS, subplots
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORSE = 1.1  # a bar beyond this is called slower or larger: less may be chance
-PUBLISHED = "published: SlideSparse authors, arXiv 2603.05232"
 
 
 def patterns(W: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) -> Figure:
@@ -186,7 +185,7 @@ def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> Figure:
     ticks = sorted({row.M for row in rows})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set(ylim=(0.3, 2.2), xlabel="tokens in the product", ylabel="dense time / 2:4 time")
-    axis.set_title(f"{gpu}, {dtype.upper()}, layers of Llama 3.2 1B ({PUBLISHED})", fontsize=10)
+    axis.set_title(f"{gpu}, {dtype.upper()}, layers of Llama 3.2 1B ({CITATION})", fontsize=10)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 0.12), ncols=2, fontsize=9)
     return figure
 

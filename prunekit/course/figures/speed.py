@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...speed.devices import Gpu, find_gpu
 from ...speed.latency import predict
-from ...speed.published import Row, published_rows
+from ...speed.published import CITATION, Row, published_rows
 from ...speed.shapes import config_layers
 from ...speed.timing import Timing, clock_note, speedup
 from ..checks.speed import waves
@@ -18,7 +18,6 @@ from ..style import COLORS, subplots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PUBLISHED = "published: SlideSparse authors, arXiv 2603.05232"
 # The linear layers of a 7B model (the sizes of Qwen2.5-7B).
 LAYERS_7B = config_layers(
     {
@@ -122,9 +121,7 @@ def terms(rows: Sequence[Row], estimate: Callable[[Row], Mapping[str, float]]) -
     _log_ticks(axes.yaxis, (0.1, 0.25, 0.5, 0.8, 1, 1.25, 2), ("0.1 or less", "0.25", "0.5", "0.8", "1", "1.25", "2"))
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("predicted / published")
-    axes.set_title(
-        f"{find_gpu(rows[0].gpu).name}, dense: each term repairs some shapes\n{PUBLISHED}; grey: within 10 %"
-    )
+    axes.set_title(f"{find_gpu(rows[0].gpu).name}, dense: each term repairs some shapes\n{CITATION}; grey: within 10 %")
     axes.legend(title="M x N x K", loc="lower right")
     return figure
 
@@ -190,7 +187,7 @@ def gains(gpu: str = "RTX 4090") -> Figure:
     axes.set_xlabel("tokens at once (M, log scale)")
     axes.set_ylabel("times as fast as dense BF16")
     axes.set_title(
-        f"{find_gpu(gpu).name}, {len(pairs) // len(sizes)} layer shapes: median, and lowest to highest\n{PUBLISHED}"
+        f"{find_gpu(gpu).name}, {len(pairs) // len(sizes)} layer shapes: median, and lowest to highest\n{CITATION}"
     )
     axes.legend(loc="upper left", ncols=3)
     return figure
