@@ -79,7 +79,8 @@ def run_compress(a: argparse.Namespace) -> None:
                 budget = {"minutes": kept["minutes"]}
                 print(f"goes on from {_state(a)}, for the {kept['minutes']:.1f} minutes that it was given first")
 
-    if recipe.needs_inputs or recovers or a.allocate or a.calibration_text:
+    reads = recipe.needs_inputs or recovers or a.allocate
+    if reads or a.calibration_text:
         check_texts(texts)
     stages = Stages()
     with stages("load"):
@@ -89,6 +90,8 @@ def run_compress(a: argparse.Namespace) -> None:
     if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
+    if reads:
+        print(f"calibration text: {' and '.join(texts)}")
     for caution in cautions(layers, recipe, recovers):
         print(f"prunekit: {caution}", file=sys.stderr)
     bytes_dense = stored_bytes(model)
@@ -136,6 +139,7 @@ def run_compress(a: argparse.Namespace) -> None:
         report = {
             "model": a.model,
             "recipe": asdict(recipe),
+            "calibration_text": [*texts] if reads else [],
             "sparsity": result.sparsity,
             "calibration_tokens": result.tokens,
             "recovery_steps": result.steps,

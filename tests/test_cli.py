@@ -592,6 +592,35 @@ def test_a_seed_and_all_texts_reach_calibration_and_recovery(run, model, text_fi
     assert seeds == [3, 3, 3] and seen.value.args == (3,) and texts == 3 * [2 * [str(text_file)]]
 
 
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ("", ["wikipedia"]),
+        ("--preset balanced", ["wikipedia"]),
+        ("--recover", ["wikipedia", "press"]),
+        ("--preset best", ["wikipedia", "press"]),
+        ("--steps 2 --calibration-text news", ["news"]),
+        ("--method magnitude", []),
+        ("--method magnitude --steps 2", ["wikipedia", "press"]),
+    ],
+)
+def test_recovery_reads_two_kinds_of_text_unless_told(run, model, monkeypatch, text_file, options, texts):
+    prepare, asked = importlib.import_module("prunekit.prepare"), []
+    original = prepare.corpus
+
+    def corpus(tokenizer, text, *more):
+        asked.append(text)
+        return original(tokenizer, str(text_file), *more)
+
+    monkeypatch.setattr(prepare, "corpus", corpus)
+    monkeypatch.setattr(importlib.import_module("prunekit.recover"), "recover", lambda result, *_, **__: result)
+    code, out, error = run("compress", model, "--sparsity", "0.5", *options.split(), "--json", "report.json")
+    assert code == 0, error
+    assert all(list(text) == texts for text in asked) and bool(asked) == bool(texts)
+    assert (f"calibration text: {' and '.join(texts)}\n" in out) == bool(texts)
+    assert json.loads(Path("report.json").read_text("utf-8"))["calibration_text"] == texts
+
+
 def test_a_budget_over_layers_reaches_them(run, model, text_file):
     options = ("--sparsity", 0.5, "--allocate", "--exclude", "q_proj", "--calibration-text", text_file)
     saved = ("--fp8", "e4m3", "--activations", "dynamic", "--out", "out", "--json", "report.json")
