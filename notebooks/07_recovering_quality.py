@@ -400,9 +400,9 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 # notebook 04 measured on as many tokens).
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
-# share in the loss. That teaches the manner of Wikipedia, which the dense model would profit from, too: at 20 % pruned
-# retention even passes 1 (101.3 to 101.8 %, measured, in the table of the project's README). It is a better model for
-# such text, and no proof that nothing was lost. `text_share=0`, as above, distils alone.
+# share in the loss. That teaches the manner of what is read, which the dense model would profit from, too: at 20 %
+# pruned retention even passes 1 (101.3 to 101.8 %, measured, in the table of the project's README). It is a better
+# model for such text, and no proof that nothing was lost. `text_share=0`, as above, distils alone.
 #
 # ## What you can do now
 # 1. *Win quality back*: `compensate=True`, `method="admm"`, then `pk.recover`; on the command line `--preset fast`,
