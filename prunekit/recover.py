@@ -68,7 +68,7 @@ def recover(
     Args:
         result: what `compress` made.
         dense: the model that it was made from.
-        ids: training text, int64 ``[windows, context]``.
+        ids: training text, int64 ``[windows, context]``; of several kinds, unless the model is for one alone.
         steps: how many steps; on a CPU the outcome is then the same on every run on one machine. Or else
         minutes: how long, in minutes, saving the state and measuring `watch` included.
         rate: highest learning rate.
