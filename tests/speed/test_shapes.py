@@ -64,7 +64,7 @@ def test_a_name_that_the_hub_does_not_know(monkeypatch):
         raise OSError(f"{name} is not a model\nand more lines")
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
-    says = "^'no-such-model' is neither 'embedded' nor a local folder; as .* it fails: no-such-model is not a model$"
+    says = r"^'no-such-model' is neither 'embedded' nor a local folder; as .* it fails: no-such-model is not a model\.$"
     with pytest.raises(PrunekitError, match=says) as error:
         model_layers("no-such-model")
     assert "\n" not in str(error.value)
