@@ -239,14 +239,14 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # few windows, no error bars.) And held-out *articles* are still Wikipedia, like the training text; only news says how
 # much of the gain is general. In this short run, which distils alone, the divergence falls on news no less than on the
 # articles: compare the bars. Longer training, also on the text's own words, makes them part: after 19 minutes on
-# Wikipedia alone a model has gained far more on articles than on news (the last cell of section 5 has the figures).
-# Watch both, and stop, or find other text, when they part.
+# Wikipedia alone a model has gained more on articles than on news (the last cell of section 5 has the figures). Watch
+# both, and stop, or find other text, when they part.
 #
 # Other text is what the preset `best` takes: a sixth of what it reads is *press*, articles that nine news sites
 # published in 2016 and 2017 ([text](BIBLIOGRAPHY.md#text); in Python `pk.corpus(tokenizer, ["wikipedia", "press"],
 # "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less of Wikipedia. The news
 # that we judge by stay what nobody trains on: another publisher's, and some fifteen years older. But they are no longer
-# of a kind that training has not seen. A third kind would be needed to say what that costs.
+# of a kind that training has not seen. A third kind, such as `speeches`, would say what that costs.
 #
 # ### Where it is lost
 # Retention is one number for all tokens. Three kinds of them: *common* ones, which occur 300 times or more in the
