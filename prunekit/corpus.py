@@ -43,7 +43,7 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
     for validation (choosing constants) and two for tests. Of the press (2016 and 2017; Dai 2017, doi
-    10.7910/DVN/GMFCTR), which is there to train on beside them, each split is a fifteenth of the articles that have all
+    10.7910/DVN/GMFCTR), which is there to train on beside them, each split is a twelfth of the articles that have all
     their characters. The 300 background documents of the news are its training set, the 50 others its test set. The
     speeches (1989 to 2019; Rauh and Schwalbach 2020, doi 10.7910/DVN/L4OAKN) and files are never split. WikiText-2
     (Merity et al. 2016, arXiv 1609.07843) has three splits of its own; each is one document here, as papers use it.
@@ -129,7 +129,7 @@ def _documents(name: str, split: str) -> list[str]:
         file = "lee.cor" if split == "test" else "lee_background.cor"
         return (_gensim_data() / file).read_text("latin-1").splitlines()
     if name == "press":
-        return _press()[SPLITS.index(split) :: 15]  # a sixth of all where Wikipedia is read, too
+        return _press()[SPLITS.index(split) :: 12]  # a fifth of all where Wikipedia is read, too
     if name == "speeches":
         return _rows(name)
     if name == "wikitext":

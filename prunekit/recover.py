@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_text
+from .compiled import with_compiled_blocks
 from .compress import Compressed, assemble, check_compressed
 from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
@@ -31,6 +32,7 @@ BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
+COMPILE_FROM = 300  # steps, or seconds, from which on it pays to compile
 SAVE_EVERY = 120.0  # seconds
 SAVE_REST = 10.0  # at least so many times as long as saving took
 
@@ -131,30 +133,50 @@ def recover(
     }
 
     step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
-    save = partial(save_state, state, plan, moving, optimizer)
+    save, tell = partial(save_state, state, plan, moving, optimizer), report or warn
 
     def save_or_say(step: int, spent: float) -> None:
         try:
             save(step, spent)
         except PrunekitError as error:  # a full disk, perhaps: no reason to stop
-            (report or warn)(str(error))
+            tell(str(error))
+
+    def backward(models: Sequence[nn.Module], step: int, casts: bool) -> Tensor:
+        """The loss of a step, of which the gradients are added to the weights'."""
+        for layer in trained.values():
+            layer.casts = casts
+        window = ids[_order(step, batch, len(ids), seed)].to(device)
+        with autocast():
+            value = loss(*models, window, text_share, chance, _seed(seed, step))
+        value.backward()
+        return value
+
+    def compiled() -> Sequence[nn.Module]:
+        """Student and teacher with blocks that are compiled now, or as they are where that does not work."""
+        try:
+            models = [with_compiled_blocks(model, layers) for model in (student, teacher)]
+            for casts in sorted({False, result.recipe.fp8 is not None}):
+                backward(models, step, casts)
+        except Exception as error:  # of a compiler, or of a model that it does not understand
+            reason = f"{type(error).__name__}; it needs a C++ compiler"
+            tell(f"recover: torch.compile does not work here ({reason}), so that steps take longer")
+            models = student, teacher
+        optimizer.zero_grad()
+        return models
 
     begin = saved = perf_counter()
     before, pause = spent, SAVE_EVERY
     told = int(10 * _part(step, spent, steps, minutes))
     try:
         with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
+            pays = device.type == "cpu" and (steps or 60 * minutes) >= COMPILE_FROM
+            models = compiled() if pays else (student, teacher)
             while (part := _part(step, spent, steps, minutes)) < 1:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 - part)
-                for layer in trained.values():
-                    layer.casts = part >= CAST_FROM
-                window = ids[_order(step, batch, len(ids), seed)].to(device)
-                with autocast():
-                    value = loss(student, teacher, window, text_share, chance, _seed(seed, step))
+                value = backward(models, step, part >= CAST_FROM)
                 if not torch.isfinite(value):
                     raise PrunekitError(f"the loss is {value.item()} at step {step}: try a lower rate than {rate}.")
-                value.backward()
                 nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
                 with undisturbed():
                     optimizer.step()

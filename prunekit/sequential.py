@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ class _Stop(Exception):
     pass
 
 
-def decoder_blocks(model: nn.Module, layers: dict[str, nn.Module]) -> tuple[str, nn.ModuleList]:
+def decoder_blocks(model: nn.Module, layers: Iterable[str]) -> tuple[str, nn.ModuleList]:
     """Name and list of the decoder blocks: the module list that holds all the layers.
 
     Raises:

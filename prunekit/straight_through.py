@@ -14,19 +14,17 @@ from .linear import weight_of
 from .recipe import Recipe
 
 
-class StraightThroughCast(torch.autograd.Function):
+@torch.library.custom_op("prunekit::straight_through", mutates_args=())  # which torch.compile does not look into
+def straight_through(W: Tensor, keep: Tensor, fmt: str, granularity: str) -> Tensor:
     """To FP8 and back; the gradient passes as if nothing had been rounded."""
+    if W.device.type == "cpu" and granularity == "row":
+        return cpu.round_trip(W, fp8.format_named(fmt))
+    scale = fp8.scales(W, fp8.format_named(fmt), granularity)  # what is not kept is zero, and sets no scale
+    return widen(codes_of(W, scale, fp8.format_named(fmt), keep), scale)
 
-    @staticmethod
-    def forward(ctx, W: Tensor, keep: Tensor, fmt: fp8.Format, granularity: str) -> Tensor:
-        if W.device.type == "cpu" and granularity == "row":
-            return cpu.round_trip(W, fmt)
-        scale = fp8.scales(W, fmt, granularity)  # what is not kept is zero, and sets no scale
-        return widen(codes_of(W, scale, fmt, keep), scale)
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return gradient, None, None, None
+straight_through.register_fake(lambda W, *_: torch.empty_like(W))
+straight_through.register_autograd(lambda _, gradient: (gradient, None, None, None))
 
 
 class TrainedLayer(nn.Module):
@@ -37,7 +35,7 @@ class TrainedLayer(nn.Module):
         W = weight_of(layer).float()
         self.weight = nn.Parameter(W.clone(memory_format=torch.contiguous_format))
         self.keep = W != 0
-        self.bias, self.recipe, self.fmt = layer.bias, recipe, recipe.format
+        self.bias, self.recipe = layer.bias, recipe
         self.casts = True
         self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
 
@@ -46,12 +44,13 @@ class TrainedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         W = self.weight
-        if self.fmt is not None and self.casts:
-            W = StraightThroughCast.apply(W, self.keep, self.fmt, self.recipe.granularity)
+        if self.recipe.fp8 is not None and self.casts:
+            W = straight_through(W, self.keep, self.recipe.fp8, self.recipe.granularity)
         return linear(x, W.to(x.dtype) if not torch.is_autocast_enabled(x.device.type) else W, self.bias)
 
     @torch.no_grad()
     def finished(self, layer: nn.Module) -> nn.Module:
         """The layer as `compress` would give it, with the trained weight."""
         W = self.weight.detach()
-        return finish(layer, as_precise_as(weight_of(layer), W) if self.fmt is None else W, self.keep, self.recipe)
+        W = as_precise_as(weight_of(layer), W) if self.recipe.fp8 is None else W
+        return finish(layer, W, self.keep, self.recipe)

@@ -26,7 +26,7 @@ from prunekit.kernels import cpu
 from prunekit.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recover import recover
 from prunekit.recovery_state import undisturbed
-from prunekit.straight_through import StraightThroughCast, TrainedLayer
+from prunekit.straight_through import TrainedLayer, straight_through
 
 module = import_module("prunekit.recover")
 RECIPES = [
@@ -340,7 +340,7 @@ def test_gradients_pass_the_cast_as_if_it_were_not_there():
     g = torch.Generator().manual_seed(0)
     W, gradient = torch.randn(4, 8, generator=g).requires_grad_(), torch.randn(4, 8, generator=g)
     keep = torch.ones(4, 8, dtype=torch.bool)
-    cast = StraightThroughCast.apply(W, keep, fp8.E4M3, "row")
+    cast = straight_through(W, keep, "e4m3", "row")
     cast.backward(gradient)
     assert torch.equal(W.grad, gradient) and not torch.equal(cast, W)
     scale = fp8.scales(W.detach(), fp8.E4M3, "row")
@@ -466,7 +466,7 @@ def test_recovered_weights_that_fit_bfloat16_still_do(make_model, ids):
 def test_the_cast_in_training_is_that_of_the_recipe(granularity):
     W = torch.randn(130, 140, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 2, 130)[:, None]
     scale = fp8.scales(W, fp8.E4M3, granularity)
-    cast = StraightThroughCast.apply(W, torch.ones_like(W, dtype=torch.bool), fp8.E4M3, granularity)
+    cast = straight_through(W, torch.ones_like(W, dtype=torch.bool), "e4m3", granularity)
     assert torch.equal(cast, fp8.uncast(fp8.cast(W, scale, fp8.E4M3), scale))
 
 
