@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import nn
 
 from .linear import replace_layers, shallow_copy
 from .sequential import decoder_blocks
+
+
+def compiled(
+    models: Sequence[nn.Module],
+    layers: Iterable[str],
+    attempt: Callable[[Sequence[nn.Module]], None],
+    tell: Callable[[str], None],
+) -> Sequence[nn.Module]:
+    """Models with compiled blocks, if they work here; a compiler may be missing, or not understand the models.
+
+    What this process compiled before is forgotten, and so has no influence: with it the same code might be compiled
+    for tensors of any size, and then rounds otherwise.
+
+    Args:
+        models: causal language models, which stay as they are.
+        layers: as in `with_compiled_blocks`.
+        attempt: calls the models in all the ways in which they will be called. What it needs is compiled meanwhile.
+        tell: gets a line if it fails.
+
+    Returns:
+        The new models, or the given ones.
+    """
+    torch.compiler.reset()
+    try:
+        fast = [with_compiled_blocks(model, layers) for model in models]
+        attempt(fast)
+    except Exception as error:  # of whatever kind: the models work without
+        tell(
+            f"torch.compile does not work here ({type(error).__name__}; it needs a C++ compiler), so that each step "
+            "takes longer"
+        )
+        return models
+    return fast
 
 
 def with_compiled_blocks(model: nn.Module, layers: Iterable[str]) -> nn.Module:
@@ -25,5 +59,5 @@ def with_compiled_blocks(model: nn.Module, layers: Iterable[str]) -> nn.Module:
     name, blocks = decoder_blocks(model, layers)
     copies = {f"{name}.{i}": shallow_copy(block) for i, block in enumerate(blocks) if i > 0}
     for block in copies.values():
-        block.compile()
+        block.compile(dynamic=False)
     return replace_layers(model, copies)

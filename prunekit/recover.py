@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_text
-from .compiled import with_compiled_blocks
+from .compiled import compiled
 from .compress import Compressed, assemble, check_compressed
 from .compress_layer import as_precise_as
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
@@ -151,26 +151,15 @@ def recover(
         value.backward()
         return value
 
-    def compiled() -> Sequence[nn.Module]:
-        """Student and teacher with blocks that are compiled now, or as they are where that does not work."""
-        try:
-            models = [with_compiled_blocks(model, layers) for model in (student, teacher)]
-            for casts in sorted({False, result.recipe.fp8 is not None}):
-                backward(models, step, casts)
-        except Exception as error:  # of a compiler, or of a model that it does not understand
-            reason = f"{type(error).__name__}; it needs a C++ compiler"
-            tell(f"recover: torch.compile does not work here ({reason}), so that steps take longer")
-            models = student, teacher
-        optimizer.zero_grad()
-        return models
-
     begin = saved = perf_counter()
     before, pause = spent, SAVE_EVERY
     told = int(10 * _part(step, spent, steps, minutes))
     try:
         with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
-            pays = device.type == "cpu" and (steps or 60 * minutes) >= COMPILE_FROM
-            models = compiled() if pays else (student, teacher)
+            models = student, teacher
+            if device.type == "cpu" and (steps or 60 * minutes) >= COMPILE_FROM and told < 10:
+                models = compiled(models, layers, lambda m: [backward(m, step, casts) for casts in (False, True)], tell)
+                optimizer.zero_grad()
             while (part := _part(step, spent, steps, minutes)) < 1:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 - part)
