@@ -242,7 +242,7 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # Wikipedia alone a model has gained more on articles than on news (the last cell of section 5 has the figures). Watch
 # both, and stop, or find other text, when they part.
 #
-# Other text is what the preset `best` takes: a sixth of what it reads is *press*, articles that nine news sites
+# Other text is what the preset `best` takes: a fifth of what it reads is *press*, articles that nine news sites
 # published in 2016 and 2017 ([text](BIBLIOGRAPHY.md#text); in Python `pk.corpus(tokenizer, ["wikipedia", "press"],
 # "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less of Wikipedia. The news
 # that we judge by stay what nobody trains on: another publisher's, and some fifteen years older. But they are no longer

@@ -33,7 +33,7 @@ _HOME = {
     "generate": "evaluate",
     "save": "export",
     "stored_bytes": "export",
-    "accelerate": "speed.layers",
+    "accelerate": "speed.accelerate",
     "PrunekitError": "errors",
     "contribution": "scores",
     "magnitude": "scores",

@@ -65,7 +65,9 @@ def recover(
     there (straight-through; Bengio et al. 2013, arXiv 1308.3432). Before that the weights are trained as they are:
     casting them in each step takes a fifth of the time, in which uncast steps gain about as much. Embeddings stay.
 
-    Neither model drops values at random or checkpoints activations meanwhile, whatever mode it is in.
+    Neither model drops values at random or checkpoints activations meanwhile, whatever mode it is in. On a CPU both run
+    with compiled blocks (`compiled.compiled`), if the budget is at least 300 steps or five minutes: a fifth less time
+    for each step, measured on the embedded model, after half a minute. Without a C++ compiler they run as they are.
 
     Args:
         result: what `compress` made.

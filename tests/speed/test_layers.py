@@ -9,8 +9,9 @@ import prunekit as pk
 from prunekit import fp8
 from prunekit.fp8_linear import Fp8Linear
 from prunekit.patterns import nm_mask
-from prunekit.speed import layers
-from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, fast_layer, fp8_error_bound, is_24
+from prunekit.speed import accelerate
+from prunekit.speed.accelerate import fast_layer, is_24
+from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, fp8_error_bound
 
 
 def coded(rows=48, columns=64, fmt=fp8.E4M3, granularity="row", seed=0, sparse=False):
@@ -146,7 +147,7 @@ def test_on_a_cpu_layers_stay_and_say_why():
 )
 def test_on_cards_that_lack_something_layers_stay_and_say_what(capability, says, monkeypatch):
     # A card is pretended: what it has not (here: any 2:4 product) fails, as it would fail there.
-    monkeypatch.setattr(layers, "_require", _pretend(capability))
+    monkeypatch.setattr(accelerate, "_require", _pretend(capability))
     layer = fast_layer(Fp8Linear(*coded(sparse=True)))
     assert layer.path == "fp8" if capability == (9, 0) else says in layer.path
     x = inputs("gaussian")
@@ -154,7 +155,7 @@ def test_on_cards_that_lack_something_layers_stay_and_say_what(capability, says,
 
 
 def _pretend(capability):
-    real = layers._require
+    real = accelerate._require
 
     def require(device, path, needs):
         with pytest.MonkeyPatch.context() as patch:
@@ -165,7 +166,7 @@ def _pretend(capability):
 
 
 def test_a_layer_that_computes_wrongly_is_not_taken(monkeypatch):
-    monkeypatch.setattr(layers, "_require", lambda *_: None)
+    monkeypatch.setattr(accelerate, "_require", lambda *_: None)
     monkeypatch.setattr(Fp8Product, "forward", lambda self, x: torch.zeros(len(x), self.out_features))
     assert "computes wrongly" in fast_layer(Fp8Linear(*coded())).path
 
@@ -188,7 +189,7 @@ def test_accelerate_warns_once_and_changes_nothing_on_a_cpu(make_model):
 
 
 def test_accelerate_swaps_layers_where_they_run(make_model, monkeypatch):
-    monkeypatch.setattr(layers, "_require", lambda *_: None)
+    monkeypatch.setattr(accelerate, "_require", lambda *_: None)
     result = pk.compress(make_model(), sparsity=0.5, metric="magnitude", fp8="e4m3")
     fast = pk.accelerate(result.model)
     assert sum(isinstance(m, Fp8Product) for m in fast.modules()) == 14
