@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
+from .errors import PrunekitError
 from .linear import replace_layers, shallow_copy
 from .sequential import decoder_blocks
 
@@ -26,7 +27,7 @@ def compiled(
         models: causal language models, which stay as they are.
         layers: as in `with_compiled_blocks`.
         attempt: calls the models in all the ways in which they will be called. What it needs is compiled meanwhile.
-        tell: gets a line if it fails.
+        tell: gets a line if compiling fails.
 
     Returns:
         The new models, or the given ones.
@@ -35,6 +36,8 @@ def compiled(
     try:
         fast = [with_compiled_blocks(model, layers) for model in models]
         attempt(fast)
+    except PrunekitError:  # no blocks to compile
+        return models
     except Exception as error:  # of whatever kind: the models work without
         tell(
             f"torch.compile does not work here ({type(error).__name__}; it needs a C++ compiler), so that each step "

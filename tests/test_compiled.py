@@ -64,6 +64,11 @@ def test_where_compiling_fails_it_is_said_and_the_outcome_is_that_of_plain_block
     assert torch.equal(without.model(ids).logits, plain.model(ids).logits)
 
 
+def test_models_without_a_list_of_blocks_stay_as_they_are(llama):
+    models = llama, llama
+    assert compiled.compiled(models, ["lm_head"], pytest.fail, pytest.fail) is models
+
+
 @pytest.mark.parametrize("budget, pays", [({"steps": 4}, False), ({"steps": 5}, True), ({"minutes": 0.05}, False)])
 def test_short_recoveries_are_not_worth_compiling(llama, ids, monkeypatch, budget, pays):
     tried = []
