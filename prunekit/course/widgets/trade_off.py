@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from ...errors import PrunekitError
-from ..figures import pipeline
+from ..figures.front import AXES, front
 from .live import LiveFigure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COSTS = tuple(pipeline.AXES)[:4]
-QUALITIES = tuple(pipeline.AXES)[4:]
+COSTS = tuple(AXES)[:4]
+QUALITIES = tuple(AXES)[4:]
 PACKED = COSTS[1]
 
 
@@ -26,13 +26,13 @@ def cheapest(points: Sequence[dict], cost: str, least: float, most: float) -> in
     Among equally cheap ones, the one that keeps most. None if no point satisfies both.
     """
     good = [i for i, p in enumerate(points) if allowed(p, least, most)]
-    rank = pipeline.AXES[cost]
+    rank = AXES[cost]
     return min(good, key=lambda i: (round(rank(points[i]), 6), -points[i]["retention"]), default=None)
 
 
 def allowed(point: dict, least: float, most: float) -> bool:
     """Whether a point satisfies both limits."""
-    return 100 * point["retention"] >= least and pipeline.AXES[PACKED](point) <= most
+    return 100 * point["retention"] >= least and AXES[PACKED](point) <= most
 
 
 def in_words(points: Sequence[dict], cost: str, least: float, most: float) -> str:
@@ -74,7 +74,7 @@ def trade_off(
         raise PrunekitError("the trade-off needs at least one point: see prunekit.course.points.measure.")
     if cost not in COSTS or quality not in QUALITIES:
         raise PrunekitError(f"unknown axis: expected a cost ({', '.join(COSTS)}) and {' or '.join(QUALITIES)}.")
-    sizes = [pipeline.AXES[PACKED](p) for p in points]
+    sizes = [AXES[PACKED](p) for p in points]
     least_mb, most_mb = int(min(sizes)), ceil(max(sizes))
     wide = {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
 
@@ -82,7 +82,7 @@ def trade_off(
         words = in_words(points, cost, least, most)
         chosen = cheapest(points, cost, least, most)
         fine = [allowed(p, least, most) for p in points]
-        figure = pipeline.front(points, cost, quality, fine, chosen, words)
+        figure = front(points, cost, quality, fine, chosen, words)
         alt = (
             f"{quality} against {cost} of {len(points)} configurations, {sum(fine)} of them within the limits. {words}"
         )
