@@ -244,9 +244,10 @@ assert own[1] < own[0] and articles[1] > articles[0]
 #
 # Other text is what the preset `best` takes: a fifth of what it reads is *press*, articles that nine news sites
 # published in 2016 and 2017 ([text](BIBLIOGRAPHY.md#text); in Python `pk.corpus(tokenizer, ["wikipedia", "press"],
-# "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less of Wikipedia. The news
-# that we judge by stay what nobody trains on: another publisher's, and some fifteen years older. But they are no longer
-# of a kind that training has not seen. A third kind, such as `speeches`, would say what that costs.
+# "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less of Wikipedia after as
+# many steps. The news that we judge by stay what nobody trains on: another publisher's, and some fifteen years older.
+# But they are no longer of a kind that training has not seen. A third kind, such as `speeches`, would say what that
+# costs.
 #
 # ### Where it is lost
 # Retention is one number for all tokens. Three kinds of them: *common* ones, which occur 300 times or more in the
@@ -386,12 +387,14 @@ alt += "the presets, best is highest."
 course.show(figures.minutes(here, before, " (each about ±5 points)"), alt)
 for name in (*PRESETS, "best, Wikipedia alone"):
     texts = rows[name]["texts"].items()
-    print(f"{name:<21}", ", ".join(f"{t} {v['retention']:.1%} (perplexity {v['perplexity']:.1f})" for t, v in texts))
-print(f"{'this run':<21}", ", ".join(f"{label} {share:.1%}" for label, _, share in here))
+    told = ", ".join(f"{t} {v['retention']:.1%} (perplexity {v['perplexity']:.1f})" for t, v in texts)
+    print(f"{name:<21} {rows[name]['steps']:>4} steps: {told}")
+print(f"{'this run':<33}", ", ".join(f"{label} {share:.1%}" for label, _, share in here))
 print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 
 # %% [markdown]
-# On this scale the presets lie near a line: tenfold time buys about seven percentage points, first by solving, then by
+# (The lines "best" and "best, Wikipedia alone" differ in text and, since only the first ran compiled, in steps.) On
+# this scale the presets lie near a line: tenfold time buys about seven percentage points, first by solving, then by
 # training, so each further point costs more time than the one before. In this run the first dozen steps of training
 # seem to buy more than that; with five points of uncertainty on each side, that cannot be told from the line. Where the
 # points lie off that line it is because of this run's short schedule (an eighth of the text for ADMM, a dozen steps of
