@@ -17,10 +17,11 @@ from .recipe import Recipe
 @torch.library.custom_op("prunekit::straight_through", mutates_args=())  # which torch.compile does not look into
 def straight_through(W: Tensor, keep: Tensor, fmt: str, granularity: str) -> Tensor:
     """To FP8 and back; the gradient passes as if nothing had been rounded."""
+    known = fp8.format_named(fmt)
     if W.device.type == "cpu" and granularity == "row":
-        return cpu.round_trip(W, fp8.format_named(fmt))
-    scale = fp8.scales(W, fp8.format_named(fmt), granularity)  # what is not kept is zero, and sets no scale
-    return widen(codes_of(W, scale, fp8.format_named(fmt), keep), scale)
+        return cpu.round_trip(W, known)
+    scale = fp8.scales(W, known, granularity)  # what is not kept is zero, and sets no scale
+    return widen(codes_of(W, scale, known, keep), scale)
 
 
 straight_through.register_fake(lambda W, *_: torch.empty_like(W))
