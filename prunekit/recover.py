@@ -153,6 +153,10 @@ def recover(
         value.backward()
         return value
 
+    def attempt(models: Sequence[nn.Module]) -> None:
+        for casts in (False, True) if result.recipe.fp8 else (False,):
+            backward(models, step, casts)
+
     begin = saved = perf_counter()
     before, pause = spent, SAVE_EVERY
     told = int(10 * _part(step, spent, steps, minutes))
@@ -160,7 +164,7 @@ def recover(
         with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
             models = student, teacher
             if device.type == "cpu" and (steps or 60 * minutes) >= COMPILE_FROM and told < 10:
-                models = compiled(models, layers, lambda m: [backward(m, step, casts) for casts in (False, True)], tell)
+                models = compiled(models, layers, attempt, tell)
                 optimizer.zero_grad()
             while (part := _part(step, spent, steps, minutes)) < 1:
                 for group in optimizer.param_groups:
