@@ -9,7 +9,7 @@ from torch.nn.functional import log_softmax
 from .linear import replace_layers, with_rows
 
 TEXT_SHARE = 0.3
-VOCABULARY = 8192  # tokens of the vocabulary that a step looks at, beside those of its text
+VOCABULARY = 8192  # tokens of the vocabulary that a step looks at, those of its text among them
 CHUNK = 16  # tokens whose logits fit a CPU's cache
 
 
@@ -31,6 +31,34 @@ def chances(ids: Tensor, size: int, wanted: int) -> Tensor:
     return (factor[(factor * ordered <= 1 + 1e-9).nonzero()[0]] * counts).clamp(max=1).float()
 
 
+def draw(chance: Tensor, ids: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Tokens of the vocabulary that take part in a step: those of its text, and others by chance.
+
+    In all they are as many as the chances add up to, since those of the others are lowered to make room for the text,
+    and each draw is systematic, in a random order (Madow 1949, "On the theory of systematic sampling, II"). Arrays then
+    keep their sizes from step to step; with sizes that vary, a long run takes up more and more memory.
+
+    Args:
+        chance: as `chances` gives it.
+        ids: the text of the step, int64 of any shape. With so many different tokens that the others would be less
+            than half as likely, they stay at half, and more tokens take part.
+        seed: of the draw.
+
+    Returns:
+        The tokens, int64 ``[part]``, ascending, and ``-log chance`` of each, float32 ``[part]``, on the CPU.
+    """
+    g = torch.Generator().manual_seed(seed)
+    text = torch.zeros(len(chance), dtype=torch.bool).index_fill(0, ids.flatten().cpu(), True)
+    others = chance.double().masked_fill(text, 0)
+    room = chance.double().sum().round() - text.sum()
+    others *= (room / others.sum().clamp(min=1e-9)).clamp(0.5, 1)
+    order = torch.randperm(len(chance), generator=g)
+    marks = others[order].cumsum(0) + torch.rand(1, generator=g, dtype=torch.float64)
+    drawn = text.clone()
+    drawn[order] |= marks.floor().diff(prepend=torch.zeros(1)) > 0
+    return drawn.nonzero().squeeze(1), -others.masked_fill(text, 1)[drawn].log().float()
+
+
 def loss(
     student: nn.Module,
     teacher: nn.Module,
@@ -41,8 +69,8 @@ def loss(
 ) -> Tensor:
     """What `recover` lowers, in nats per token; see there.
 
-    With `chance` both softmaxes are over the tokens of the text and a random part of the others, whose logits are
-    raised by ``-log chance``: the expectation of the sum of exponentials is then the sum over the whole vocabulary
+    With `chance` both softmaxes are over the tokens of the text and a random part of the others (`draw`), whose logits
+    are raised by ``-log chance``: the expectation of the sum of exponentials is then the sum over the whole vocabulary
     (sampled softmax; Jean et al. 2015, arXiv 1412.2007). Large vocabularies cost a good part of a step otherwise.
 
     Args:
@@ -56,11 +84,8 @@ def loss(
     """
     following, raised = ids.roll(-1, 1), None
     if chance is not None:
-        chance = chance.index_fill(0, ids.flatten().cpu(), 1.0)
-        drawn = torch.rand(len(chance), generator=torch.Generator().manual_seed(seed)) < chance
-        part = drawn.nonzero().squeeze(1).to(ids.device)
+        part, raised = (x.to(ids.device) for x in draw(chance, ids, seed))
         following = torch.searchsorted(part, following)
-        raised = -chance[drawn].log().to(ids.device)
         student, teacher = speaking(student, part), speaking(teacher, part)
     with torch.no_grad():
         wanted = teacher(ids, use_cache=False).logits

@@ -18,7 +18,7 @@ from torch.nn.functional import kl_div
 
 from prunekit import fp8
 from prunekit.compress import compress
-from prunekit.distillation import chances, speaking
+from prunekit.distillation import chances, draw, speaking
 from prunekit.errors import PrunekitError
 from prunekit.evaluate import evaluate
 from prunekit.fp8_linear import Fp8Linear
@@ -97,6 +97,37 @@ def test_chances_follow_the_counts_and_add_up(counts, data):
     more = torch.tensor(counts) + 1
     ratio = chance / more
     torch.testing.assert_close(ratio[chance < 1], ratio.max().expand_as(ratio[chance < 1]))  # of those below 1 the same
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=8, max_size=40), data=st.data())
+def test_as_many_tokens_are_drawn_in_each_step_those_of_its_text_among_them(counts, data):
+    wanted = data.draw(st.integers(4, len(counts)))
+    text = torch.tensor(data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=wanted // 3)))
+    ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    chance = chances(ids, len(counts), wanted)
+    part, raised = draw(chance, text, data.draw(st.integers(0, 1000)))
+    assert torch.equal(part, part.unique())
+    assert torch.isin(text, part).all()
+    assert (raised[torch.isin(part, text)] == 0).all() and (raised >= 0).all()
+    lowered = (-raised).exp() / chance[part]
+    others = lowered[~torch.isin(part, text)]
+    if len(others):
+        assert 0.5 - 1e-6 <= others.min() <= others.max() <= 1 + 1e-6
+        torch.testing.assert_close(others, others.mean().expand_as(others))
+        if others.min() > 0.5 + 1e-6:
+            assert len(part) == wanted
+
+
+def test_tokens_are_drawn_as_often_as_their_chance_says():
+    chance, text = chances(torch.arange(60).repeat_interleave(torch.arange(60)), 60, 20), torch.tensor([3, 50])
+    often, expected = torch.zeros(60), torch.zeros(60)
+    for seed in range(2000):
+        part, raised = draw(chance, text, seed)
+        often[part] += 1
+        expected[part] = (-raised).exp()
+    assert (expected > 0).all()
+    torch.testing.assert_close(often / 2000, expected, atol=0.05, rtol=0)  # four and a half standard errors
+    assert expected.sum().item() == pytest.approx(20)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
