@@ -35,8 +35,8 @@ def draw(chance: Tensor, ids: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Tokens of the vocabulary that take part in a step: those of its text, and others by chance.
 
     In all they are as many as the chances add up to, since those of the others are lowered to make room for the text,
-    and each draw is systematic, in a random order (Madow 1949, "On the theory of systematic sampling, II"). Arrays then
-    keep their sizes from step to step; with sizes that vary, a long run takes up more and more memory.
+    and each draw is systematic, in a random order (Madow 1949, doi 10.1214/aoms/1177729988). Arrays then keep their
+    sizes from step to step; with sizes that vary, a long run takes up more and more memory.
 
     Args:
         chance: as `chances` gives it.
