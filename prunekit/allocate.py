@@ -13,7 +13,7 @@ from .calibrate import bfloat16_pays, check_finite, check_reached, observing
 from .checks import check_text
 from .errors import PrunekitError
 from .linear import linear_layers, weight_of, without_dropout
-from .models import frozen
+from .model.modes import frozen
 from .patterns import check_sparsity
 from .progress import progress
 

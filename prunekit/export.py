@@ -23,8 +23,7 @@ from .errors import PrunekitError, first_line
 from .files import new_folder
 from .fp8_linear import Fp8Linear
 from .linear import check_model, exact_dtype, text_config
-from .models import savable
-from .older_names import add_older_names
+from .older_names import add_older_names, savable
 from .opening import quiet
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}

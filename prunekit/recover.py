@@ -23,7 +23,7 @@ from .errors import PrunekitError, check_count
 from .evaluate import evaluate
 from .info import fast_bfloat16
 from .linear import replace_layers, without_dropout
-from .models import frozen, in_bfloat16
+from .model.modes import frozen, in_bfloat16
 from .recovery_state import load_state, save_state, undisturbed
 from .straight_through import TrainedLayer
 

@@ -12,7 +12,7 @@ from .calibrate import check_finite, check_reached, summing
 from .checks import check_text
 from .errors import PrunekitError
 from .linear import replace_layers, text_config
-from .models import in_bfloat16
+from .model.modes import in_bfloat16
 from .progress import progress
 
 BATCH_TOKENS = 2048  # that go through a block at once

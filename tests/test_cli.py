@@ -880,7 +880,7 @@ def test_where_ctrl_c_is_ignored_other_signals_stay_as_they_are(run, monkeypatch
     handlers(signal.SIGINT, signal.SIG_IGN)
     handlers(signal.SIGTERM, signal.SIG_DFL)
     seen = []
-    monkeypatch.setattr("prunekit.info.info", lambda: seen.append(signal.getsignal(signal.SIGTERM)) or {})
+    monkeypatch.setattr("prunekit.commands.info", lambda: seen.append(signal.getsignal(signal.SIGTERM)) or {})
     assert run("info")[0] == 0 and seen == [signal.SIG_DFL]
 
 

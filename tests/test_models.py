@@ -17,7 +17,8 @@ from prunekit.compress import compress
 from prunekit.errors import PrunekitError, out_of_memory
 from prunekit.export import save
 from prunekit.memory import peak_rss
-from prunekit.models import in_bfloat16, load, locate
+from prunekit.model.modes import in_bfloat16
+from prunekit.models import load, locate
 
 
 @pytest.fixture
