@@ -43,8 +43,9 @@ import prunekit as pk
 from math import exp, log
 import torch
 from prunekit import course
+from prunekit.course.lessons import rules
 
-figures, rules = course.figures.scoring, course.rules
+figures = course.figures.scoring
 
 # %% [markdown]
 # ## 1. From magnitude to contribution
@@ -556,4 +557,4 @@ course.check("1.4", average_of)
 #    real layers lost its share within 0.01; single rows were not asserted.
 #
 # Next: [02 Structured masks](02_structured_masks.ipynb). A mask alone makes nothing faster; patterns do.
-# To change the rules, start from `prunekit/ewma.py`, about two hundred lines.
+# To change the rules, start from `prunekit/method/ewma.py`, about two hundred lines.

@@ -43,11 +43,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from prunekit import course
-from prunekit.calibrate import observing
-from prunekit.course import layouts
-from prunekit.neurons import kept_neurons, neuron_scores
+from prunekit.calibration.calibrate import observing
+from prunekit.course.lessons import layouts
+from prunekit.course.lessons.clinic import as_csr
+from prunekit.compression.neurons import kept_neurons, neuron_scores
 from prunekit.speed.published import published_rows
-from prunekit.speed.timing import speedup, time_in_turn
+from prunekit.bench.timing import speedup, time_in_turn
 
 # %% [markdown]
 # ## 1. Where may the zeros be?
@@ -295,7 +296,7 @@ tokens, unstructured = x[:256].contiguous(), W1 * keep["unstructured"]
 forms = {
     "dense": partial(linear, tokens, W1),
     "unstructured, zeros stored": partial(linear, tokens, unstructured),
-    "unstructured, CSR": partial(torch.mm, course.clinic.compressed_rows(unstructured), tokens.T.contiguous()),
+    "unstructured, CSR": partial(torch.mm, as_csr(unstructured), tokens.T.contiguous()),
     "2:4, zeros stored": partial(linear, tokens, W1 * keep["2:4"]),
     "neurons cut out": partial(linear, tokens[:, stay].contiguous(), W1[:, stay].contiguous()),
 }

@@ -40,7 +40,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 from prunekit import course
-from prunekit.course import answers, pipeline, points as pts
+from prunekit.evaluation import answers
+from prunekit.course.lessons import pipeline, points as pts
 
 # %% [markdown]
 # ## 1. Three orders on a matrix that fits on this page

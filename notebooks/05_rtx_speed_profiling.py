@@ -45,8 +45,9 @@ from math import ceil
 import torch
 from torch.nn.functional import linear
 from prunekit import course
-from prunekit.course.clinic import Clinic, measure_gpu, once, times_faster
-from prunekit.speed import accuracy, devices, doctor, latency, plots, published, shapes, timing
+from prunekit.course.lessons.clinic import Clinic, as_csr, measure_gpu, once, times_faster
+from prunekit.speed import accuracy, devices, doctor, latency, plots, published, shapes
+from prunekit.bench import timing
 
 # %% [markdown]
 # ## 1. What a mask alone saves
@@ -94,7 +95,7 @@ ways = {
     "dense": partial(linear, x, weight),
     "zeros stored": partial(linear, x, zeros),
     "mask in each call": lambda: linear(x, weight * mask),
-    "compressed rows": partial(torch.mm, course.clinic.compressed_rows(zeros), x.T),
+    "compressed rows": partial(torch.mm, as_csr(zeros), x.T),
     "half of the rows": partial(linear, x, half),
 }
 measured = timing.time_in_turn(ways)
@@ -190,7 +191,7 @@ clinic.diagnose("another dtype", times_faster(double, new)[0], ways["dense"], ne
 claimed, *_ = times_faster(lambda: linear(x, weight * pk.magnitude_mask(weight, 0.5)), new)
 clinic.diagnose("mask made in the clock", claimed, ways["dense"], new)
 alt = "Seven bad benchmarks: the claimed speed-ups lie above 1, the honest ones near 1."
-course.show(clinic.figure(), alt)
+course.show(course.figures.speed.clinic(clinic.found), alt)
 
 # %% [markdown]
 # The crosses are what was claimed, the dots what is true. How far right a cross stands depends on the machine. A dot

@@ -41,10 +41,10 @@ import time
 import torch
 from IPython.display import Markdown, display
 from prunekit import course
-from prunekit.course import disk, memo, pipeline, sensitivity
-from prunekit.files import check_free
-from prunekit.info import machine, versions
-from prunekit.memory import memory_of, peak_rss
+from prunekit.course.lessons import disk, memo, pipeline, sensitivity
+from prunekit.system.files import check_free
+from prunekit.system.machine import machine, versions
+from prunekit.system.memory import memory_of, peak_rss
 
 figures = course.figures.own_model
 

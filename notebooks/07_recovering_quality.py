@@ -41,9 +41,10 @@ from math import log
 from statistics import mean
 import torch
 from prunekit import course
-from prunekit.course import answers, pipeline
-from prunekit.memory import peak_rss
-from prunekit.presets import PRESETS, measured_rows
+from prunekit.evaluation import answers
+from prunekit.course.lessons import pipeline
+from prunekit.system.memory import peak_rss
+from prunekit.compression.presets import PRESETS, measured_rows
 
 figures = course.figures.recovery
 

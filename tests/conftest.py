@@ -164,7 +164,7 @@ def said(llama, ids):
 @pytest.fixture
 def stop_recovery(monkeypatch):
     """``stop_recovery(n, error)`` lets the n-th loss of all recoveries raise; it gives the list of losses asked for."""
-    module = import_module("prunekit.recover")
+    module = import_module("prunekit.recovery.recover")
     original = module.loss
 
     def stop(at, error=KeyboardInterrupt):

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunekit.admm import admm
-from prunekit.baselines import sparsegpt, wanda_mask
 from prunekit.errors import PrunekitError
-from prunekit.patterns import sparsity_of
+from prunekit.method.admm import admm
+from prunekit.method.baselines import sparsegpt, wanda_mask
+from prunekit.method.masks import sparsity_of
 
 
 def problem(rows=16, columns=64, tokens=512, seed=0):

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import prunekit as pk
-from prunekit.allocate import sensitivities
-from prunekit.compress import compress
+from prunekit.compression.allocate import sensitivities
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.linear import linear_layers, weight_of
-from prunekit.recover import recover
+from prunekit.model.linear import linear_layers, weight_of
+from prunekit.recovery.recover import recover
 
 
 def average(sparsity, layers):
@@ -64,7 +64,7 @@ def test_no_exchange_between_two_layers_would_be_cheaper(llama, ids):
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_sensitivities_are_the_mean_squares_that_autograd_gives(make_model, ids, kind, monkeypatch):
     model = make_model(kind)
-    monkeypatch.setattr(import_module("prunekit.allocate"), "bfloat16_pays", lambda _: False)
+    monkeypatch.setattr(import_module("prunekit.compression.allocate"), "bfloat16_pays", lambda _: False)
     layers = linear_layers(model)
     E, G = sensitivities(model, ids[:2], layers)
     inputs, outputs, hooks = {}, {}, []

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit.baselines import magnitude_mask, sparsegpt, wanda_mask
 from prunekit.errors import PrunekitError
-from prunekit.patterns import exact_mask, sparsity_of
+from prunekit.method.baselines import magnitude_mask, sparsegpt, wanda_mask
+from prunekit.method.masks import exact_mask, sparsity_of
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,10 +6,10 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit.calibrate import _few_rows, calibrate, fast_bfloat16, gram, observing
-from prunekit.compress import compress
+from prunekit.calibration.calibrate import _few_rows, calibrate, fast_bfloat16, gram, observing
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.linear import linear_layers
+from prunekit.model.linear import linear_layers
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
 
@@ -231,7 +231,7 @@ def test_hooks_are_removed_after_an_interruption_too(make_model, ids):
 def test_which_cpus_are_fast_in_bfloat16(monkeypatch, supported, processor, fast):
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in supported, raising=False)
-    monkeypatch.setattr(import_module("prunekit.info"), "cpu_name", lambda: processor)
+    monkeypatch.setattr(import_module("prunekit.system.machine"), "cpu_name", lambda: processor)
     assert fast_bfloat16.__wrapped__() == fast
 
 
@@ -257,14 +257,14 @@ class Reading(torch.nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
 @pytest.mark.parametrize("fast", [True, False])
 def test_bfloat16_pays_on_a_fast_cpu_where_it_loses_no_digits_that_count(monkeypatch, dtype, fast):
-    module = import_module("prunekit.calibrate")
+    module = import_module("prunekit.calibration.calibrate")
     monkeypatch.setattr(module, "fast_bfloat16", lambda: fast)
     pays = module.bfloat16_pays(torch.nn.Linear(2, 2, dtype=dtype))
     assert pays == (fast and dtype in (torch.float32, torch.bfloat16))
 
 
 def test_decisions_are_sampled_at_the_share_that_is_pruned(llama, ids, monkeypatch):
-    module, seen = importlib.import_module("prunekit.calibrate"), []
+    module, seen = importlib.import_module("prunekit.calibration.calibrate"), []
     original = module._decisions
     monkeypatch.setattr(module, "_decisions", lambda s, e, share: seen.append(share) or original(s, e, share))
     compress(llama, ids.repeat(2, 1), sparsity=0.7)
@@ -284,7 +284,7 @@ def test_decisions_are_compared_with_those_of_the_batch_before(llama, ids):
 
 
 def test_rows_that_decide_are_spread_over_the_layer():
-    from prunekit.calibrate import _few_rows
+    from prunekit.calibration.calibrate import _few_rows
 
     W = torch.arange(64.0)[:, None].expand(64, 3)
     assert _few_rows(W)[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56]

@@ -5,17 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunekit import fp8
-from prunekit.calibrate import calibrate
-from prunekit.compensate import SAMPLES, Samples, compensate, response
-from prunekit.compress import compress
+from prunekit.calibration.calibrate import calibrate
+from prunekit.compression.compress import compress
+from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
-from prunekit.fp8 import E4M3, E5M2
 from prunekit.kernels import cpu
-from prunekit.linear import linear_layers, weight_of
-from prunekit.patterns import exact_mask
-from prunekit.recipe import Recipe
-from prunekit.scores import contribution
+from prunekit.method import fp8
+from prunekit.method.compensation import SAMPLES, Samples, compensate, response
+from prunekit.method.fp8 import E4M3, E5M2
+from prunekit.method.masks import exact_mask
+from prunekit.method.scores import contribution
+from prunekit.model.linear import linear_layers, weight_of
 
 seeds = st.integers(0, 2**31 - 1)
 

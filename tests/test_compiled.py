@@ -5,14 +5,14 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit import compiled
-from prunekit.compiled import with_compiled_blocks
-from prunekit.compress import compress
-from prunekit.distillation import loss
-from prunekit.linear import linear_layers
-from prunekit.recover import recover
+from prunekit.compression.compress import compress
+from prunekit.model.linear import linear_layers
+from prunekit.recovery import compiled
+from prunekit.recovery.compiled import with_compiled_blocks
+from prunekit.recovery.distillation import loss
+from prunekit.recovery.recover import recover
 
-module = import_module("prunekit.recover")
+module = import_module("prunekit.recovery.recover")
 
 
 @pytest.fixture(scope="module")

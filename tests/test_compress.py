@@ -12,17 +12,17 @@ from torch import nn
 from torch.nn.utils import prune
 
 import prunekit as pk
-from prunekit import fp8
-from prunekit.baselines import wanda_mask
-from prunekit.calibrate import calibrate
-from prunekit.compress import compress
-from prunekit.compress_layer import finish, plain_mask
+from prunekit.calibration.calibrate import calibrate
+from prunekit.compression.compress import compress
+from prunekit.compression.layer import finish, plain_mask
+from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
-from prunekit.ewma import mean_mask
-from prunekit.fp8_linear import Fp8Linear
-from prunekit.linear import linear_layers, weight_of
-from prunekit.recipe import Recipe
-from prunekit.scores import column_factors
+from prunekit.method import fp8
+from prunekit.method.baselines import wanda_mask
+from prunekit.method.ewma import mean_mask
+from prunekit.method.scores import column_factors
+from prunekit.model.fp8_linear import Fp8Linear
+from prunekit.model.linear import linear_layers, weight_of
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {
@@ -713,7 +713,8 @@ def test_a_name_that_the_package_does_not_have():
 def test_functions_stay_functions_whatever_is_used_before(first):
     """In a new process: modules that are imported on the way bear the names of functions."""
     code = f"import prunekit as pk; pk.{first}; assert all(callable(getattr(pk, n)) for n in ('calibrate', 'compress'))"
-    code += "; import prunekit.evaluate, prunekit.corpus; assert callable(pk.evaluate) and callable(pk.corpus)"
+    code += "; import prunekit.evaluation.evaluate, prunekit.calibration.corpus"
+    code += "; assert callable(pk.evaluate) and callable(pk.corpus)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
 
 

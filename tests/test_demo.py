@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from prunekit import bench, demo
+from prunekit.bench import pipeline as bench
+from prunekit.cli import demo
 from prunekit.errors import PrunekitError
-from prunekit.models import load
+from prunekit.storage.load import load
 
 
 @pytest.fixture

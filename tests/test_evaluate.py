@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from prunekit.checks import check_context
-from prunekit.compress import compress
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.evaluate import evaluate, evaluate_all, generate
+from prunekit.evaluation.evaluate import evaluate, evaluate_all, generate
+from prunekit.model.checks import check_context
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
 

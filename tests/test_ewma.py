@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit import ewma
 from prunekit.errors import PrunekitError
-from prunekit.ewma import BatchEWMA, mean_mask, quantile_mask, start_threshold, step_size, step_tables
-from prunekit.patterns import exact_mask, sparsity_of
+from prunekit.method import ewma
+from prunekit.method.ewma import BatchEWMA, mean_mask, quantile_mask, start_threshold, step_size, step_tables
+from prunekit.method.masks import exact_mask, sparsity_of
 
 seeds = st.integers(0, 2**32 - 1)
 shares = st.floats(0.05, 0.95)

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prunekit as pk
-from prunekit import fp8
-from prunekit.compress import compress
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.evaluate import generate
-from prunekit.export import save, stored_bytes
-from prunekit.fp8_linear import Fp8Linear
-from prunekit.linear import weight_of
-from prunekit.models import load
-from prunekit.recover import recover
-from prunekit.reopen import open_compressed
+from prunekit.evaluation.evaluate import generate
+from prunekit.method import fp8
+from prunekit.model.fp8_linear import Fp8Linear
+from prunekit.model.linear import weight_of
+from prunekit.recovery.recover import recover
+from prunekit.storage.load import load
+from prunekit.storage.reopen import open_compressed
+from prunekit.storage.save import save, stored_bytes
 
 CASTS = [{}] + [{"fp8": f, "granularity": g} for f in ("e4m3", "e5m2") for g in fp8.GRANULARITIES]
 PER_TENSOR = {"fp8": "e4m3", "granularity": "tensor"}

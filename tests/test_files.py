@@ -11,16 +11,16 @@ from socket import gethostname
 import pytest
 from safetensors import SafetensorError
 
-from prunekit import files
 from prunekit.errors import PrunekitError
-from prunekit.files import cache_dir, check_free, check_writable, check_writable_file, new_folder, write_json
+from prunekit.system import files
+from prunekit.system.files import cache_dir, check_free, check_writable, check_writable_file, new_folder, write_json
 
 ROOT = Path(__file__).parents[1]
 FILES = 6
 WRITER = f"""
 import sys, time
 from pathlib import Path
-from prunekit.files import new_folder
+from prunekit.system.files import new_folder
 base, pause, text = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 with new_folder(base / "model", keep_existing=True) as folder:
     print("begun", flush=True)
@@ -58,9 +58,9 @@ EVERY_STEP = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from prunekit.compress import compress
-from prunekit.export import save
-from prunekit.models import load
+from prunekit.compression.compress import compress
+from prunekit.storage.save import save
+from prunekit.storage.load import load
 
 source, base = sys.argv[1], Path(sys.argv[2])
 model, tokenizer = load(source, device="cpu")
@@ -363,7 +363,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 
 
 def test_what_is_renamed_is_on_the_disk_before(tmp_path, monkeypatch):
-    from prunekit import files
+    from prunekit.system import files
 
     synced, original = [], files._sync
     monkeypatch.setattr(
@@ -378,7 +378,7 @@ def test_what_is_renamed_is_on_the_disk_before(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
-    from prunekit import files
+    from prunekit.system import files
 
     for manager in (files.new_folder, files.temporary_file):
         with (
@@ -390,7 +390,7 @@ def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
 
 
 def test_two_processes_write_a_file_under_two_names(tmp_path, monkeypatch):
-    from prunekit import files
+    from prunekit.system import files
 
     with files.temporary_file(tmp_path / "a") as mine:
         mine.write_text("mine")

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit import fp8
 from prunekit.errors import PrunekitError
-from prunekit.fp8 import E4M3, E5M2, cast, decode, encode, expand_scale, format_named, scales, uncast
+from prunekit.method import fp8
+from prunekit.method.fp8 import E4M3, E5M2, cast, decode, encode, expand_scale, format_named, scales, uncast
 
 both = pytest.mark.parametrize("fmt", [E4M3, E5M2], ids=lambda f: f.name)
 formats = st.sampled_from([E4M3, E5M2])

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunekit import fp8
 from prunekit.errors import PrunekitError
-from prunekit.ewma import quantile_mask
-from prunekit.fp8 import E4M3, E5M2
-from prunekit.kernels import cpu, loops
-from prunekit.patterns import exact_mask, nm_mask
-from prunekit.scores import keep_score, score
+from prunekit.kernels import cpu, numba_loops
+from prunekit.method import fp8
+from prunekit.method.ewma import quantile_mask
+from prunekit.method.fp8 import E4M3, E5M2
+from prunekit.method.masks import exact_mask, nm_mask
+from prunekit.method.scores import keep_score, score
 
 both = pytest.mark.parametrize("fmt", [E4M3, E5M2], ids=lambda f: f.name)
 formats = st.sampled_from([E4M3, E5M2])
@@ -396,5 +396,5 @@ def test_loops_compile_where_their_code_cannot_be_kept(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return function
 
-    monkeypatch.setattr(loops, "njit", njit)
-    assert loops._jit(max) is max and asked == [True, False]
+    monkeypatch.setattr(numba_loops, "njit", njit)
+    assert numba_loops._jit(max) is max and asked == [True, False]

@@ -27,7 +27,7 @@ def test_the_interpreted_kernel_is_the_plain_pass():
 
 COMPILE = """
 import sys
-from prunekit.kernels.fused import fused_pass
+from prunekit.kernels.triton_kernel import fused_pass
 try:
     import triton
     from triton.backends.compiler import GPUTarget

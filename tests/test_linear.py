@@ -6,12 +6,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import prunekit as pk
-from prunekit import fp8
-from prunekit.calibrate import calibrate
-from prunekit.compress import compress
+from prunekit.calibration.calibrate import calibrate
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.fp8_linear import Fp8Linear
-from prunekit.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight, zeros_in
+from prunekit.method import fp8
+from prunekit.model.fp8_linear import Fp8Linear
+from prunekit.model.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight, zeros_in
 
 
 def test_all_layers_but_the_output_embedding_are_found(llama, gpt2):

@@ -12,13 +12,14 @@ import torch
 from conftest import VOCABULARY
 from safetensors.torch import load_file, save_file
 
-from prunekit import memory, models
-from prunekit.compress import compress
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError, out_of_memory
-from prunekit.export import save
-from prunekit.memory import peak_rss
 from prunekit.model.modes import in_bfloat16
-from prunekit.models import load, locate
+from prunekit.storage import load as models
+from prunekit.storage.load import load, locate
+from prunekit.storage.save import save
+from prunekit.system import memory
+from prunekit.system.memory import peak_rss
 
 
 @pytest.fixture
@@ -468,7 +469,7 @@ def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
 
 
 def test_what_this_process_holds_is_not_free(monkeypatch):
-    from prunekit import memory
+    from prunekit.system import memory
 
     own = memory.psutil.Process().memory_info().rss
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
@@ -490,7 +491,7 @@ def test_what_this_process_holds_is_not_free(monkeypatch):
     ids=str,
 )
 def test_what_a_checkpoint_needs(monkeypatch, tmp_path, config, ours, dtype, needed):
-    from prunekit import memory
+    from prunekit.system import memory
 
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"0" * 100_000)
@@ -505,7 +506,7 @@ def test_what_a_checkpoint_needs(monkeypatch, tmp_path, config, ours, dtype, nee
 
 
 def test_a_config_nested_too_deeply_is_left_to_others(tmp_path):
-    from prunekit import memory
+    from prunekit.system import memory
 
     (tmp_path / "config.json").write_text('{"a":' * 100_000)
     (tmp_path / "model.safetensors").write_bytes(b"0")

@@ -9,11 +9,11 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import prunekit as pk
-from prunekit.calibrate import calibrate
+from prunekit.bench.timing import Timing
+from prunekit.calibration.calibrate import calibrate
+from prunekit.compression.neurons import find_mlps, kept_neurons, neuron_scores
 from prunekit.errors import PrunekitError
-from prunekit.linear import is_conv1d
-from prunekit.neurons import find_mlps, kept_neurons, neuron_scores
-from prunekit.speed.timing import Timing
+from prunekit.model.linear import is_conv1d
 
 
 def tiny_opt():
@@ -143,8 +143,8 @@ def test_a_module_without_a_config(ids):
 
 
 def test_the_benchmark_prints_its_protocol_and_writes_its_figures(folders, tmp_path, capsys, monkeypatch):
-    import prunekit.speed.neurons as bench
-    from prunekit.cli import main
+    import prunekit.bench.neurons as bench
+    from prunekit.cli.main import main
 
     monkeypatch.setattr(bench, "time_in_turn", partial(bench.time_in_turn, sample_s=1e-6))
     file = tmp_path / "out.json"
@@ -159,7 +159,7 @@ def test_the_benchmark_prints_its_protocol_and_writes_its_figures(folders, tmp_p
 
 
 def test_a_smaller_model_that_takes_half_the_time_is_twice_as_fast(folders, monkeypatch):
-    import prunekit.speed.neurons as bench
+    import prunekit.bench.neurons as bench
 
     def time_in_turn(calls, rounds, warmup):
         return {n: Timing({"dense": (4.0, 6.0, 8.0), "smaller": (2.0, 3.0, 4.0)}[n], 1, "cpu") for n in calls}
@@ -223,6 +223,6 @@ def test_all_parts_of_a_smaller_model_know_its_width(llama, ids):
 
 
 def test_half_a_gated_mlp_is_none():
-    from prunekit.neurons import find_mlps
+    from prunekit.compression.neurons import find_mlps
 
     assert find_mlps(nn.ModuleDict({"up_proj": nn.Linear(4, 8), "down_proj": nn.Linear(8, 4)})) == []

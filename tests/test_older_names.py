@@ -6,7 +6,7 @@ import pytest
 import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from prunekit.older_names import add_older_names, with_older_names
+from prunekit.storage.compatibility import add_older_names, with_older_names
 
 PLAIN, LINEAR = {"rope_type": "default"}, {"rope_type": "linear", "factor": 8.0}
 BY_LAYER = {"sliding_attention": PLAIN | {"rope_theta": 2e4}, "full_attention": LINEAR | {"rope_theta": 2e6}}

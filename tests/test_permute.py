@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prunekit as pk
-from prunekit.calibrate import calibrate
-from prunekit.compress import compress
+from prunekit.calibration.calibrate import calibrate
+from prunekit.compression.compress import compress
+from prunekit.compression.neurons import find_mlps
+from prunekit.compression.permute import _heads, _order_in_heads, channel_order, permute_channels
 from prunekit.errors import PrunekitError
-from prunekit.evaluate import evaluate
-from prunekit.fp8_linear import Fp8Linear
-from prunekit.linear import linear_layers, replace_layers, weight_of
-from prunekit.neurons import find_mlps
-from prunekit.patterns import nm_mask
-from prunekit.permute import _heads, _order_in_heads, channel_order, permute_channels
-from prunekit.scores import contribution
+from prunekit.evaluation.evaluate import evaluate
+from prunekit.method.masks import nm_mask
+from prunekit.method.scores import contribution
+from prunekit.model.fp8_linear import Fp8Linear
+from prunekit.model.linear import linear_layers, replace_layers, weight_of
 
 
 def kept(L, n, m):
@@ -238,7 +238,7 @@ def test_the_energy_of_channels_counts_for_their_order(make_model, ids):
     with torch.no_grad():  # neurons 0 to 3 are loud, and 4 to 7 silent with large weights
         layer.up_proj.weight[4:8] *= 1e-6
         layer.down_proj.weight[:, 4:8] *= 100
-    from prunekit.patterns import nm_mask
+    from prunekit.method.masks import nm_mask
 
     E = calibrate(model, ids, stop=False).energy["model.layers.0.mlp.down_proj"]
     permuted = permute_channels(model, ids, "2:4")
@@ -267,7 +267,7 @@ def test_of_many_groups_all_exchange_channels():
 
 
 def test_of_many_groups_each_may_exchange_with_any():
-    from prunekit.patterns import nm_mask
+    from prunekit.method.masks import nm_mask
 
     L = torch.zeros(1, 4 * 256)
     L[:, :512] = 1 + torch.rand(512, generator=torch.Generator().manual_seed(0))
@@ -277,7 +277,7 @@ def test_of_many_groups_each_may_exchange_with_any():
 
 def test_channels_are_ordered_by_contribution(llama, ids, monkeypatch):
     seen, name = [], "model.layers.0.mlp.down_proj"
-    module = importlib.import_module("prunekit.permute")
+    module = importlib.import_module("prunekit.compression.permute")
     monkeypatch.setattr(module, "channel_order", lambda L, n, m: seen.append(L) or torch.arange(L.shape[1]))
     permute_channels(llama, ids, "2:4")
     L = contribution(llama.get_submodule(name).weight, calibrate(llama, ids, stop=False).energy[name])

@@ -5,12 +5,12 @@ import importlib
 import pytest
 import torch
 
-from prunekit import prepare
-from prunekit.cli import main
-from prunekit.linear import linear_layers
-from prunekit.prepare import warm_up
-from prunekit.presets import recovery_minutes
-from prunekit.recipe import Recipe
+from prunekit.calibration import windows as module
+from prunekit.calibration.windows import warm_up
+from prunekit.cli.main import main
+from prunekit.compression.presets import recovery_minutes
+from prunekit.compression.recipe import Recipe
+from prunekit.model.linear import linear_layers
 
 
 @pytest.fixture
@@ -22,17 +22,17 @@ def asked(monkeypatch):
         calls.append((text, split, tokens, context, seed))
         return torch.zeros(9, 2, dtype=torch.long)
 
-    monkeypatch.setattr(prepare, "corpus", corpus)
-    monkeypatch.setattr(importlib.import_module("prunekit.corpus"), "corpus", corpus)
+    monkeypatch.setattr(module, "corpus", corpus)
+    monkeypatch.setattr(importlib.import_module("prunekit.calibration.corpus"), "corpus", corpus)
     return calls
 
 
 def test_calibration_sees_training_articles_only(asked):
-    prepare.calibration_text(None, "ewma", None)
-    prepare.calibration_text(None, "admm", None, seed=3)
-    prepare.calibration_text(None, "wanda", 1000, "news", 1)
-    prepare.calibration_text(None, "wanda", 1000, limit=128)
-    prepare.calibration_text(None, "ewma", 100)
+    module.calibration_text(None, "ewma", None)
+    module.calibration_text(None, "admm", None, seed=3)
+    module.calibration_text(None, "wanda", 1000, "news", 1)
+    module.calibration_text(None, "wanda", 1000, limit=128)
+    module.calibration_text(None, "ewma", 100)
     assert asked == [
         ("wikipedia", "train", 2048, 32, 0),
         ("wikipedia", "train", 32_768, 128, 3),
@@ -43,18 +43,18 @@ def test_calibration_sees_training_articles_only(asked):
 
 
 def test_recovery_trains_on_two_kinds_of_training_articles_and_watches_others(asked, llama, gpt2):
-    train, watch = prepare.recovery_text(llama, None, seed=2)
+    train, watch = module.recovery_text(llama, None, seed=2)
     assert len(train) == 9 and len(watch) == 8
-    prepare.recovery_text(gpt2, None)  # which has 128 positions
+    module.recovery_text(gpt2, None)  # which has 128 positions
     windows = ((256, 2), (128, 0))
-    kinds = [(prepare.RECOVERY_TEXTS, split, None, context, seed) for context, seed in windows for split in SPLITS]
+    kinds = [(module.RECOVERY_TEXTS, split, None, context, seed) for context, seed in windows for split in SPLITS]
     assert asked == kinds
 
 
 def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer, tmp_path):
     file = tmp_path / "numbers.txt"
     file.write_text(" ".join(str(n * n) for n in range(2000)), "utf-8")
-    train, watch = prepare.recovery_text(llama, tokenizer, str(file))
+    train, watch = module.recovery_text(llama, tokenizer, str(file))
     assert len(train) > len(watch) == 8
     assert not (train[:, None] == watch).all(-1).any()
 
@@ -62,8 +62,8 @@ def test_of_a_file_some_windows_are_watched_and_not_trained_on(llama, tokenizer,
 @pytest.mark.parametrize(("windows", "trained"), [(2, 2), (8, 8), (9, 9), (15, 15), (16, 8), (40, 32)])
 def test_as_much_is_trained_on_as_is_watched_or_all_of_it(llama, monkeypatch, windows, trained):
     ids = torch.arange(windows)[:, None].expand(-1, 4)
-    monkeypatch.setattr(prepare, "corpus", lambda *_: ids)
-    train, watch = prepare.recovery_text(llama, None, "a file")
+    monkeypatch.setattr(module, "corpus", lambda *_: ids)
+    train, watch = module.recovery_text(llama, None, "a file")
     assert len(train) == trained and torch.equal(watch, ids[:8])
 
 
@@ -84,20 +84,20 @@ def test_too_little_memory_is_said_beforehand(make_model, monkeypatch, dtype, re
     needed = bytes_each * sum(layer.weight.numel() for layer in layers.values())
     if recipe.method == "admm":
         needed += max(16 * layer.in_features**2 + 28 * layer.weight.numel() for layer in layers.values())
-    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: True)
-    monkeypatch.setattr(prepare, "memory_free", lambda device: needed)
-    assert prepare.cautions(layers, recipe, recovers) == []
-    monkeypatch.setattr(prepare, "memory_free", lambda device: needed - 1)
-    (caution,) = prepare.cautions(layers, recipe, recovers)
+    monkeypatch.setattr(module, "fast_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "memory_free", lambda device: needed)
+    assert module.cautions(layers, recipe, recovers) == []
+    monkeypatch.setattr(module, "memory_free", lambda device: needed - 1)
+    (caution,) = module.cautions(layers, recipe, recovers)
     assert ways in caution and "predicted" in caution
 
 
 def test_a_cpu_that_is_slow_in_bfloat16_is_said_beforehand(make_model, monkeypatch):
-    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(module, "fast_bfloat16", lambda: False)
     recipe = Recipe(sparsity=0.5)
     wide, narrow = make_model(), make_model(dtype=torch.bfloat16)
-    assert prepare.cautions(linear_layers(wide), recipe, False) == []
-    (caution,) = prepare.cautions(linear_layers(narrow), recipe, False)
+    assert module.cautions(linear_layers(wide), recipe, False) == []
+    (caution,) = module.cautions(linear_layers(narrow), recipe, False)
     assert "--dtype float32" in caution
 
 
@@ -117,15 +117,15 @@ def test_recovery_takes_longer_the_more_is_pruned_but_never_too_long():
 
 @pytest.mark.parametrize("pattern", ["2:4", "1:3", "2:5"])
 def test_kernels_are_warmed_up_for_any_pattern(pattern):
-    from prunekit.recipe import Recipe
+    from prunekit.compression.recipe import Recipe
 
     for options in ({}, {"compensate": True}, {"fp8": "e4m3"}):
         warm_up(Recipe(pattern=pattern, **options))
 
 
 def test_float16_is_not_said_to_be_slow(make_model, monkeypatch):
-    from prunekit import prepare
-    from prunekit.recipe import Recipe
+    from prunekit.calibration import windows as module
+    from prunekit.compression.recipe import Recipe
 
-    monkeypatch.setattr(prepare, "fast_bfloat16", lambda: False)
-    assert prepare.cautions(linear_layers(make_model(dtype=torch.float16)), Recipe(sparsity=0.5), False) == []
+    monkeypatch.setattr(module, "fast_bfloat16", lambda: False)
+    assert module.cautions(linear_layers(make_model(dtype=torch.float16)), Recipe(sparsity=0.5), False) == []

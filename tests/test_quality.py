@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from prunekit import quality as module
+from prunekit.bench import quality as module
+from prunekit.bench.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
+from prunekit.compression.presets import measured
 from prunekit.errors import PrunekitError
-from prunekit.presets import measured
-from prunekit.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
-from prunekit.recover import recover
+from prunekit.recovery.recover import recover
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -108,7 +108,7 @@ def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
 
 def test_the_readme_shows_the_table_that_comes_with_prunekit():
     table, text = measured(), README.read_text("utf-8")
-    assert with_table(text, table) == text, "run: python -m prunekit.quality"
+    assert with_table(text, table) == text, "run: python -m prunekit.bench.quality"
     prose = text.split("## Measured")[1].split(BEGIN)[0]
     for dense in table["dense"].values():
         assert f"{dense['perplexity']:.2f}" in prose

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn.functional import kl_div
 
-from prunekit import fp8
-from prunekit.compress import compress
-from prunekit.distillation import chances, draw, speaking
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.evaluate import evaluate
-from prunekit.fp8_linear import Fp8Linear
+from prunekit.evaluation.evaluate import evaluate
 from prunekit.kernels import cpu
-from prunekit.linear import exact_dtype, linear_layers, weight_of
-from prunekit.recover import recover
-from prunekit.recovery_state import undisturbed
-from prunekit.straight_through import TrainedLayer, straight_through
+from prunekit.method import fp8
+from prunekit.model.fp8_linear import Fp8Linear
+from prunekit.model.linear import exact_dtype, linear_layers, weight_of
+from prunekit.recovery.distillation import chances, draw, speaking
+from prunekit.recovery.recover import recover
+from prunekit.recovery.state import undisturbed
+from prunekit.recovery.trained_layer import TrainedLayer, straight_through
 
-module = import_module("prunekit.recover")
+module = import_module("prunekit.recovery.recover")
 RECIPES = [
     {"sparsity": 0.5},
     {"pattern": "2:4"},
@@ -189,7 +189,7 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_it_works_whether_or_not_the_cpu_is_fast_in_bfloat16(llama, ids, monkeypatch, fast):
-    for name in ("calibrate", "recover", "kernels.cpu"):
+    for name in ("calibration.calibrate", "recovery.recover", "kernels.cpu"):
         monkeypatch.setattr(import_module(f"prunekit.{name}"), "fast_bfloat16", lambda: fast)
     result = compress(llama, ids, sparsity=0.5, fp8="e4m3", compensate=True)
     better = recover(result, llama, ids, steps=30, rate=3e-3, text_share=0.0)
@@ -544,7 +544,7 @@ def test_weights_do_not_decay(llama, ids, monkeypatch):
 
 
 def test_each_step_draws_another_part_of_the_vocabulary(llama, ids, monkeypatch):
-    module, seeds = importlib.import_module("prunekit.recover"), []
+    module, seeds = importlib.import_module("prunekit.recovery.recover"), []
     original = module.loss
     monkeypatch.setattr(module, "loss", lambda *a: seeds.append(a[-1]) or original(*a))
     recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=4)
@@ -564,7 +564,7 @@ def test_text_alone_may_be_the_aim(llama, ids):
 
 
 def test_a_loss_that_is_no_number_ends_the_training(llama, ids, monkeypatch):
-    module = importlib.import_module("prunekit.recover")
+    module = importlib.import_module("prunekit.recovery.recover")
     monkeypatch.setattr(module, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(PrunekitError, match="the loss is nan at step 0: try a lower rate"):
         recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=2)
@@ -586,7 +586,7 @@ def test_it_runs_in_another_thread(llama, ids):
 def test_where_ctrl_c_is_ignored_it_stays_so():
     import signal
 
-    from prunekit.recovery_state import undisturbed
+    from prunekit.recovery.state import undisturbed
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

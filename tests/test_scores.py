@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit import fp8
 from prunekit.errors import PrunekitError
-from prunekit.scores import METRICS, column_factors, contribution, keep_score, magnitude, rank_one, score
+from prunekit.method import fp8
+from prunekit.method.scores import METRICS, column_factors, contribution, keep_score, magnitude, rank_one, score
 
 seeds = st.integers(0, 2**32 - 1)
 

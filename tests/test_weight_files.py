@@ -5,7 +5,7 @@ import json
 import pytest
 
 from prunekit.errors import PrunekitError
-from prunekit.weight_files import weight_files
+from prunekit.storage.weight_files import weight_files
 
 
 def index(folder, value):

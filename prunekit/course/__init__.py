@@ -12,7 +12,7 @@
 Names are imported when they are first used.
 """
 
-from ..lazy import make_lazy
+from ..system.lazy import make_lazy
 
 make_lazy(
     __name__,

@@ -28,7 +28,7 @@ def _triton_for(device) -> ModuleType | None:
     import torch
 
     from ..errors import first_line
-    from ..fp8 import E4M3
+    from ..method.fp8 import E4M3
 
     try:
         major, minor = torch.cuda.get_device_capability(device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError
-from ..fp8 import Format
+from ..method.fp8 import Format
 
 
 def check_size(

@@ -1,6 +1,6 @@
-"""Score, select and cast in one pass over the weights on the CPU: `loops` behind checked arguments.
+"""Score, select and cast in one pass over the weights on the CPU: `numba_loops` behind checked arguments.
 
-The results equal those of the plain functions in `prunekit.ewma`, `prunekit.patterns` and `prunekit.fp8`.
+The results equal those of the plain functions in `method`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..ewma import BLOCK, gaussian_share, step_tables
-from ..fp8 import E4M3, E5M2, Format, scale_blocks
-from ..info import fast_bfloat16
-from ..patterns import check_target
-from . import loops
+from ..method.ewma import BLOCK, gaussian_share, step_tables
+from ..method.fp8 import E4M3, E5M2, Format, scale_blocks
+from ..method.masks import check_target
+from ..system.machine import fast_bfloat16
+from . import numba_loops
 from .arguments import check_size, results
 
 _POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
@@ -39,7 +39,7 @@ def _spread(run: Callable[..., None], count: int, *arguments: object) -> None:
 
 
 def _groups(W: Tensor) -> int:
-    return -(-W.shape[0] // loops.GROUP)
+    return -(-W.shape[0] // numba_loops.GROUP)
 
 
 def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None):
@@ -91,7 +91,9 @@ def select(
     keep = torch.empty(W.shape, dtype=torch.bool) if out is None else out
     check_size(keep, "out", W.shape, torch.bool)
     arguments = _arguments(W, f, sparsity, pattern)
-    _spread(loops.select_pass, _groups(W), *arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy())
+    _spread(
+        numba_loops.select_pass, _groups(W), *arguments, scale.numpy(), height, width, _constants(fmt), keep.numpy()
+    )
     return keep
 
 
@@ -101,7 +103,9 @@ def cast(W: Tensor, keep: Tensor, scale: Tensor, fmt: Format = E4M3) -> Tensor:
     codes, scale = torch.empty(W.shape, dtype=torch.uint8), scale.detach()
     height, width = scale_blocks(scale, W.shape)
     w = W.detach().float().contiguous().numpy()
-    _spread(loops.cast_pass, len(W), w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy())
+    _spread(
+        numba_loops.cast_pass, len(W), w, keep.numpy(), scale.numpy(), height, width, _constants(fmt), codes.numpy()
+    )
     return codes.view(fmt.dtype)
 
 
@@ -112,7 +116,7 @@ def uncast(codes: Tensor, scale: Tensor) -> Tensor:
     height, width = scale_blocks(scale, codes.shape)
     power, shift = np.float32(2.0 ** (127 - fmt.bias)), np.int32(23 - fmt.mantissa_bits)
     _spread(
-        loops.uncast_pass,
+        numba_loops.uncast_pass,
         len(codes),
         codes.view(torch.uint8).numpy(),
         scale.numpy(),
@@ -128,7 +132,7 @@ def uncast(codes: Tensor, scale: Tensor) -> Tensor:
 def round_trip(W: Tensor, fmt: Format = E4M3) -> Tensor:
     """`fp8.uncast` of `fp8.cast`, with `fp8.scales` of each row, in one pass: float32 ``[out, in]``."""
     out = torch.empty(W.shape)
-    _spread(loops.round_trip_pass, len(W), W.detach().float().contiguous().numpy(), _constants(fmt), out.numpy())
+    _spread(numba_loops.round_trip_pass, len(W), W.detach().float().contiguous().numpy(), _constants(fmt), out.numpy())
     return out
 
 
@@ -163,7 +167,7 @@ def select_cast(
     keep, codes, scale = out = results(W, fmt, out)
     arguments = _arguments(W, f, sparsity, pattern)
     _spread(
-        loops.joint_pass,
+        numba_loops.joint_pass,
         _groups(W),
         *arguments,
         _constants(fmt),
@@ -209,12 +213,12 @@ def select_compensate_cast(
     pruned = torch.empty(W.shape, dtype=torch.bfloat16)
     weights, *steering = _arguments(W, f, sparsity, pattern)
     bits = pruned.view(torch.uint16).numpy()
-    _spread(loops.select_pruned_pass, _groups(W), weights, *steering, _constants(fmt), keep.numpy(), bits)
+    _spread(numba_loops.select_pruned_pass, _groups(W), weights, *steering, _constants(fmt), keep.numpy(), bits)
     # Where bfloat16 is not fast, products in it take 2 to 50 times as long.
     dtype = torch.bfloat16 if fast_bfloat16() else torch.float32
     change = ((pruned.to(dtype) @ X.to(dtype).T) @ Z.to(dtype)).bfloat16()
     _spread(
-        loops.cast_changed_pass,
+        numba_loops.cast_changed_pass,
         len(W),
         weights,
         change.view(torch.uint16).numpy(),

@@ -13,11 +13,11 @@ import torch
 import triton
 from torch import Tensor
 
-from ..ewma import BLOCK, gaussian_share, step_tables
-from ..fp8 import E4M3, Format, scale_blocks
-from ..patterns import check_target
+from ..method.ewma import BLOCK, gaussian_share, step_tables
+from ..method.fp8 import E4M3, Format, scale_blocks
+from ..method.masks import check_target
 from .arguments import check_size, results
-from .fused import fused_pass
+from .triton_kernel import fused_pass
 
 PLACES = 1024  # weights of a tile, over all of its rows: 8 for each of a program's 128 threads
 NM_TILE = 256  # places along a row where nothing waits for a threshold

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunekitError, first_line, out_of_memory
-from ..fp8_linear import Fp8Linear
-from ..linear import linear_layers, replace_layers, shallow_copy, weight_of, without_sign
-from .layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
+from ..model.fp8_linear import Fp8Linear
+from ..model.linear import linear_layers, replace_layers, shallow_copy, weight_of, without_sign
+from .tensor_core_layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
 

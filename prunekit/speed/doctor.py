@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from ..errors import first_line
-from ..files import write_json
-from ..info import cpu_name, cpuinfo
+from ..system.files import write_json
+from ..system.machine import cpu_name, cpuinfo
 
 VECTOR_FLAGS = (
     "avx2",
@@ -128,7 +128,7 @@ def _sparse_product(torch, device):
 
 
 def _fp8_product(torch, device):
-    from .layers import scaled_mm
+    from .tensor_core_layers import scaled_mm
 
     a, b = (torch.randn(64, 64, device=device).clamp(-4, 4).to(torch.float8_e4m3fn) for _ in range(2))
     one = torch.ones((), device=device)

@@ -145,7 +145,7 @@ def model_layers(model: str = "embedded") -> list[Layer]:
     try:
         from transformers import AutoConfig
 
-        from ..opening import quiet
+        from ..system.notices import quiet
 
         with quiet():  # the hub's retries drown the sentence
             config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()

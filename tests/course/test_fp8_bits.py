@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from prunekit import fp8
 from prunekit.course import widgets
 from prunekit.course.figures import casting
 from prunekit.course.widgets.fp8_bits import describe, shares
 from prunekit.errors import PrunekitError
+from prunekit.method import fp8
 
 both = pytest.mark.parametrize("fmt", [fp8.E4M3, fp8.E5M2], ids=lambda f: f.name)
 ALL = range(256)

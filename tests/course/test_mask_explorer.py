@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import prunekit as pk
 from prunekit import course
-from prunekit.course import layouts
+from prunekit.course.lessons import layouts
 from prunekit.errors import PrunekitError
 from prunekit.speed.published import published_rows
 

@@ -7,8 +7,8 @@ import torch
 
 import prunekit as pk
 from prunekit import PrunekitError
-from prunekit.course import disk, memo, sensitivity
-from prunekit.course.memo import Criterion
+from prunekit.course.lessons import disk, memo, sensitivity
+from prunekit.course.lessons.memo import Criterion
 
 
 def criterion(value, error=0.0, limit=1.0, at_least=True):

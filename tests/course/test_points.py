@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import prunekit as pk
-from prunekit.course import answers as told
-from prunekit.course import pipeline, points
+from prunekit.course.lessons import pipeline, points
 from prunekit.errors import PrunekitError
+from prunekit.evaluation import answers as told
 
 
 def answers(hits, nll=1.0):

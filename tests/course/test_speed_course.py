@@ -3,12 +3,12 @@
 import torch
 from matplotlib.figure import Figure
 
-from prunekit.course import clinic
+from prunekit.bench.timing import Timing
 from prunekit.course.checks.speed import waves
 from prunekit.course.figures import speed
+from prunekit.course.lessons import clinic
 from prunekit.speed.devices import find_gpu
 from prunekit.speed.published import published_rows
-from prunekit.speed.timing import Timing
 
 
 def text_of(figure):
@@ -23,12 +23,12 @@ def test_the_clinic_keeps_what_was_claimed_and_what_is_true(capsys):
     claimed, (middle, low, high) = patient.found["a lie"]
     assert claimed == 12 and low <= middle <= high
     assert "a lie: claimed 12.0 x" in capsys.readouterr().out
-    assert "measured" in text_of(patient.figure())
+    assert "measured" in text_of(speed.clinic(patient.found))
 
 
 def test_compressed_rows_hold_the_same_matrix(recwarn):
     weight = torch.tensor([[0.0, 2.0], [3.0, 0.0], [0.0, 0.0]])
-    assert torch.equal(clinic.compressed_rows(weight).to_dense(), weight)
+    assert torch.equal(clinic.as_csr(weight).to_dense(), weight)
     assert not recwarn.list
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from prunekit import course
-from prunekit.course.points import pareto
+from prunekit.course.lessons.points import pareto
 from prunekit.course.widgets.trade_off import COSTS, QUALITIES, cheapest, in_words
 from prunekit.errors import PrunekitError
 

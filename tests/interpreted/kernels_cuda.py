@@ -14,12 +14,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from test_kernels_cpu import assert_same, check_select_cast, joint_score, plain_mask, plain_select_cast
 
-from prunekit import ewma, fp8
 from prunekit.errors import PrunekitError
-from prunekit.fp8 import E4M3, E5M2
-from prunekit.fp8_linear import Fp8Linear
 from prunekit.kernels import cuda
-from prunekit.scores import score
+from prunekit.method import ewma, fp8
+from prunekit.method.fp8 import E4M3, E5M2
+from prunekit.method.scores import score
+from prunekit.model.fp8_linear import Fp8Linear
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHARES = [{"sparsity": 0.5}, {"sparsity": 0.9}, {"sparsity": 0.0}]
@@ -160,7 +160,7 @@ def test_bad_arguments_are_refused():
 @pytest.mark.parametrize("options", [{"fp8": "e4m3"}, {"fp8": "e4m3", "granularity": "tensor"}, {}], ids=str)
 def test_compress_uses_it(options, monkeypatch):
     module, E = torch.nn.Linear(64, 8).requires_grad_(False), torch.rand(64)
-    compress_layer = import_module("prunekit.compress_layer")
+    compress_layer = import_module("prunekit.compression.layer")
     recipe = compress_layer.Recipe(sparsity=0.5, **options)
     expected = compress_layer.compress_layer(module, E, recipe)
     calls = []

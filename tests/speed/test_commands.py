@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from prunekit.cli import main
+from prunekit.cli.main import main
 from prunekit.speed.latency import predict
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from prunekit.cli import main
-from prunekit.speed import gpu
+from prunekit.bench import gpu
+from prunekit.cli.main import main
 
 
 def test_without_a_gpu_one_sentence_and_exit_code_2(capsys, tmp_path):
@@ -33,7 +33,7 @@ def test_the_pass_is_timed_and_compared():
 
 
 def test_layers_are_timed_against_dense(monkeypatch):
-    monkeypatch.setattr("prunekit.speed.timing.cache_bytes", lambda device: 1 << 14)
+    monkeypatch.setattr("prunekit.bench.timing.cache_bytes", lambda device: 1 << 14)
     rows = gpu.measure_layers((64, 64), (1, 20), "cpu", rounds=2)
     by = {(r["kind"], r["M"]): r for r in rows}
     assert set(by) == {(kind, M) for kind in ("dense", "fp8", "2:4", "fp8 2:4") for M in (1, 20)}

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import prunekit as pk
-from prunekit import fp8
-from prunekit.fp8_linear import Fp8Linear
-from prunekit.patterns import nm_mask
+from prunekit.method import fp8
+from prunekit.method.masks import nm_mask
+from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.speed import accelerate
 from prunekit.speed.accelerate import fast_layer, is_24
-from prunekit.speed.layers import Fp8Product, Sparse24Fp8Product, fp8_error_bound
+from prunekit.speed.tensor_core_layers import Fp8Product, Sparse24Fp8Product, fp8_error_bound
 
 
 def coded(rows=48, columns=64, fmt=fp8.E4M3, granularity="row", seed=0, sparse=False):

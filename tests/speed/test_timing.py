@@ -1,8 +1,8 @@
 import pytest
 
+from prunekit.bench import timing
+from prunekit.bench.timing import Timing, cache_bytes, rotating, speedup, time_in_turn
 from prunekit.errors import PrunekitError
-from prunekit.speed import timing
-from prunekit.speed.timing import Timing, cache_bytes, rotating, speedup, time_in_turn
 
 
 @pytest.fixture

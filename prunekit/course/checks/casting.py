@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ... import fp8
+from ...method import fp8
 from ..exercises import Exercise
 from ..printing import numbers
 

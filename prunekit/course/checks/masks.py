@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...patterns import nm_mask
+from ...method.masks import nm_mask
 from ..exercises import Exercise, likely, whole
 from ..printing import numbers
 

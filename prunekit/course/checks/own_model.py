@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..exercises import Exercise, likely, whole
-from ..memo import BYTES, Criterion, decide, retention_error, weight_bytes
+from ..lessons.memo import BYTES, Criterion, decide, retention_error, weight_bytes
+from ..lessons.sensitivity import spare
 from ..printing import numbers
-from ..sensitivity import spare
 
 # 6.1 -----------------------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from math import isnan, nan
 import torch
 from torch import Tensor
 
-from ...patterns import exact_mask
-from ...scores import contribution, keep_score
+from ...method.masks import exact_mask
+from ...method.scores import contribution, keep_score
 from ..exercises import Exercise
-from ..points import pareto
+from ..lessons.points import pareto
 from ..printing import numbers
 
 

@@ -1,5 +1,5 @@
 """Figures of the notebooks, one module for each: every function returns a matplotlib Figure."""
 
-from ...lazy import make_lazy
+from ...system.lazy import make_lazy
 
 make_lazy(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...fp8 import FORMATS, Format, decode
+from ...method.fp8 import FORMATS, Format, decode
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..points import pareto
+from ..lessons.points import pareto
 from ..style import COLORS, ON_WHITE, subplots
 from .pipeline import LOOKS, plain_ticks
 
@@ -35,7 +35,7 @@ def front(
     """Points of the trade-off, those that no other beats joined by a line.
 
     Args:
-        points: as `prunekit.course.points.measure` gives them.
+        points: as `prunekit.course.lessons.points.measure` gives them.
         cost: name in `AXES` for the horizontal axis.
         quality: name in `AXES` for the vertical axis.
         allowed: which points satisfy the limits; the others are drawn pale. None: all.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...bench.timing import Timing, speedup
 from ...speed.published import CITATION, published_rows
-from ...speed.timing import Timing, speedup
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import PrunekitError
-from ..memo import WIDTH, Criterion
+from ..lessons.memo import WIDTH, Criterion
 from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..pipeline import CAST_FIRST, JOINT, PRUNE_FIRST
-from ..points import CLAIMS
+from ..lessons.pipeline import CAST_FIRST, JOINT, PRUNE_FIRST
+from ..lessons.points import CLAIMS
 from ..style import COLORS, subplots
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def layers(rows: Sequence[dict]) -> Figure:
     """Left: the error of each layer and casting's share of it. Right: the other orders' error over the joint one's.
 
     Args:
-        rows: as `prunekit.course.pipeline.layer_errors` gives them.
+        rows: as `prunekit.course.lessons.pipeline.layer_errors` gives them.
     """
     figure, (left, right) = subplots(1, 2, size=(9.0, 3.4))
     places = range(len(rows))
@@ -114,7 +114,7 @@ def kept(points: Sequence[dict]) -> Figure:
     """Retention and perplexity against sparsity, side by side, with the paper's claims.
 
     Args:
-        points: as `prunekit.course.points.measure` gives them.
+        points: as `prunekit.course.lessons.points.measure` gives them.
     """
     figure, (left, right) = subplots(1, 2, size=(9.0, 3.8))
     start = [p for p in points if p["method"] == "FP8 alone"]

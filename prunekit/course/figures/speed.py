@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ...bench.timing import Timing, clock_note, speedup
 from ...speed.devices import Gpu, find_gpu
 from ...speed.latency import predict
 from ...speed.published import CITATION, Row, published_rows
 from ...speed.shapes import config_layers
-from ...speed.timing import Timing, clock_note, speedup
 from ..checks.speed import waves
 from ..style import COLORS, subplots
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...linear import linear_layers
+from ...model.linear import linear_layers
 from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import PrunekitError
-from ...ewma import HIGH, LOW, WARMUP_GAIN, WARMUP_RATE, WARMUP_SCORES, WARMUP_SWEEPS, gaussian_share, step_size
+from ...method.ewma import HIGH, LOW, WARMUP_GAIN, WARMUP_RATE, WARMUP_SCORES, WARMUP_SWEEPS, gaussian_share, step_size
 from ..style import COLORS, subplots
 from .live import LiveFigure
 

@@ -1,6 +1,6 @@
 """The FP8 bit explorer: click the bits of a byte, drag the scale over a weight's histogram.
 
-Formats are those of Micikevicius et al. 2022 (arXiv 2209.05433), see `prunekit.fp8`.
+Formats are those of Micikevicius et al. 2022 (arXiv 2209.05433), see `prunekit.method.fp8`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import PrunekitError
-from ...fp8 import FORMATS, Format, cast, decode, format_named, uncast
+from ...method.fp8 import FORMATS, Format, cast, decode, format_named, uncast
 from ..figures.casting import draw_bits, positive, short
 from ..style import COLORS, subplots
 from .live import LiveFigure

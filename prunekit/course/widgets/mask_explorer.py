@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ...bench.timing import time_in_turn
+from ...compression.neurons import neuron_scores
 from ...errors import PrunekitError
-from ...neurons import neuron_scores
-from ...patterns import nm_mask
-from ...scores import contribution
+from ...method.masks import nm_mask
+from ...method.scores import contribution
 from ...speed.published import published_rows
-from ...speed.timing import time_in_turn
-from ..clinic import compressed_rows
 from ..figures.masks import WORSE, relative_bars, shades
-from ..layouts import compressed_rows as csr_tensors
-from ..layouts import file_bytes, pack24
+from ..lessons.clinic import as_csr
+from ..lessons.layouts import compressed_rows, file_bytes, pack24
 from ..style import COLORS, subplots
 from .live import LiveFigure
 
@@ -53,7 +52,7 @@ class _Weight:
             zeros = self.W * self.mask("unstructured", step)
             columns = self.mask("neurons", step)[0]
             calls["zeros", step] = partial(linear, x, zeros)
-            calls["rows", step] = partial(torch.mm, compressed_rows(zeros), x.T.contiguous())
+            calls["rows", step] = partial(torch.mm, as_csr(zeros), x.T.contiguous())
             calls["neurons", step] = partial(linear, x[:, columns].contiguous(), self.W[:, columns].contiguous())
         timed = time_in_turn(calls, rounds=rounds, warmup=1, sample_s=1e-3)
         least = min(timed["dense", 0.0].samples)  # of few rounds the least is disturbed the least
@@ -63,7 +62,7 @@ class _Weight:
         self.bytes = {("dense", 0.0): file_bytes(half), ("2:4", 0.5): file_bytes(pack24(half * self.keep24))}
         for step in STEPS[1:]:
             self.bytes["zeros", step] = file_bytes(half * self.mask("unstructured", step))
-            self.bytes["rows", step] = file_bytes(csr_tensors(half * self.mask("unstructured", step)))
+            self.bytes["rows", step] = file_bytes(compressed_rows(half * self.mask("unstructured", step)))
             self.bytes["neurons", step] = file_bytes(half[:, self.mask("neurons", step)[0]])
 
     def mask(self, pattern: str, sparsity: float) -> Tensor:

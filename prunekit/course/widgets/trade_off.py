@@ -61,7 +61,7 @@ def trade_off(
     """Explore measured points: choose the axes, set limits, see the front and the cheapest point that is good enough.
 
     Args:
-        points: as `prunekit.course.points.measure` gives them; nothing is computed from a model here.
+        points: as `prunekit.course.lessons.points.measure` gives them; nothing is computed from a model here.
         cost: what is cheap, one of `COSTS`.
         quality: the vertical axis, one of `QUALITIES`.
         least: least retention accepted, in percent.
@@ -71,7 +71,7 @@ def trade_off(
         PrunekitError: no points, or unknown axes.
     """
     if not points:
-        raise PrunekitError("the trade-off needs at least one point: see prunekit.course.points.measure.")
+        raise PrunekitError("the trade-off needs at least one point: see prunekit.course.lessons.points.measure.")
     if cost not in COSTS or quality not in QUALITIES:
         raise PrunekitError(f"unknown axis: expected a cost ({', '.join(COSTS)}) and {' or '.join(QUALITIES)}.")
     sizes = [AXES[PACKED](p) for p in points]

@@ -1,0 +1,1 @@
+"""Benchmarks behind `prunekit bench`, the timer that they share, and the figures measured so far."""

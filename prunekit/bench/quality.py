@@ -1,0 +1,189 @@
+"""What each method keeps of a model: `prunekit bench quality`, row by row into a file that tables are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from torch import Tensor, nn
+
+from ..calibration.corpus import corpus
+from ..calibration.windows import RECOVERY_TEXTS, TEXT, calibration_text, recovery_text, warm_up
+from ..compression.compress import compress
+from ..compression.presets import PRESETS, measured, recovery_minutes
+from ..compression.recipe import Recipe
+from ..errors import PrunekitError
+from ..evaluation.evaluate import evaluate_all
+from ..recovery.recover import recover
+from ..storage.load import load
+from ..system.files import write_json
+from ..system.machine import fast_bfloat16, machine, versions
+from .pipeline import print_protocol
+
+PATTERNS = {
+    "20 %": {"sparsity": 0.2},
+    "50 %": {"sparsity": 0.5},
+    "2:4 + FP8": {"pattern": "2:4", "fp8": "e4m3"},
+}
+METHODS = {  # by name: options of `compress`, whether recovery follows, and the text for both
+    "magnitude": ({"method": "magnitude"}, False, TEXT),
+    "EWMA, magnitude": ({"metric": "magnitude"}, False, TEXT),
+    "EWMA, rank-one": ({"metric": "rank-one"}, False, TEXT),
+    "EWMA": ({}, False, TEXT),
+    "wanda": ({"method": "wanda"}, False, TEXT),
+    "sparsegpt": ({"method": "sparsegpt"}, False, TEXT),
+} | {
+    name: (
+        {"method": p.method, "compensate": p.compensates, "permute": p.permutes},
+        p.recovers,
+        RECOVERY_TEXTS if p.recovers else TEXT,
+    )
+    for name, p in PRESETS.items()
+}
+METHODS["best, Wikipedia alone"] = (*METHODS["best"][:2], TEXT)
+TEXTS = {  # to judge by: split and tokens; no method sees news, so the larger of its splits serves
+    "wikipedia": ["test", 32_768],
+    "news": ["train", 16_384],
+}
+CONTEXT = 512
+BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
+
+
+def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), model_name: str = "embedded") -> dict:
+    """Compress by each method and pattern, and judge on articles and news that no method has seen.
+
+    Args:
+        path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
+            CPU of the same kind: one that is fast in bfloat16 (`info.fast_bfloat16`), or one that is not.
+        only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take two hours on two
+            cores.
+        seeds: of the calibration text and its order; one row for each.
+        model_name: as in `models.load`.
+
+    Returns:
+        What the file holds: ``protocol``, ``dense`` by text, and ``rows``.
+
+    Raises:
+        PrunekitError: an unknown method or pattern, or the file is not a table of this protocol.
+    """
+    for name in only:
+        if name not in METHODS | PATTERNS:
+            raise PrunekitError(f"unknown method or pattern {name!r}: expected one of {', '.join(METHODS | PATTERNS)}.")
+    methods, patterns = ([name for name in only if name in known] or list(known) for known in (METHODS, PATTERNS))
+    protocol = {"model": model_name, "texts": TEXTS, "context": CONTEXT}
+    earlier = read(path) if path.exists() else {"protocol": protocol, "rows": []}
+    if earlier["protocol"] != protocol:
+        raise PrunekitError(f"{path} holds figures of another protocol: give another file.")
+    rows = earlier["rows"]
+    model, tokenizer = load(model_name, device="cpu")
+    texts = {name: corpus(tokenizer, name, split, tokens, CONTEXT) for name, (split, tokens) in TEXTS.items()}
+    sizes = " and ".join(f"{ids.numel()} tokens of {name}" for name, ids in texts.items())
+    print_protocol(model_name, f"judged on {sizes} that no method has seen, windows of {CONTEXT}")
+    dense = {name: evaluate_all({"dense": model}, ids)["dense"] for name, ids in texts.items()}
+    for method in methods:
+        for pattern in patterns:
+            for seed in seeds:
+                row = {"method": method, "pattern": pattern, "seed": seed}
+                row |= {"processor": machine()["processor"], "bfloat16": fast_bfloat16()}
+                row |= _row(model, tokenizer, method, pattern, seed, texts, dense)
+                rows = [r for r in rows if _key(r) != _key(row)] + [row]
+                table = {
+                    "protocol": protocol,
+                    "versions": versions(),
+                    "dense": dense,
+                    "rows": sorted(rows, key=_key),
+                }
+                write_json(path, table)
+                news = row["texts"]["news"]["retention"]
+                print(
+                    f"  {method:<16} {pattern:<10} seed {seed}  {row['seconds']:7.1f} s  "
+                    f"perplexity {row['texts']['wikipedia']['perplexity']:8.2f}  "
+                    f"retention {row['texts']['wikipedia']['retention']:.4f}, news {news:.4f}"
+                )
+    return table
+
+
+def read(path: Path) -> dict:
+    """The table that `quality` wrote.
+
+    Raises:
+        PrunekitError: the file is no such table, or of another version.
+    """
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        table = None
+    known = isinstance(table, dict) and {"protocol", "dense", "rows"} <= table.keys()
+    if not known or not isinstance(table["rows"], list) or not all(map(_is_row, table["rows"])):
+        raise PrunekitError(f"{path} is no table of quality: give a new file, or one that this command wrote.")
+    return table
+
+
+def _is_row(row: object) -> bool:
+    keys = {"method", "pattern", "seed", "bfloat16", "seconds", "steps", "texts"}
+    return isinstance(row, dict) and keys <= row.keys() and row["method"] in METHODS and row["pattern"] in PATTERNS
+
+
+def _key(row: dict) -> tuple[int, int, bool, int]:
+    return list(METHODS).index(row["method"]), row["seed"], not row["bfloat16"], list(PATTERNS).index(row["pattern"])
+
+
+def _row(
+    model: nn.Module, tokenizer, method: str, pattern: str, seed: int, texts: dict[str, Tensor], dense: dict
+) -> dict:
+    """Compress once, and judge."""
+    options, recovers, text = METHODS[method]
+    options = options | PATTERNS[pattern]
+    options["permute"] = options.get("permute", False) and "pattern" in options
+    recipe = Recipe(**options)
+    warm_up(recipe)
+    begin = perf_counter()
+    ids = calibration_text(tokenizer, recipe.method, None, text, seed) if recipe.needs_inputs else None
+    result = compress(model, ids, **options)
+    if recovers:
+        train, watch = recovery_text(model, tokenizer, text, seed)
+        minutes = recovery_minutes(recipe.share, perf_counter() - begin)
+        result = recover(result, model, train, minutes=minutes, seed=seed, watch=watch, report=print)
+    seconds = perf_counter() - begin
+    figures = {}
+    for name, ids in texts.items():
+        figures[name] = evaluate_all({"it": result.model}, ids)["it"]
+        figures[name]["retention"] = figures[name]["top1"] / dense[name]["top1"]
+    about = {"seconds": seconds, "tokens": result.tokens, "steps": result.steps, "sparsity": result.sparsity}
+    return about | {"texts": figures}
+
+
+def markdown(table: dict) -> str:
+    """The table for the README: a line for each method, of each pattern perplexity and retention on both texts."""
+    runs: dict[tuple, dict[str, dict]] = {}  # rows by pattern, of each line
+    for row in sorted(table["rows"], key=_key):
+        runs.setdefault((row["method"], row["seed"], row["bfloat16"]), {})[row["pattern"]] = row
+    head = "| method | seconds | steps | " + " | ".join(PATTERNS) + " |"
+    lines = [head, "|---" * (3 + len(PATTERNS)) + "|"]
+    for (method, seed, bfloat16), rows in runs.items():
+        label = method + (f", seed {seed}" if seed else "") + ("" if bfloat16 else ", no bfloat16")
+        low, high = (f"{choose(row['seconds'] for row in rows.values()):.0f}" for choose in (min, max))
+        steps = ", ".join(str(rows[pattern]["steps"]) if pattern in rows else "-" for pattern in PATTERNS)
+        trained = any(row["steps"] for row in rows.values())
+        cells = [label, low if low == high else f"{low} to {high}", steps if trained else ""]
+        for pattern in PATTERNS:
+            if pattern not in rows:
+                cells.append("-")
+                continue
+            wiki, news = (rows[pattern]["texts"][text] for text in TEXTS)
+            cells.append(f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_table(readme: str, table: dict) -> str:
+    """The README with the table between its two marks made anew."""
+    head, rest = readme.split(BEGIN)
+    return f"{head}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    place = Path("README.md")
+    place.write_text(with_table(place.read_text("utf-8"), measured()), "utf-8")

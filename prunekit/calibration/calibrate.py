@@ -1,0 +1,235 @@
+"""Measure the inputs of every linear layer: how much energy each feature carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PrunekitError
+from ..method.compensation import Samples
+from ..method.ewma import BatchEWMA, quantile_mask
+from ..method.scores import contribution
+from ..model.checks import check_text
+from ..model.linear import linear_layers, weight_of, without_dropout
+from ..system.machine import fast_bfloat16
+from ..system.progress import progress
+
+TOLERANCE = 0.04  # calibration stops when fewer of the sampled decisions than that change
+PRIOR_TOKENS = 64.0
+BATCH_TOKENS = 256
+_SAMPLED_ROWS = 8
+
+
+@dataclass
+class Calibration:
+    """What calibration found.
+
+    Attributes:
+        energy: mean square `E` of each input feature, float32 ``[in]``, by layer name.
+        tokens: how many tokens it took.
+        seconds: wall-clock time.
+        changes: share of the sampled decisions that changed, after the second batch and each one that followed.
+        samples: inputs for a few tokens spread over all batches, float32 ``[samples, in]`` by layer name; the
+            layers that read the same input share one tensor.
+    """
+
+    energy: dict[str, Tensor]
+    tokens: int
+    seconds: float
+    changes: list[float] = field(default_factory=list)
+    samples: dict[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def observing(
+    layers: dict[str, nn.Module], observe: Callable[[Tensor], Any], take: Callable[[str, Any], None]
+) -> Iterator[None]:
+    """Call ``take(name, statistic)`` with ``observe(x)`` of each layer's input ``[tokens, in]``.
+
+    Layers that are given the very same tensor (queries, keys and values) share one statistic. Inputs without tokens are
+    passed over.
+    """
+    last: list = []  # the input seen last and its statistic
+
+    def look(name: str, x: Tensor) -> None:
+        if not x.numel():  # an expert that has no tokens in this batch
+            return
+        if not (last and last[0] is x):
+            last[:] = [x, observe(x.flatten(0, -2))]
+        take(name, last[1])
+
+    hooks = [m.register_forward_pre_hook(lambda _, args, name=name: look(name, args[0])) for name, m in layers.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def summing(layers: dict[str, nn.Module], observe: Callable[[Tensor], Tensor]) -> Iterator[dict[str, Tensor]]:
+    """A dict in which ``observe(x)`` of each layer's inputs is summed up, by name; see `observing`."""
+    sums: dict[str, Tensor] = {}
+
+    def take(name: str, value: Tensor) -> None:
+        sums[name] = sums[name] + value if name in sums else value
+
+    with observing(layers, observe, take):
+        yield sums
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module,
+    ids: Tensor,
+    layers: dict[str, nn.Module] | None = None,
+    *,
+    stop: bool = True,
+    sparsity: float = 0.5,
+    tolerance: float = TOLERANCE,
+    decay: float = 0.99,
+    batch_tokens: int = BATCH_TOKENS,
+    prior: float = PRIOR_TOKENS,
+    samples: int = 0,
+    bfloat16: bool | None = None,
+) -> Calibration:
+    """Average the squared inputs of every layer over batches, until the masks that they imply hold still.
+
+    After each batch the decisions for a few rows of each layer are made anew, at the share `sparsity`; when
+    fewer than `tolerance` of them differ from those after the batch before, more text would change little.
+
+    A mean square over few tokens is noisy, above all for features that are rarely active. So `prior` tokens
+    are imagined on which every feature has the layer's median energy: ``(T E + prior * median(E)) / (T + prior)``
+    (the mean energy where most features are silent, as after a ReLU).
+    With thousands of tokens that makes no difference.
+
+    Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
+
+    Args:
+        model: a causal language model.
+        ids: int64 ``[windows, context]``, in the order in which they are to be used.
+        layers: which to observe, by name; default: `linear.linear_layers`.
+        stop: whether to stop early; otherwise all windows are used.
+        sparsity: share for the sampled decisions, in ``(0, 1)``.
+        tolerance: see above.
+        decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
+        batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
+        prior: imagined tokens.
+        samples: tokens whose inputs are kept for `compensate.compensate`.
+        bfloat16: run the model's products in bfloat16; default: where that pays (`bfloat16_pays`).
+
+    Returns:
+        `Calibration`.
+
+    Raises:
+        PrunekitError: an input is not finite, the text does not reach a layer, or the model cannot read `ids`.
+    """
+    begin = perf_counter()
+    check_text(model, ids)
+    layers = linear_layers(model) if layers is None else layers
+    averages = {name: BatchEWMA(decay) for name in layers}
+    sample = {name: _few_rows(weight_of(module)) for name, module in layers.items()}
+    weight = next(model.parameters())
+    if bfloat16 is None:
+        bfloat16 = bfloat16_pays(model)
+    low_precision = torch.autocast(
+        weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
+    )
+    body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
+
+    tokens, changes, before = 0, [], None
+    batches = ids.split(max(1, batch_tokens // ids.shape[1]))
+    kept = Samples(samples)
+
+    def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return mean_square(x), kept.pick(x) if samples else None
+
+    def take(name: str, seen: tuple[Tensor, Tensor | None]) -> None:
+        averages[name].update_(seen[0])
+        if seen[1] is not None:
+            kept.take(name, seen[1])
+
+    with low_precision, without_dropout(model), observing(layers, observe, take):
+        for window in progress(batches, "calibrate"):
+            body(window.to(weight.device), use_cache=False)
+            tokens += window.numel()
+            kept.batches += 1
+            if not stop or not all(average.batches for average in averages.values()):
+                continue
+            now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
+            if before is not None:
+                changes.append((now != before).float().mean().item())
+                if changes[-1] < tolerance:
+                    break
+            before = now
+    check_reached(layers, [name for name, average in averages.items() if average.batches])
+    energy = {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
+    for name, E in energy.items():
+        check_finite(f"inputs of {name}", E)
+    return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
+
+
+def check_reached(layers: Iterable[str], reached: Collection[str]) -> None:
+    """Raise `PrunekitError` for the first of some layers that is not among those that text has reached, by name."""
+    for name in layers:
+        if name not in reached:
+            raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute).")
+
+
+def check_finite(what: str, statistic: Tensor) -> None:
+    """Raise `PrunekitError` if a statistic of `what` holds NaN or infinity."""
+    if not torch.isfinite(statistic).all():
+        raise PrunekitError(f"the {what} are not finite: check the model, or use --dtype float32.")
+
+
+def bfloat16_pays(model: nn.Module) -> bool:
+    """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
+    weight = next(model.parameters())
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Mean of the squares of each column of ``[tokens, in]``: float32 ``[in]``."""
+    return x.float().square().mean(0)
+
+
+def gram(x: Tensor, bfloat16: bool = False) -> Tensor:
+    """``X^T X`` of ``[tokens, in]``: float32 ``[in, in]``. It is symmetric, so some of it is computed only once.
+
+    Args:
+        x: inputs of a layer.
+        bfloat16: multiply in bfloat16, which rounds each entry to 8 bits.
+    """
+    x = x.bfloat16() if bfloat16 else x.float()
+    size = x.shape[1]
+    H = torch.empty(size, size, device=x.device)
+    step = -(-size // 4)
+    for begin in range(0, size, step):
+        part = (x[:, begin : begin + step].T @ x[:, begin:]).float()
+        H[begin : begin + step, begin:] = part
+        H[begin:, begin : begin + step] = part.T
+    return H
+
+
+def _few_rows(W: Tensor) -> Tensor:
+    return W[:: max(1, len(W) // _SAMPLED_ROWS)][:_SAMPLED_ROWS].clone()  # or all of a widened weight would be kept
+
+
+def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
+    median = E.median()
+    usual = torch.where(median > 0, median, E.mean())
+    return (tokens * E + prior * usual) / (tokens + prior)
+
+
+def _decisions(sample: dict[str, Tensor], energy: dict[str, Tensor], sparsity: float) -> Tensor:
+    """Keep or prune, for the sampled rows of all layers at once, per width."""
+    by_width: dict[int, list[Tensor]] = {}
+    for name, W in sample.items():
+        by_width.setdefault(W.shape[1], []).append(contribution(W, energy[name]))
+    return torch.cat([quantile_mask(torch.cat(L), sparsity).flatten() for L in by_width.values()])

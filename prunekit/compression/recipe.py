@@ -1,0 +1,86 @@
+"""How to compress: the options of `compress`, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import PrunekitError
+from ..method import fp8
+from ..method.masks import check_sparsity, check_target, parse_pattern
+from ..method.scores import METRICS
+
+METHODS = ("ewma", "admm", "wanda", "sparsegpt", "magnitude")
+SELECTIONS = ("ewma", "ewma-mean", "exact")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to compress each layer: the options of `compress`, checked.
+
+    Raises:
+        PrunekitError: an option is unknown, out of range, or does not go with another.
+    """
+
+    sparsity: float | None = None
+    pattern: str | None = None
+    metric: str = "contribution"
+    select: str = "ewma"
+    method: str = "ewma"
+    fp8: str | None = None
+    granularity: str = "row"
+    compensate: bool = False
+    permute: bool = False
+
+    def __post_init__(self) -> None:
+        check_target(self.sparsity, self.pattern, 0)  # no width yet
+        for name, value, known in (
+            ("metric", self.metric, METRICS),
+            ("select", self.select, SELECTIONS),
+            ("method", self.method, METHODS),
+            ("granularity", self.granularity, fp8.GRANULARITIES),
+        ):
+            if value not in known:
+                raise PrunekitError(f"unknown {name} {value!r}: expected one of {', '.join(known)}.")
+        if self.fp8 is not None:
+            fp8.format_named(self.fp8)
+        elif self.granularity != "row":
+            raise PrunekitError("granularity belongs to FP8 weights: add fp8 e4m3 or e5m2, or leave it out.")
+        if self.pattern is not None:
+            if self.select == "ewma-mean":
+                raise PrunekitError("select ewma-mean has no N:M form: use it with a sparsity, or choose ewma.")
+        else:
+            object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        if self.method != "ewma" and (self.metric, self.select) != ("contribution", "ewma"):
+            raise PrunekitError(f"metric and select belong to method ewma: leave them out with {self.method}.")
+
+        if self.compensate and not (self.method == "ewma" and self.needs_inputs):
+            raise PrunekitError(
+                "compensate belongs to method ewma, to a metric that looks at inputs, and to pruning: leave it out."
+            )
+        if self.permute and self.pattern is None:
+            raise PrunekitError(
+                "permute belongs to a pattern N:M: with a sparsity, the order of channels does not matter."
+            )
+
+    @property
+    def format(self) -> fp8.Format | None:
+        """The FP8 format, or None."""
+        return None if self.fp8 is None else fp8.format_named(self.fp8)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is pruned at all."""
+        return self.share > 0
+
+    @property
+    def share(self) -> float:
+        """The share of the weights that is pruned, whatever the pattern."""
+        if self.pattern is None:
+            return self.sparsity
+        n, m = parse_pattern(self.pattern)
+        return 1 - n / m
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether text is needed to see what the layers' inputs look like."""
+        return self.prunes and self.method != "magnitude" and (self.method, self.metric) != ("ewma", "magnitude")

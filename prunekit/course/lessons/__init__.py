@@ -1,0 +1,1 @@
+"""What the notebooks measure, where that takes more than a cell."""

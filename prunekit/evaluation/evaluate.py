@@ -1,0 +1,158 @@
+"""How good is a model: perplexity, top-1 accuracy, and what a compressed model keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, isnan
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from ..errors import PrunekitError, check_count
+from ..model.checks import check_context, check_text
+from ..model.linear import without_dropout
+from ..system.notices import quiet
+from ..system.progress import progress
+
+CHUNK = 64  # tokens whose logits are judged at a time on a CPU
+
+
+def evaluate(model: nn.Module, ids: Tensor, dense: nn.Module | None = None, batch: int = 2) -> dict[str, float]:
+    """Next-token quality of a model on windows of tokens.
+
+    In each window every token but the first is predicted from those before it. `retention` is the model's
+    top-1 accuracy over the dense model's; `kl` the mean Kullback-Leibler divergence of the model's
+    distribution from the dense model's.
+
+    Args:
+        model: a causal language model.
+        ids: int64 ``[windows, context]``, see `corpus.corpus`.
+        dense: the model before compression; adds `retention` and `kl`.
+        batch: windows at once.
+
+    Returns:
+        ``perplexity``, ``top1`` (0 to 1), ``tokens`` (predicted ones) and ``context``; with `dense` also
+        ``retention`` (a ratio) and ``kl`` (nats per token).
+
+    Raises:
+        PrunekitError: `ids` is not a table of at least one window of two tokens, or a window is longer than a model
+            takes, or the models' vocabularies differ, or logits hold NaN or infinity.
+    """
+    if dense is None:
+        return evaluate_all({"model": model}, ids, batch)["model"]
+    return evaluate_all({"dense": dense, "model": model}, ids, batch)["model"]
+
+
+@torch.inference_mode()
+def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -> dict[str, dict[str, float]]:
+    """`evaluate` for several models at once, so that the dense one reads each window only once.
+
+    Args:
+        models: causal language models by name; one called ``dense`` is what the others are held against.
+        ids: int64 ``[windows, context]``.
+        batch: windows that go through a model at a time.
+
+    Returns:
+        What `evaluate` gives, by name.
+
+    Raises:
+        PrunekitError: as `evaluate`.
+    """
+    for model in models.values():
+        check_text(model, ids, least=2)
+    batch = check_count(batch, "batch")
+    names = sorted(models, key=lambda name: name != "dense")
+    sums = {name: {"nll": 0.0, "hits": 0, "kl": 0.0} for name in names}
+    count = 0
+    with without_dropout(*models.values()):
+        for window in progress(ids.split(batch), "evaluate"):
+            target, reference = window[:, 1:], None
+            count += target.numel()
+            for name in names:
+                model = models[name]
+                logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
+                if reference is not None and reference.shape != logits.shape:
+                    raise PrunekitError(
+                        f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
+                        "compare a model with the dense one that it was made from."
+                    )
+                for key, value in _judge(logits, target, reference).items():
+                    sums[name][key] += value
+                if name == "dense":
+                    reference = logits
+    result = {}
+    for name, s in sums.items():
+        if isnan(s["nll"]):
+            raise PrunekitError(
+                f"{name}: the logits hold NaN or infinity; load it in float32 (--dtype float32), or repair it."
+            )
+        result[name] = {
+            "perplexity": exp(min(s["nll"] / count, 700.0)),
+            "top1": s["hits"] / count,
+            "tokens": count,
+            "context": ids.shape[1],
+        }
+        if "dense" in models and name != "dense":
+            dense_hits = sums["dense"]["hits"]
+            result[name] |= {
+                "retention": s["hits"] / dense_hits if dense_hits else float("nan"),
+                "kl": s["kl"] / count,
+            }
+    return result
+
+
+def _judge(logits: Tensor, target: Tensor, dense: Tensor | None) -> dict[str, float]:
+    """Sums over tokens from logits ``[windows, tokens, vocabulary]``; a few tokens at a time stay in a CPU's cache."""
+    sums = {"nll": 0.0, "hits": 0, "kl": 0.0}
+    rows, device = CHUNK if logits.device.type == "cpu" else target.shape[1], logits.device
+    for index, wanted in enumerate(target.to(device)):
+        for begin in range(0, len(wanted), rows):
+            part = slice(begin, begin + rows)
+            logp = log_softmax(logits[index, part].float(), -1)
+            sums["nll"] -= logp.gather(1, wanted[part, None]).sum().item()
+            sums["hits"] += (logp.argmax(-1) == wanted[part]).sum().item()
+            if dense is not None:
+                reference = log_softmax(dense[index, part].float().to(device), -1)
+                sums["kl"] += (reference.exp() * (reference - logp)).sum().item()
+    return sums
+
+
+@torch.inference_mode()
+def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
+    """Continue a prompt greedily.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompt: the beginning of a text; not empty.
+        tokens: how many to add at most.
+
+    Returns:
+        Prompt and continuation as one string.
+
+    Raises:
+        PrunekitError: empty prompt, or not valid Unicode, or no tokens, or more than the model takes.
+    """
+    if not prompt.strip():
+        raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
+    if any("\ud800" <= c <= "\udfff" for c in prompt):
+        raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
+    tokens = check_count(tokens, "tokens")
+    inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
+    check_text(model, inputs["input_ids"])
+    check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
+    own = model.generation_config
+    model.generation_config = type(own)(  # greedily, whatever else the model's own settings are
+        max_new_tokens=tokens,
+        do_sample=False,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+    )
+    try:
+        with without_dropout(model), quiet():
+            out = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
+    finally:
+        model.generation_config = own
+    return tokenizer.decode(out[0], skip_special_tokens=True)

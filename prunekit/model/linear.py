@@ -1,0 +1,198 @@
+"""The linear layers of a model: finding them, reading their weight as ``[out, in]``, replacing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PrunekitError
+from .fp8_linear import Fp8Linear
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """GPT-2's linear layer, which keeps its weight transposed, ``[in, out]``."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: `nn.Linear`, `Fp8Linear` or `Conv1D`.
+
+    Subclasses that compute something else, such as some routers of mixtures of experts, are not; those of libraries
+    that quantize are, so that `checks.check_weights` can refuse them.
+    """
+    if isinstance(module, nn.Linear):
+        weight = getattr(module, "weight", None)
+        quantized = weight is None or not weight.is_floating_point() or weight.element_size() == 1
+        return quantized or type(module).forward is nn.Linear.forward or type(module).__name__ == "FalconLinear"
+    return isinstance(module, Fp8Linear) or is_conv1d(module)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a checkpoint keeps the layer's weight as ``[in, out]``: `Conv1D`, and what replaces it."""
+    return module.transposed if isinstance(module, Fp8Linear) else is_conv1d(module)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight as ``[out, in]``, whatever the layer's class; FP8 layers give float32."""
+    if isinstance(module, Fp8Linear):
+        return module.dense_weight()
+    return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
+
+
+def without_sign(weight: Tensor) -> Tensor:
+    """What is zero where a weight is: FP8 codes without their sign, uint8; any other weight as it is."""
+    return weight.view(torch.uint8) & 0x7F if weight.element_size() == 1 else weight
+
+
+def zeros_in(weight: Tensor) -> int:
+    """How many weights are zero; of FP8 codes both zeros count."""
+    return weight.numel() - without_sign(weight).count_nonzero().item()
+
+
+def exact_dtype(tensor: Tensor) -> torch.dtype:
+    """bfloat16 or float16 if it holds all values of the tensor, else the tensor's own dtype."""
+    fit = (dtype for dtype in (torch.bfloat16, torch.float16) if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor))
+    return next(fit, tensor.dtype)
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """A copy that shares tensors and children; what is put into it or registered on it later is its own.
+
+    Raises:
+        PrunekitError: the module calls code that is bound to it, which would run in place of the copy's.
+    """
+    own = vars(module).copy()
+    if own.get("forward") == MethodType(type(module).forward, module):  # as transformers 4.57 leaves it
+        del own["forward"]
+    if {"forward", "_hf_hook"} & own.keys() or own.get("_compiled_call_impl"):
+        raise PrunekitError(
+            f"a {type(module).__name__} of the model was compiled (torch.compile) or spread over devices (device_map): "
+            "load the model without that, and compile or spread the result."
+        )
+    copy = module.__class__.__new__(module.__class__)
+    copy.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in own.items()})
+    return copy
+
+
+def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
+    """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
+    copy = shallow_copy(module)
+    W = W.to(module.weight.dtype)
+    copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
+    return copy
+
+
+def with_rows(module: nn.Module, index: Tensor) -> nn.Module:
+    """A copy of a linear layer with the rows ``index``, int64 ``[new out]``, and their biases, in that order."""
+    copy = with_weight(module, weight_of(module)[index])
+    if module.bias is not None:
+        copy._parameters["bias"] = nn.Parameter(module.bias.detach()[index], requires_grad=False)
+    return _with_size(copy, ("out_features", "nf"), len(index))
+
+
+def with_columns(module: nn.Module, index: Tensor) -> nn.Module:
+    """A copy of a linear layer with the columns ``index``, int64 ``[new in]``, in that order."""
+    return _with_size(with_weight(module, weight_of(module)[:, index]), ("in_features", "nx"), len(index))
+
+
+def _with_size(copy: nn.Module, attributes: tuple[str, ...], size: int) -> nn.Module:
+    for attribute in attributes:
+        if attribute in copy.__dict__:
+            setattr(copy, attribute, size)
+    return copy
+
+
+def check_model(model: object) -> None:
+    """Raise `PrunekitError` where something else than a model is given, such as what `compress.compress` gives."""
+    if not isinstance(model, nn.Module):
+        raise PrunekitError(f"expected a model, got a {type(model).__name__}: of what compress gives pass the .model.")
+
+
+def linear_layers(
+    model: nn.Module, include: str | Sequence[str] = (), exclude: str | Sequence[str] = ()
+) -> dict[str, nn.Module]:
+    """The layers to compress, by name: every linear layer except the output embedding (`lm_head`).
+
+    Args:
+        model: a causal language model.
+        include: a pattern, or several, of which one must occur in the name (``*`` and ``?`` are wildcards); none: all.
+        exclude: a pattern, or several, that must not occur in the name.
+
+    Returns:
+        `nn.Linear`, `Fp8Linear` and GPT-2's `Conv1D` modules, in the model's order.
+
+    Raises:
+        PrunekitError: the model has no such layer, a pattern names nothing, or the patterns leave none.
+    """
+
+    check_model(model)
+
+    def matches(name: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
+
+    include, exclude = ([patterns] if isinstance(patterns, str) else patterns for patterns in (include, exclude))
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    found = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
+    if not found:
+        raise PrunekitError("the model has no linear layer to compress: expected nn.Linear or Conv1D modules.")
+    for pattern in include:
+        if not any(matches(name, [pattern]) for name in found):
+            raise PrunekitError(
+                f"--include {pattern} matches none of the {len(found)} linear layers: try a part of a name "
+                f"such as {next(iter(found))}."
+            )
+    for pattern in exclude:  # the output embedding may be named, though it stays out by itself
+        if not any(matches(name, [pattern]) for name, _ in model.named_modules()):
+            raise PrunekitError(
+                f"--exclude {pattern} matches nothing in the model: try a part of a name such as {next(iter(found))}."
+            )
+    chosen = {n: m for n, m in found.items() if (not include or matches(n, include)) and not matches(n, exclude)}
+    if not chosen:
+        raise PrunekitError("--include and --exclude leave no layer: loosen one of them.")
+    return chosen
+
+
+def text_config(config: object) -> object:
+    """The part of a model's config that describes the language model."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+@contextmanager
+def without_dropout(*models: nn.Module) -> Iterator[None]:
+    """Modules that are in training mode, in which they drop values at random, leave it meanwhile."""
+    training = {module for model in models for module in model.modules() if module.training}
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
+    """A copy of the model with some layers exchanged; everything else is shared with the original.
+
+    Args:
+        model: any module.
+        layers: new modules by the names of those that they replace.
+
+    Raises:
+        PrunekitError: the model was compiled, or spread over devices.
+    """
+
+    def copy_of(module: nn.Module, prefix: str) -> nn.Module:
+        if prefix[:-1] in layers:
+            return layers[prefix[:-1]]
+        if not any(name.startswith(prefix) for name in layers):
+            return module
+        copy = shallow_copy(module)
+        copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
+        return copy
+
+    return copy_of(model, "")

@@ -1,0 +1,191 @@
+"""Save a compressed model so that transformers, and servers that read compressed-tensors, can open it.
+
+FP8 E4M3 layers are written as `compressed-tensors` checkpoints of format ``float-quantized``. What that
+format cannot hold (E5M2, GPT-2's transposed layers) is written widened, with its scales beside it; prunekit
+opens both to the same codes. No pickle anywhere: weights are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from copy import copy, deepcopy
+from dataclasses import asdict
+from inspect import signature
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..compression.compress import Compressed, check_compressed
+from ..errors import PrunekitError, first_line
+from ..method import fp8
+from ..model.fp8_linear import Fp8Linear
+from ..model.linear import check_model, exact_dtype, text_config
+from ..system.files import new_folder
+from ..system.notices import quiet
+from .compatibility import add_older_names, savable
+
+_STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
+
+
+def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = "none") -> Path:
+    """Write a compressed model as a new folder, complete or not at all.
+
+    Args:
+        compressed: what `compress.compress` returned.
+        tokenizer: the model's tokenizer, saved with it.
+        out: a folder that does not exist yet, or is empty.
+        activations: what servers do with the inputs of FP8 layers: ``none`` leaves them; ``dynamic`` casts each token
+            to FP8, for FP8 tensor cores. `models.load` never casts inputs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PrunekitError: the folder cannot be written or is not empty, or `activations` is unknown or does not fit.
+    """
+    if activations not in ("dynamic", "none"):
+        raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
+    check_compressed(compressed)
+    model, recipe, out = copy(compressed.model), compressed.recipe, Path(out)
+    model.config = deepcopy(model.config)  # transformers notes in it what it writes
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config = savable(model.generation_config)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
+    described = bool(layers) and all(map(_holds, layers.values()))
+    if activations == "dynamic" and not described:
+        raise PrunekitError(
+            "activations='dynamic' belongs to FP8 layers of format e4m3, and not to GPT-2's: leave it out."
+        )
+    with new_folder(out) as folder, quiet():
+        tensors = stored_tensors(model)
+        dtype = str(usual_dtype(tensors.values())).removeprefix("torch.")
+        if recipe.granularity == "tensor":  # transformers expects the scale of a whole tensor as [1]
+            tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith(".weight_scale")}
+        # Tensors keep the names that they have here, which transformers reads, too; those of older checkpoints of
+        # mixtures of experts and of models with a vision tower would not be found again.
+        names = (
+            {"save_original_format": False}
+            if "save_original_format" in signature(model.save_pretrained).parameters
+            else {}
+        )
+        _save_tokenizer(tokenizer, folder)
+        model.save_pretrained(folder, state_dict=tensors, **names)  # which empties the dict
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        if described:
+            config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
+        config["dtype"] = dtype
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        add_older_names(folder)
+        about = {
+            "version": 1,
+            "recipe": asdict(recipe),
+            "sparsity": compressed.sparsity,
+            "calibration_tokens": compressed.tokens,
+            "fp8_layers": sorted(layers),
+        }
+        (folder / "prunekit.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    return out
+
+
+def _save_tokenizer(tokenizer, folder: Path) -> None:
+    """Save it, or say in one sentence why not."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing narrower, on a full disk for one
+        reason = first_line(error)
+        advice = "free some space" if "No space" in reason else "see whether it can be saved by itself"
+        raise PrunekitError(f"cannot write the tokenizer ({reason}): {advice}.") from None
+
+
+def usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Which of float32, bfloat16 and float16 most of the tensors' numbers have; others do not count."""
+    counts = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16), 0)
+    for t in tensors:
+        if t.dtype in counts:
+            counts[t.dtype] += t.numel()
+    return max(counts, key=counts.get)
+
+
+def narrow(tensor: Tensor) -> Tensor:
+    """The same values in bfloat16 or float16 if all of them fit it, so that widening for a CPU costs no disk space."""
+    return tensor.to(exact_dtype(tensor)) if tensor.dtype == torch.float32 else tensor
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint of the model holds, by name: FP8 layers as codes and scales, the rest as narrow as
+    is exact, tied weights once."""
+    return dict(_stored(model))
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Size of the weights in a checkpoint of the model, without writing one.
+
+    Args:
+        model: any model, compressed or not.
+
+    Returns:
+        Bytes: FP8 as codes and scales, the rest as narrow as is exact, tied weights once.
+    """
+    return sum(t.numel() * t.element_size() for _, t in _stored(model))
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """`stored_tensors`, one after the other."""
+    check_model(model)
+    seen = set()
+    tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
+    head = model.get_output_embeddings() if tied else None
+    for name, tensor in model.state_dict().items():
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        place = (tensor.data_ptr(), tensor.shape)
+        if place in seen:
+            if module is head:
+                continue
+            tensor = tensor.clone()  # what the config does not tie is written for each name, or would not be found
+        seen.add(place)
+        if isinstance(module, Fp8Linear) and leaf != "bias":
+            if leaf == "weight" and not _holds(module):
+                W = module.dense_weight().cpu()
+                tensor = W.T if module.transposed else W
+            yield name, tensor.contiguous()
+        else:
+            yield name, narrow(tensor.detach()).contiguous()
+
+
+def _holds(module: Fp8Linear) -> bool:
+    """Whether the compressed-tensors format can hold this layer."""
+    return module.weight.dtype == torch.float8_e4m3fn and not module.transposed
+
+
+def _quantization_config(model: nn.Module, layers: dict[str, nn.Module], granularity: str, activations: str) -> dict:
+    weights = {
+        "num_bits": 8,
+        "type": "float",
+        "symmetric": True,
+        "dynamic": False,
+        "strategy": _STRATEGY[granularity],
+    }
+    if granularity == "block":
+        weights["block_structure"] = [fp8.BLOCK, fp8.BLOCK]
+    inputs = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": True, "strategy": "token"}
+    if granularity == "block":
+        inputs |= {"strategy": "group", "group_size": fp8.BLOCK}
+    others = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name not in layers]
+    group = {
+        "targets": ["Linear"],
+        "weights": weights,
+        "input_activations": inputs if activations == "dynamic" else None,
+        "output_activations": None,
+    }
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
+        "ignore": others,
+    }

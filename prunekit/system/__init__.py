@@ -1,0 +1,1 @@
+"""What the machine gives: files, memory, processor, progress; and imports that wait until they are needed."""
