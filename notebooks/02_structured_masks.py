@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from prunekit import course
-from prunekit.calibration.calibrate import observing
+from prunekit.calibration.observe import observing
 from prunekit.course.lessons import layouts
 from prunekit.course.lessons.clinic import as_csr
 from prunekit.compression.neurons import kept_neurons, neuron_scores

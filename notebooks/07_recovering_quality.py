@@ -44,7 +44,8 @@ from prunekit import course
 from prunekit.evaluation import answers
 from prunekit.course.lessons import pipeline
 from prunekit.system.memory import peak_rss
-from prunekit.compression.presets import PRESETS, measured_rows
+from prunekit.compression.presets import PRESETS
+from prunekit.bench.measured import measured_rows
 
 figures = course.figures.recovery
 

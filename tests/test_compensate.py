@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunekit.calibration.calibrate import calibrate
+from prunekit.calibration.samples import Samples
 from prunekit.compression.compress import compress
 from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
 from prunekit.kernels import cpu
 from prunekit.method import fp8
-from prunekit.method.compensation import SAMPLES, Samples, compensate, response
+from prunekit.method.compensation import SAMPLES, compensate, response
 from prunekit.method.fp8 import E4M3, E5M2
 from prunekit.method.masks import exact_mask
 from prunekit.method.scores import contribution

@@ -14,10 +14,10 @@ from torch.nn.utils import prune
 import prunekit as pk
 from prunekit.calibration.calibrate import calibrate
 from prunekit.compression.compress import compress
-from prunekit.compression.layer import finish, plain_mask
+from prunekit.compression.layer import finish
 from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
-from prunekit.method import fp8
+from prunekit.method import fp8, one_pass
 from prunekit.method.baselines import wanda_mask
 from prunekit.method.ewma import mean_mask
 from prunekit.method.scores import column_factors
@@ -169,7 +169,9 @@ def check_against_plain(model, calibration, cast, target, metric="contribution")
     new = dict(result.model.named_modules())
     for name, layer in linear_layers(model, exclude=[".1."]).items():  # one block will do
         W = weight_of(layer)
-        keep = plain_mask(W, column_factors(calibration.energy[name], metric), result.recipe)
+        fmt, f = result.recipe.format, column_factors(calibration.energy[name], metric)
+        joint = fmt and (fmt, fp8.scales(W, fmt, result.recipe.granularity))
+        keep = one_pass.select(W, f, **target, joint=joint)
         expected = finish(layer, W, keep, result.recipe)
         assert torch.equal(weight_of(new[name]), weight_of(expected)), name
         if cast:
@@ -180,7 +182,7 @@ def check_against_plain(model, calibration, cast, target, metric="contribution")
 @each_cast
 @pytest.mark.parametrize("target", [HALF, PAIRS], ids=["half", "2:4"])
 @each_kind
-def test_the_fused_pass_equals_the_plain_mask_and_finish(tiny_models, calibrations, kind, target, cast):
+def test_the_fused_pass_equals_the_plain_page_and_finish(tiny_models, calibrations, kind, target, cast):
     check_against_plain(tiny_models[kind], calibrations[kind], cast, target)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prunekit.bench import pipeline as bench
+from prunekit.bench import pipeline, selection
 from prunekit.cli import demo
 from prunekit.errors import PrunekitError
 from prunekit.storage.load import load
@@ -19,9 +19,10 @@ def small(monkeypatch, llama, tokenizer, ids, said):
         asked.append((text, split, tokens))
         return said
 
-    for module in (demo, bench):
+    for module in (demo, pipeline, selection):
         monkeypatch.setattr(module, "load", lambda *_, **__: (llama, tokenizer))
         monkeypatch.setattr(module, "corpus", corpus)
+    for module in (demo, pipeline):
         monkeypatch.setattr(module, "calibration_text", lambda *_, **__: ids)
     return asked
 
@@ -56,7 +57,7 @@ def test_the_demo_removes_nothing_that_it_has_not_made(small, tmp_path, monkeypa
 
 
 def test_bench_select_reports_medians_spreads_and_ratios(small, capsys):
-    result = bench.select()
+    result = selection.select()
     steps = ("copy_s", "select_s", "select_cast_s", "sort_s", "kthvalue_s", "sparsegpt_s")
     for step in steps:
         low, high = result["spread"][step]
@@ -69,7 +70,7 @@ def test_bench_select_reports_medians_spreads_and_ratios(small, capsys):
 
 
 def test_bench_pipeline_reports_each_run(small, ids, capsys):
-    result = bench.pipeline()
+    result = pipeline.pipeline()
     keys = {"group", "method", "tokens", "seconds", "sparsity", "perplexity"}
     assert all(keys <= run.keys() and run["perplexity"] > 1 for run in result["runs"])
     assert all(run["sparsity"] == pytest.approx(0.5, abs=0.03) for run in result["runs"])

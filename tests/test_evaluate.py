@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.evaluation.evaluate import evaluate, evaluate_all, generate
+from prunekit.evaluation.evaluate import evaluate, evaluate_all
+from prunekit.evaluation.generate import generate
 from prunekit.model.checks import check_context
 
 each_kind = pytest.mark.parametrize("kind", ["llama", "gpt2"])

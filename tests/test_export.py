@@ -14,14 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import prunekit as pk
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
-from prunekit.evaluation.evaluate import generate
+from prunekit.evaluation.generate import generate
 from prunekit.method import fp8
 from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.model.linear import weight_of
 from prunekit.recovery.recover import recover
 from prunekit.storage.load import load
 from prunekit.storage.reopen import open_compressed
-from prunekit.storage.save import save, stored_bytes
+from prunekit.storage.save import save
+from prunekit.storage.tensors import stored_bytes
 
 CASTS = [{}] + [{"fp8": f, "granularity": g} for f in ("e4m3", "e5m2") for g in fp8.GRANULARITIES]
 PER_TENSOR = {"fp8": "e4m3", "granularity": "tensor"}

@@ -1,4 +1,4 @@
-"""The fused CPU kernels, bit for bit against the plain functions."""
+"""The fused CPU kernels, bit for bit against the plain page."""
 
 import math
 import re
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from prunekit.errors import PrunekitError
 from prunekit.kernels import cpu, numba_loops
-from prunekit.method import fp8
+from prunekit.method import fp8, one_pass
 from prunekit.method.ewma import quantile_mask
 from prunekit.method.fp8 import E4M3, E5M2
-from prunekit.method.masks import exact_mask, nm_mask
-from prunekit.method.scores import keep_score, score
+from prunekit.method.masks import exact_mask
+from prunekit.method.scores import score
 
 both = pytest.mark.parametrize("fmt", [E4M3, E5M2], ids=lambda f: f.name)
 formats = st.sampled_from([E4M3, E5M2])
@@ -50,22 +50,6 @@ def targets(draw, columns):
     return draw(st.one_of(st.builds(lambda s: {"sparsity": s}, shares), st.just({"pattern": f"{n}:{m}"})))
 
 
-def plain_mask(L, sparsity=None, pattern=None, **steps):
-    if pattern is not None:
-        return nm_mask(L, *map(int, pattern.split(":")))
-    return quantile_mask(L, sparsity, **steps)
-
-
-def joint_score(W, f, fmt, scale):
-    return keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
-
-
-def plain_select_cast(W, f, *, fmt=E4M3, **target):
-    keep = plain_mask(joint_score(W, f, fmt, fp8.scales(W, fmt)), **target)
-    scale = fp8.scales(W, fmt, "row", keep)
-    return keep, fp8.cast(W, scale, fmt, keep), scale
-
-
 def assert_same(got, expected):
     for a, b in zip(got, expected):
         assert a.dtype == b.dtype and a.shape == b.shape
@@ -86,7 +70,7 @@ def check_select_cast(function):
             before = W.clone(), f.clone()
             got = function(W, f, fmt=fmt, **target)
             assert_same((W, f), before)
-            assert_same(got, plain_select_cast(W, f, fmt=fmt, **target))
+            assert_same(got, one_pass.select_cast(W, f, fmt=fmt, **target))
 
 
 def test_select_cast_passes_its_check():
@@ -98,7 +82,7 @@ def test_select_cast_passes_its_check():
 def test_select_cast_is_the_plain_joint_pass(layer, fmt, data):
     W, f = layer
     target = data.draw(targets(W.shape[1]))
-    assert_same(cpu.select_cast(W, f, fmt=fmt, **target), plain_select_cast(W, f, fmt=fmt, **target))
+    assert_same(cpu.select_cast(W, f, fmt=fmt, **target), one_pass.select_cast(W, f, fmt=fmt, **target))
 
 
 @settings(max_examples=150)
@@ -106,7 +90,7 @@ def test_select_cast_is_the_plain_joint_pass(layer, fmt, data):
 def test_select_is_the_plain_mask_of_the_plain_score(layer, data):
     W, f = layer
     target = data.draw(targets(W.shape[1]))
-    assert_same([cpu.select(W, f, **target)], [plain_mask(score(W, f), **target)])
+    assert_same([cpu.select(W, f, **target)], [one_pass.select(W, f, **target)])
 
 
 @settings(max_examples=150)
@@ -116,7 +100,7 @@ def test_select_and_cast_with_scales_of_every_granularity(layer, fmt, granularit
     target = data.draw(targets(W.shape[1]))
     scale = fp8.scales(W, fmt, granularity)
     keep = cpu.select(W, f, joint=(fmt, scale), **target)
-    assert_same([keep], [plain_mask(joint_score(W, f, fmt, scale), **target)])
+    assert_same([keep], [one_pass.select(W, f, **target, joint=(fmt, scale))])
     scale = fp8.scales(W, fmt, granularity, keep)
     assert_same([cpu.cast(W, keep, scale, fmt)], [fp8.cast(W, scale, fmt, keep)])
     assert_same([cpu.cast(W, keep, scale / 3, fmt)], [fp8.cast(W, scale / 3, fmt, keep)])
@@ -162,7 +146,7 @@ def test_weights_too_small_to_have_a_scale_come_out_as_from_the_plain_pass(fmt):
     W, f = example()
     W *= torch.tensor([1, 1e-20, 1e-36, 1e-38, 1e-40, 1e-44, 0.0])[:, None]
     got = cpu.select_cast(W, f, sparsity=0.5, fmt=fmt)
-    assert_same(got, plain_select_cast(W, f, sparsity=0.5, fmt=fmt))
+    assert_same(got, one_pass.select_cast(W, f, sparsity=0.5, fmt=fmt))
     assert got[1].float().isfinite().all() and (got[2] > 0).all()
 
 
@@ -188,7 +172,7 @@ def test_results_are_written_where_asked(fmt):
     out = torch.ones(W.shape).bool(), torch.ones(W.shape).to(fmt.dtype), torch.full((7, 1), -1.0)
     got = cpu.select_cast(W, f, sparsity=0.5, fmt=fmt, out=out)
     assert all(a is b for a, b in zip(got, out))
-    assert_same(out, plain_select_cast(W, f, sparsity=0.5, fmt=fmt))
+    assert_same(out, one_pass.select_cast(W, f, sparsity=0.5, fmt=fmt))
     mask = torch.zeros(W.shape, dtype=torch.bool)
     assert cpu.select(W, f, sparsity=0.5, out=mask) is mask
     assert_same([mask], [quantile_mask(score(W, f), 0.5)])
@@ -331,41 +315,41 @@ def test_blocks_of_a_scale_are_those_that_it_was_made_for(rows, columns, granula
 
 def scale_from_all_weights(W, f, *, fmt, **target):
     scale = fp8.scales(W, fmt)
-    keep = plain_mask(joint_score(W, f, fmt, scale), **target)
+    keep = one_pass.select(W, f, **target, joint=(fmt, scale))
     return keep, fp8.cast(W, scale, fmt, keep), scale
 
 
 def casting_error_ignored(W, f, *, fmt, **target):
-    keep = plain_mask(score(W, f), **target)
+    keep = one_pass.select(W, f, **target)
     scale = fp8.scales(W, fmt, "row", keep)
     return keep, fp8.cast(W, scale, fmt, keep), scale
 
 
 def pruned_weights_cast_too(W, f, **target):
-    keep, _, scale = plain_select_cast(W, f, **target)
+    keep, _, scale = one_pass.select_cast(W, f, **target)
     return keep, fp8.cast(W, scale, target["fmt"]), scale
 
 
 def inputs_ignored(W, f, **target):
-    return plain_select_cast(W, torch.ones_like(f), **target)
+    return one_pass.select_cast(W, torch.ones_like(f), **target)
 
 
 def sorted_instead(W, f, *, fmt, sparsity=None, pattern=None):
     if pattern is not None:
-        return plain_select_cast(W, f, fmt=fmt, pattern=pattern)
-    keep = exact_mask(joint_score(W, f, fmt, fp8.scales(W, fmt)), sparsity)
+        return one_pass.select_cast(W, f, fmt=fmt, pattern=pattern)
+    keep = one_pass.select(W, f, sparsity=sparsity, joint=(fmt, fp8.scales(W, fmt)), rule=exact_mask)
     scale = fp8.scales(W, fmt, "row", keep)
     return keep, fp8.cast(W, scale, fmt, keep), scale
 
 
 def one_scale_for_all_rows(W, f, **target):
-    keep, _, scale = plain_select_cast(W, f, **target)
+    keep, _, scale = one_pass.select_cast(W, f, **target)
     scale = scale.amax().expand_as(scale).contiguous()
     return keep, fp8.cast(W, scale, target["fmt"], keep), scale
 
 
 def weight_pruned_in_place(W, f, **target):
-    result = plain_select_cast(W, f, **target)
+    result = one_pass.select_cast(W, f, **target)
     W.mul_(result[0])
     return result
 

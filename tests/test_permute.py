@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 import prunekit as pk
 from prunekit.calibration.calibrate import calibrate
 from prunekit.compression.compress import compress
-from prunekit.compression.neurons import find_mlps
 from prunekit.compression.permute import _heads, _order_in_heads, channel_order, permute_channels
 from prunekit.errors import PrunekitError
 from prunekit.evaluation.evaluate import evaluate
 from prunekit.method.masks import nm_mask
 from prunekit.method.scores import contribution
+from prunekit.model.copies import replace_layers
 from prunekit.model.fp8_linear import Fp8Linear
-from prunekit.model.linear import linear_layers, replace_layers, weight_of
+from prunekit.model.linear import linear_layers, weight_of
+from prunekit.model.structure import find_mlps
 
 
 def kept(L, n, m):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from prunekit.calibration import windows as module
-from prunekit.calibration.windows import warm_up
+from prunekit.cli import forecast
 from prunekit.cli.main import main
-from prunekit.compression.presets import recovery_minutes
+from prunekit.compression.layer import warm_up
 from prunekit.compression.recipe import Recipe
 from prunekit.model.linear import linear_layers
+from prunekit.recovery.budget import recovery_minutes
 
 
 @pytest.fixture
@@ -84,20 +85,20 @@ def test_too_little_memory_is_said_beforehand(make_model, monkeypatch, dtype, re
     needed = bytes_each * sum(layer.weight.numel() for layer in layers.values())
     if recipe.method == "admm":
         needed += max(16 * layer.in_features**2 + 28 * layer.weight.numel() for layer in layers.values())
-    monkeypatch.setattr(module, "fast_bfloat16", lambda: True)
-    monkeypatch.setattr(module, "memory_free", lambda device: needed)
-    assert module.cautions(layers, recipe, recovers) == []
-    monkeypatch.setattr(module, "memory_free", lambda device: needed - 1)
-    (caution,) = module.cautions(layers, recipe, recovers)
+    monkeypatch.setattr(forecast, "fast_bfloat16", lambda: True)
+    monkeypatch.setattr(forecast, "memory_free", lambda device: needed)
+    assert forecast.cautions(layers, recipe, recovers) == []
+    monkeypatch.setattr(forecast, "memory_free", lambda device: needed - 1)
+    (caution,) = forecast.cautions(layers, recipe, recovers)
     assert ways in caution and "predicted" in caution
 
 
 def test_a_cpu_that_is_slow_in_bfloat16_is_said_beforehand(make_model, monkeypatch):
-    monkeypatch.setattr(module, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(forecast, "fast_bfloat16", lambda: False)
     recipe = Recipe(sparsity=0.5)
     wide, narrow = make_model(), make_model(dtype=torch.bfloat16)
-    assert module.cautions(linear_layers(wide), recipe, False) == []
-    (caution,) = module.cautions(linear_layers(narrow), recipe, False)
+    assert forecast.cautions(linear_layers(wide), recipe, False) == []
+    (caution,) = forecast.cautions(linear_layers(narrow), recipe, False)
     assert "--dtype float32" in caution
 
 
@@ -124,8 +125,7 @@ def test_kernels_are_warmed_up_for_any_pattern(pattern):
 
 
 def test_float16_is_not_said_to_be_slow(make_model, monkeypatch):
-    from prunekit.calibration import windows as module
     from prunekit.compression.recipe import Recipe
 
-    monkeypatch.setattr(module, "fast_bfloat16", lambda: False)
-    assert module.cautions(linear_layers(make_model(dtype=torch.float16)), Recipe(sparsity=0.5), False) == []
+    monkeypatch.setattr(forecast, "fast_bfloat16", lambda: False)
+    assert forecast.cautions(linear_layers(make_model(dtype=torch.float16)), Recipe(sparsity=0.5), False) == []

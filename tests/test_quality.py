@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from prunekit.bench import quality as module
+from prunekit.bench.measured import measured
 from prunekit.bench.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
-from prunekit.compression.presets import measured
 from prunekit.errors import PrunekitError
 from prunekit.recovery.recover import recover
 

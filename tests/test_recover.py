@@ -189,7 +189,7 @@ def test_zeros_stay_codes_are_valid_and_the_divergence_falls(make_model, ids, ki
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_it_works_whether_or_not_the_cpu_is_fast_in_bfloat16(llama, ids, monkeypatch, fast):
-    for name in ("calibration.calibrate", "recovery.recover", "kernels.cpu"):
+    for name in ("model.modes", "recovery.recover", "kernels.cpu"):
         monkeypatch.setattr(import_module(f"prunekit.{name}"), "fast_bfloat16", lambda: fast)
     result = compress(llama, ids, sparsity=0.5, fp8="e4m3", compensate=True)
     better = recover(result, llama, ids, steps=30, rate=3e-3, text_share=0.0)

@@ -13,7 +13,8 @@ from prunekit.compression.blockwise import prune_blocks
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluation.evaluate import evaluate
-from prunekit.model.linear import linear_layers, weight_of, with_weight
+from prunekit.model.copies import with_weight
+from prunekit.model.linear import linear_layers, weight_of
 
 
 def tiny_gemma3():
@@ -72,7 +73,7 @@ def test_admm_in_bfloat16_is_about_what_it_is_in_float32(make_model, ids, monkey
     model = tiny_gemma3() if kind == "gemma3" else make_model(kind)
     error = {}
     for low in (False, True):
-        monkeypatch.setattr(import_module("prunekit.compression.compress"), "bfloat16_pays", lambda _, low=low: low)
+        monkeypatch.setattr(import_module("prunekit.compression.blockwise"), "bfloat16_pays", lambda _, low=low: low)
         error[low] = evaluate(compress(model, ids, pattern="2:4", method="admm").model, ids, model)["kl"]
     magnitude = evaluate(compress(model, pattern="2:4", method="magnitude").model, ids, model)["kl"]
     assert error[True] == pytest.approx(error[False], rel=0.25) and error[True] < magnitude
@@ -96,7 +97,7 @@ class _Scaled(torch.nn.Module):
 def test_buffers_of_blocks_in_bfloat16_keep_their_digits(make_model, ids, monkeypatch):
     model = make_model()
     model.model.layers[1].mlp = _Scaled(model.model.layers[1].mlp)
-    monkeypatch.setattr(import_module("prunekit.compression.compress"), "bfloat16_pays", lambda _: True)
+    monkeypatch.setattr(import_module("prunekit.compression.blockwise"), "bfloat16_pays", lambda _: True)
     result = compress(model, ids, sparsity=0.5, method="admm")
     magnitude = compress(model, sparsity=0.5, method="magnitude")
     assert _Scaled.seen == {torch.float32}

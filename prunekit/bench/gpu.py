@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunekitError, first_line
-from ..kernels import fused_for
 from ..kernels.arguments import results
-from ..method import fp8
+from ..kernels.dispatch import fastest
+from ..method import fp8, one_pass
 from ..method.masks import nm_mask
 from ..speed.tensor_core_layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
 from ..system.machine import machine, versions
@@ -82,8 +82,8 @@ def measure_pass(shape: tuple[int, int], device: str, copy_gbs: float, rounds: i
         (weights read, mask and codes written), ``copy_share`` and ``equal``, whether the CPU agrees. Empty
         where the pass does not run, which a warning has said.
     """
-    fused, cpu = fused_for(torch.device(device)), fused_for(torch.device("cpu"))
-    if fused is None:
+    fused, cpu = fastest(torch.device(device)), fastest(torch.device("cpu"))
+    if fused is one_pass:
         return []
     g = torch.Generator().manual_seed(0)
     W = torch.randn(shape, generator=g).bfloat16()

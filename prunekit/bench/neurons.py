@@ -9,13 +9,14 @@ import torch
 from ..calibration.calibrate import calibrate
 from ..calibration.corpus import corpus
 from ..calibration.windows import longest_window
-from ..compression.neurons import find_mlps, remove_neurons
+from ..compression.neurons import remove_neurons
 from ..evaluation.evaluate import evaluate_all
 from ..model.linear import weight_of
+from ..model.structure import find_mlps
 from ..storage.load import load
-from ..storage.save import stored_bytes
+from ..storage.tensors import stored_bytes
 from ..system.machine import machine, versions
-from .pipeline import print_protocol
+from .protocol import print_protocol
 from .timing import speedup, time_in_turn
 
 CONTEXT = 256
@@ -34,7 +35,7 @@ def neurons(share: float = 0.3, model_name: str = "embedded", rounds: int = 15) 
 
     Args:
         share: of the neurons to remove, in ``(0, 1)``; see `neurons.remove_neurons`.
-        model_name: as `models.load` takes it.
+        model_name: as `load.load` takes it.
         rounds: how often each forward is timed, dense and smaller in turn.
 
     Returns:

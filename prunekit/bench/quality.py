@@ -10,17 +10,20 @@ from time import perf_counter
 from torch import Tensor, nn
 
 from ..calibration.corpus import corpus
-from ..calibration.windows import RECOVERY_TEXTS, TEXT, calibration_text, recovery_text, warm_up
+from ..calibration.windows import RECOVERY_TEXTS, TEXT, calibration_text, recovery_text
 from ..compression.compress import compress
-from ..compression.presets import PRESETS, measured, recovery_minutes
+from ..compression.layer import warm_up
+from ..compression.presets import PRESETS
 from ..compression.recipe import Recipe
 from ..errors import PrunekitError
 from ..evaluation.evaluate import evaluate_all
+from ..recovery.budget import recovery_minutes
 from ..recovery.recover import recover
 from ..storage.load import load
 from ..system.files import write_json
 from ..system.machine import fast_bfloat16, machine, versions
-from .pipeline import print_protocol
+from .measured import measured
+from .protocol import print_protocol
 
 PATTERNS = {
     "20 %": {"sparsity": 0.2},
@@ -56,11 +59,11 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
 
     Args:
         path: a JSON file, written after each row. Rows that it holds already stay if nothing measures them anew, on a
-            CPU of the same kind: one that is fast in bfloat16 (`info.fast_bfloat16`), or one that is not.
+            CPU of the same kind: one that is fast in bfloat16 (`machine.fast_bfloat16`), or one that is not.
         only: names from `METHODS` and `PATTERNS`; without one of either all of them. All take two hours on two
             cores.
         seeds: of the calibration text and its order; one row for each.
-        model_name: as in `models.load`.
+        model_name: as in `load.load`.
 
     Returns:
         What the file holds: ``protocol``, ``dense`` by text, and ``rows``.

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from ..errors import PrunekitError
+from ..system.progress import progress
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Timing:
 def time_in_turn(
     calls: Mapping[str, Callable[[], object]],
     device: str = "cpu",
-    rounds: int = 15,
-    warmup: int = 3,
+    rounds: int | Mapping[str, int] = 15,
+    warmup: int | Mapping[str, int] = 3,
     sample_s: float = 2e-3,
 ) -> dict[str, Timing]:
     """Time several calls round-robin: first a, b, c once each, then a, b, c again, `rounds` times.
@@ -57,8 +58,9 @@ def time_in_turn(
     Args:
         calls: what to time, by name.
         device: "cpu", or "cuda" (with an index if wanted) for CUDA events and synchronisation.
-        rounds: samples of each call.
-        warmup: how often each is called beforehand, at least once; the fastest says how often a sample repeats it.
+        rounds: samples of each call; by name where slow calls shall have fewer than the others.
+        warmup: how often each is called beforehand, also by name; the fastest says how often a sample repeats it.
+            After none a sample is one call.
         sample_s: a sample repeats its call until it lasts about this many seconds, 10,000 times at most.
 
     Returns:
@@ -67,17 +69,19 @@ def time_in_turn(
     Raises:
         PrunekitError: nothing to time, or fewer than one round.
     """
-    if not calls or rounds < 1:
+    rounds, warmup = (n if isinstance(n, Mapping) else dict.fromkeys(calls, n) for n in (rounds, warmup))
+    if not calls or min(rounds[name] for name in calls) < 1:
         raise PrunekitError("time_in_turn needs at least one call and one round.")
     clock = _cuda_seconds if str(device).startswith("cuda") else _cpu_seconds
     repeats = {}
     for name, call in calls.items():
-        once = min(clock(call, 1, device) for _ in range(max(warmup, 1)))
+        once = min((clock(call, 1, device) for _ in range(warmup[name])), default=sample_s)
         repeats[name] = max(1, min(10_000, round(sample_s / max(once, 1e-9))))
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for number in progress(range(max(rounds.values())), "rounds"):
         for name, call in calls.items():
-            samples[name].append(clock(call, repeats[name], device))
+            if number < rounds[name]:
+                samples[name].append(clock(call, repeats[name], device))
     return {name: Timing(tuple(s), repeats[name], str(device)) for name, s in samples.items()}
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import PrunekitError
-from ..method.compensation import Samples
 from ..method.ewma import BatchEWMA, quantile_mask
 from ..method.scores import contribution
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of, without_dropout
-from ..system.machine import fast_bfloat16
+from ..model.linear import linear_layers, weight_of
+from ..model.modes import bfloat16_pays, without_dropout
 from ..system.progress import progress
+from .observe import check_finite, check_reached, mean_square, observing
+from .samples import Samples
 
 TOLERANCE = 0.04  # calibration stops when fewer of the sampled decisions than that change
 PRIOR_TOKENS = 64.0
@@ -44,44 +41,6 @@ class Calibration:
     seconds: float
     changes: list[float] = field(default_factory=list)
     samples: dict[str, Tensor] = field(default_factory=dict)
-
-
-@contextmanager
-def observing(
-    layers: dict[str, nn.Module], observe: Callable[[Tensor], Any], take: Callable[[str, Any], None]
-) -> Iterator[None]:
-    """Call ``take(name, statistic)`` with ``observe(x)`` of each layer's input ``[tokens, in]``.
-
-    Layers that are given the very same tensor (queries, keys and values) share one statistic. Inputs without tokens are
-    passed over.
-    """
-    last: list = []  # the input seen last and its statistic
-
-    def look(name: str, x: Tensor) -> None:
-        if not x.numel():  # an expert that has no tokens in this batch
-            return
-        if not (last and last[0] is x):
-            last[:] = [x, observe(x.flatten(0, -2))]
-        take(name, last[1])
-
-    hooks = [m.register_forward_pre_hook(lambda _, args, name=name: look(name, args[0])) for name, m in layers.items()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def summing(layers: dict[str, nn.Module], observe: Callable[[Tensor], Tensor]) -> Iterator[dict[str, Tensor]]:
-    """A dict in which ``observe(x)`` of each layer's inputs is summed up, by name; see `observing`."""
-    sums: dict[str, Tensor] = {}
-
-    def take(name: str, value: Tensor) -> None:
-        sums[name] = sums[name] + value if name in sums else value
-
-    with observing(layers, observe, take):
-        yield sums
 
 
 @torch.no_grad()
@@ -121,7 +80,7 @@ def calibrate(
         decay: weight of the past in the average over batches (`ewma.BatchEWMA`).
         batch_tokens: tokens in a batch, rounded down to whole windows, at least one.
         prior: imagined tokens.
-        samples: tokens whose inputs are kept for `compensate.compensate`.
+        samples: tokens whose inputs are kept for `compensation.compensate`.
         bfloat16: run the model's products in bfloat16; default: where that pays (`bfloat16_pays`).
 
     Returns:
@@ -173,48 +132,6 @@ def calibrate(
     for name, E in energy.items():
         check_finite(f"inputs of {name}", E)
     return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
-
-
-def check_reached(layers: Iterable[str], reached: Collection[str]) -> None:
-    """Raise `PrunekitError` for the first of some layers that is not among those that text has reached, by name."""
-    for name in layers:
-        if name not in reached:
-            raise PrunekitError(f"text does not reach the layer {name}: leave it out (--exclude, and --no-permute).")
-
-
-def check_finite(what: str, statistic: Tensor) -> None:
-    """Raise `PrunekitError` if a statistic of `what` holds NaN or infinity."""
-    if not torch.isfinite(statistic).all():
-        raise PrunekitError(f"the {what} are not finite: check the model, or use --dtype float32.")
-
-
-def bfloat16_pays(model: nn.Module) -> bool:
-    """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
-    weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
-
-
-def mean_square(x: Tensor) -> Tensor:
-    """Mean of the squares of each column of ``[tokens, in]``: float32 ``[in]``."""
-    return x.float().square().mean(0)
-
-
-def gram(x: Tensor, bfloat16: bool = False) -> Tensor:
-    """``X^T X`` of ``[tokens, in]``: float32 ``[in, in]``. It is symmetric, so some of it is computed only once.
-
-    Args:
-        x: inputs of a layer.
-        bfloat16: multiply in bfloat16, which rounds each entry to 8 bits.
-    """
-    x = x.bfloat16() if bfloat16 else x.float()
-    size = x.shape[1]
-    H = torch.empty(size, size, device=x.device)
-    step = -(-size // 4)
-    for begin in range(0, size, step):
-        part = (x[:, begin : begin + step].T @ x[:, begin:]).float()
-        H[begin : begin + step, begin:] = part
-        H[begin:, begin : begin + step] = part.T
-    return H
 
 
 def _few_rows(W: Tensor) -> Tensor:

@@ -1,19 +1,13 @@
-"""What comes before compression: calibration text, compiled kernels, and the list of layers to be touched."""
+"""Which text, in which windows, each method is calibrated on, and what recovery reads."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..compression.layer import compress_layer
-from ..compression.recipe import Recipe
 from ..model.checks import most_tokens
-from ..model.linear import weight_of
-from ..system.machine import fast_bfloat16
-from ..system.memory import memory_free, more_memory
 from .corpus import corpus
 
 CONTEXT = 512
@@ -28,40 +22,6 @@ DEFAULTS = {  # tokens and windows by method; what the EWMA has here it may use 
     "sparsegpt": (16 * CONTEXT, CONTEXT),
     "magnitude": (16 * CONTEXT, CONTEXT),
 }
-
-
-def describe(layers: dict[str, nn.Module]) -> str:
-    """The layers that will be touched, those that differ only in the block's number on one line."""
-    kinds: dict[str, list[str]] = {}
-    for name, module in layers.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, module.weight.shape)))
-    lines = [f"{len(layers)} layers:"]
-    lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
-    return "\n".join(lines)
-
-
-def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
-    """What may make the work ahead fail or take long, a sentence each, with what to do about it.
-
-    Args:
-        layers: to be compressed, by name.
-        recipe: what to do with them.
-        recovers: whether recovery follows.
-    """
-    found = []
-    weight = next(iter(layers.values())).weight
-    shapes = [weight_of(module).shape for module in layers.values()]
-    needed = more_memory(shapes, weight.element_size(), recipe, recovers)
-    if needed > (free := memory_free(weight.device)):
-        ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
-        ways += ["no recovery"] * recovers + ["a machine with more"]
-        found.append(
-            f"this will take some {needed / 1e9:.1f} GB beside the model (predicted), and {free / 1e9:.1f} GB are "
-            f"free, so it may end without a result: try {', '.join(ways)}."
-        )
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
-        found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is faster.")
-    return found
 
 
 def calibration_text(
@@ -98,12 +58,3 @@ def recovery_text(
     watch = corpus(tokenizer, text, "validation", None, context, seed)[:8]
     watched = torch.stack([(ids == window).all(1) for window in watch]).any(0)
     return (ids[~watched] if 2 * watched.sum() <= len(ids) else ids), watch
-
-
-def warm_up(recipe: Recipe, device: torch.device | str = "cpu") -> None:
-    """Compile the kernels for a device, or fetch them from their cache, so that no stage is charged for it."""
-    if recipe.method == "ewma":
-        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False, device=device)
-        with torch.no_grad():
-            E = torch.ones(layer.in_features, device=device)
-            compress_layer(layer, E, recipe, (E[None], 0 * E[None]) if recipe.compensate else None)

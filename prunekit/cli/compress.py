@@ -19,14 +19,12 @@ def run_compress(a: argparse.Namespace) -> None:
         RECOVERY_TEXTS,
         TEXT,
         calibration_text,
-        cautions,
-        describe,
         longest_window,
         recovery_text,
-        warm_up,
     )
     from ..compression.allocate import allocate
     from ..compression.compress import compress
+    from ..compression.layer import warm_up
     from ..compression.presets import preset_named
     from ..compression.recipe import Recipe
     from ..model.checks import check_weights
@@ -34,10 +32,12 @@ def run_compress(a: argparse.Namespace) -> None:
     from ..recovery.recover import check_windows
     from ..recovery.state import check_state
     from ..storage.load import load
-    from ..storage.save import save, stored_bytes
+    from ..storage.save import save
+    from ..storage.tensors import stored_bytes
     from ..system.files import check_free, check_space, check_writable, write_json
     from ..system.memory import peak_rss
-    from ..system.stages import Stages
+    from ..system.progress import Stages
+    from .forecast import cautions, describe
 
     preset = preset_named(a.preset)
     method = a.method or preset.method
@@ -86,7 +86,7 @@ def run_compress(a: argparse.Namespace) -> None:
     with stages("load"):
         model, tokenizer = load(a.model, a.dtype, a.device)
     layers = linear_layers(model, a.include, a.exclude)
-    check_weights(model, layers, recipe)
+    check_weights(model, layers, recipe.pattern)
     if a.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
@@ -165,7 +165,7 @@ def _budget(a: argparse.Namespace) -> dict:
 
 def _recover(result, model, ids, watch, a: argparse.Namespace, budget: dict, begin: float):
     """Recovery; with `--out`, what is needed to go on lies beside it meanwhile."""
-    from ..compression.presets import recovery_minutes
+    from ..recovery.budget import recovery_minutes
     from ..recovery.recover import recover
 
     budget = budget or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from ..calibration.corpus import corpus
-from ..calibration.windows import calibration_text, warm_up
+from ..calibration.windows import calibration_text
 from ..compression.compress import compress
+from ..compression.layer import warm_up
 from ..compression.recipe import Recipe
 from ..errors import PrunekitError
-from ..evaluation.evaluate import evaluate_all, generate
+from ..evaluation.evaluate import evaluate_all
+from ..evaluation.generate import generate
 from ..storage.load import load
-from ..storage.save import save, stored_bytes
+from ..storage.save import save
+from ..storage.tensors import stored_bytes
 from ..system.files import check_writable_file, replacing, temporary_file, write_json
 from ..system.machine import machine, versions
-from ..system.stages import Stages
+from ..system.progress import Stages
 
 TARGETS = {"half": {"sparsity": 0.5}, "2-4": {"pattern": "2:4"}}
 LABELS = {"dense": "dense", "half": "50 % + FP8", "2-4": "2:4 + FP8"}
@@ -143,3 +147,9 @@ def _check_own(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / "prunekit.json").is_file():
         raise PrunekitError(f"{folder} is in the way and is no saved model: move it, or choose another --out.")
+
+
+def run_demo(a: argparse.Namespace) -> None:
+    """`prunekit demo`."""
+
+    demo(Path(a.out))

@@ -1,4 +1,4 @@
-"""The command lines of this part: `prunekit predict` and `prunekit doctor`."""
+"""`prunekit predict`: predicted latency of a model's layers on a GPU."""
 
 from __future__ import annotations
 
@@ -13,32 +13,11 @@ from pathlib import Path
 from ..errors import PrunekitError
 from ..speed.accuracy import FITTED_ON, accuracy_table
 from ..speed.devices import Gpu, find_gpu
-from ..speed.doctor import run_doctor
 from ..speed.latency import Prediction, check_dtype, predict
 from ..speed.published import published_rows
 from ..speed.shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
 from ..system.files import check_writable_file, write_text
-
-DEFAULT_BATCH = "1,16,256,4096"
-
-
-def add_commands(subparsers) -> None:
-    """Add `predict` and `doctor` to what `ArgumentParser.add_subparsers` returned; each sets `run`."""
-    about = "Predicted latency of a model's layers on a GPU, dense and 2:4."
-    parser = subparsers.add_parser("predict", help=about, description=about)
-    parser.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
-    parser.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", help="embedded (default), a local folder, or a Hugging Face name")
-    what.add_argument("--shapes", metavar="FILE.csv", help="a file with columns M,N,K instead of a model")
-    parser.add_argument("--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {DEFAULT_BATCH}")
-    parser.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
-    parser.set_defaults(run=run_predict)
-
-    about = "What this machine can run, checked by running it."
-    parser = subparsers.add_parser("doctor", help=about, description=about)
-    parser.add_argument("--json", metavar="FILE", help="write the report there")
-    parser.set_defaults(run=run_doctor)
+from .parser import BATCH
 
 
 @dataclass(frozen=True)
@@ -81,7 +60,7 @@ def run_predict(args: argparse.Namespace) -> None:
         assumed = f"one layer a line, totals count them all, weights {where}"
         groups = [
             (f"all layers, M = {M}", [_layer_line(gpu, dtype, M, layer, cold) for layer in layers])
-            for M in _parse_batch(args.batch or DEFAULT_BATCH)
+            for M in _parse_batch(args.batch or BATCH)
         ]
     lines = [line for _, group in groups for line in group]
     if args.csv:

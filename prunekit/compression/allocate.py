@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..calibration.calibrate import bfloat16_pays, check_finite, check_reached, observing
+from ..calibration.observe import check_finite, check_reached, observing
 from ..errors import PrunekitError
-from ..method.admm import choose
-from ..method.masks import check_sparsity
+from ..kernels.dispatch import fastest
+from ..method.targets import check_sparsity
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of, without_dropout
-from ..model.modes import frozen
+from ..model.linear import linear_layers, weight_of
+from ..model.modes import bfloat16_pays, frozen, without_dropout
 from ..system.progress import progress
 
 REACH = 0.1  # how far a layer's sparsity may be from the target
@@ -175,5 +175,6 @@ def sensitivities(
 @torch.no_grad()
 def _cost(W: Tensor, E: Tensor, G: Tensor, sparsity: float) -> float:
     """Estimate of what pruning a layer adds to the loss, in nats per token."""
-    pruned = W.float().square().masked_fill(choose(W, E, sparsity), 0)
+    keep = fastest(W.device).select(W, E, sparsity=sparsity)
+    pruned = W.float().square().masked_fill(keep, 0)
     return 0.5 * torch.dot(pruned @ E, G).item()

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..calibration.calibrate import check_finite, check_reached, summing
+from ..calibration.observe import check_finite, check_reached, gram, summing
 from ..errors import PrunekitError
+from ..kernels.dispatch import fastest
+from ..method import baselines
+from ..method.admm import admm
 from ..model.checks import check_text
-from ..model.linear import replace_layers, text_config
-from ..model.modes import in_bfloat16
+from ..model.copies import replace_layers
+from ..model.linear import weight_of
+from ..model.modes import bfloat16_pays, in_bfloat16
+from ..model.structure import decoder_blocks, text_config
 from ..system.progress import progress
+from .layer import as_precise_as, finish
+from .recipe import Recipe
+
+BLOCKWISE = ("wanda", "sparsegpt", "admm")  # methods that go through the model block by block
 
 BATCH_TOKENS = 2048  # that go through a block at once
 
 
 class _Stop(Exception):
     pass
-
-
-def decoder_blocks(model: nn.Module, layers: Iterable[str]) -> tuple[str, nn.ModuleList]:
-    """Name and list of the decoder blocks: the module list that holds all the layers.
-
-    Raises:
-        PrunekitError: there is none.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and all(layer.startswith(f"{name}.") for layer in layers):
-            return name, module
-    raise PrunekitError("the model's layers are not in one list of blocks, which this method needs: use --method ewma.")
 
 
 @torch.no_grad()
@@ -134,3 +132,34 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple
         for hook in hooks:
             hook.remove()
     return hidden, options if several else options * len(blocks)
+
+
+def compress_blocks(
+    model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipes: dict[str, Recipe]
+) -> dict[str, nn.Module]:
+    """Wanda, SparseGPT or ADMM."""
+    method = next(iter(recipes.values())).method
+    bfloat16 = bfloat16_pays(model)
+
+    def prune(name: str, module: nn.Module, statistic: Tensor) -> nn.Module:
+        W, recipe = weight_of(module), recipes[name]
+        target = recipe.sparsity, recipe.pattern
+        if not recipe.prunes:
+            return finish(module, W, torch.ones_like(W, dtype=torch.bool), recipe)
+        if method == "wanda":
+            return finish(module, W, baselines.wanda_mask(W, statistic, *target), recipe)
+        try:
+            if method == "admm":
+                new, keep = admm(W, statistic, *target, bfloat16=bfloat16, select=fastest(W.device).select)
+            else:
+                new, keep = baselines.sparsegpt(W, statistic, *target)
+        except PrunekitError as error:
+            raise PrunekitError(f"{name}: {error}") from None
+        return finish(module, as_precise_as(W, new), keep, recipe)
+
+    if method == "wanda":
+        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune)
+    if method == "sparsegpt":
+        return prune_blocks(model, ids, layers, gram, prune)
+    observe = partial(gram, bfloat16=bfloat16)
+    return prune_blocks(model, ids, layers, observe, prune, dense_inputs=True, bfloat16=bfloat16)

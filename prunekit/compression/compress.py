@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
-from ..calibration.calibrate import Calibration, bfloat16_pays, calibrate, gram
+from ..calibration.calibrate import Calibration, calibrate
 from ..errors import PrunekitError
-from ..method import baselines
-from ..method.admm import admm
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
-from ..model.fp8_linear import Fp8Linear
-from ..model.linear import linear_layers, replace_layers, weight_of, without_dropout, zeros_in
+from ..model.linear import linear_layers
+from ..model.modes import without_dropout
 from ..system.progress import progress
 from .allocate import Allocation
-from .blockwise import prune_blocks
-from .layer import as_precise_as, compress_layer, finish
+from .blockwise import BLOCKWISE, compress_blocks
+from .layer import compress_layer
 from .permute import permute_channels
 from .recipe import Recipe
-
-BLOCKWISE = ("wanda", "sparsegpt", "admm")  # methods that go through the model block by block
-
-
-@dataclass
-class Compressed:
-    """A compressed model and how it came about.
-
-    Attributes:
-        model: the new model. What was not compressed is shared with the original: copy it (``copy.deepcopy``) before
-            it is moved to another device or cast.
-        recipe: the options.
-        sparsity: share of the weights in the chosen layers that are zero.
-        layers: for each layer its name, shape ``[out, in]`` and sparsity.
-        tokens: calibration tokens used.
-        seconds: by stage: ``permute`` if it was asked for; ``calibrate`` and ``select`` (with the cast), or
-            ``prune`` for a method that does both block by block.
-        steps: steps of recovery (`recover.recover`), 0 without.
-    """
-
-    model: nn.Module
-    recipe: Recipe
-    sparsity: float
-    layers: list[dict]
-    tokens: int
-    seconds: dict[str, float]
-    steps: int = 0
+from .result import Compressed, assemble
 
 
 def compress(
@@ -86,7 +57,7 @@ def compress(
             baseline: ``wanda``, ``sparsegpt``, ``magnitude``.
         fp8: ``e4m3``, ``e5m2`` or None.
         granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
-        compensate: let the weights that stay make up for the others (`compensate.response`): better at 50 % and
+        compensate: let the weights that stay make up for the others (`compensation.response`): better at 50 % and
             above and at 2:4, for half as much time again.
         permute: with a pattern, first put the model's channels into an order that suits it
             (`permute.permute_channels`), for seconds.
@@ -108,7 +79,7 @@ def compress(
     """
     recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
     layers = linear_layers(model, include, exclude)
-    check_weights(model, layers, recipe)
+    check_weights(model, layers, recipe.pattern)
     tokens, seconds = 0, {}
     if permute:
         if ids is None or calibration is not None:
@@ -126,7 +97,7 @@ def compress(
         if ids is None:
             raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
         with without_dropout(model):
-            new = _blockwise(model, ids, layers, recipes)
+            new = compress_blocks(model, ids, layers, recipes)
         tokens, stage = ids.numel(), "prune"
     else:
         energy: dict[str, Tensor] = {}
@@ -157,25 +128,6 @@ def compress(
     if recipe.format is not None and not tokens:
         check_runs(result.model, model)
     return result
-
-
-def check_compressed(result: object) -> None:
-    """Raise `PrunekitError` where something else than what `compress` gives is given, such as its model alone."""
-    if not isinstance(result, Compressed):
-        raise PrunekitError(f"expected what compress gives, got a {type(result).__name__}: pass all of it.")
-
-
-def assemble(
-    model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, tokens: int, seconds: dict[str, float]
-) -> Compressed:
-    """Put new layers, given by name, into a copy of the model, and count their zeros."""
-    report, zeros, total = [], 0, 0
-    for name, module in layers.items():
-        count, size = zeros_in(module.weight), module.weight.numel()
-        shape = list(module.weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
-        report.append({"name": name, "shape": shape, "sparsity": count / size})
-        zeros, total = zeros + count, total + size
-    return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
 
 
 def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -209,34 +161,3 @@ def _recipes(
         raise PrunekitError(f"the budget must name the layers that are compressed, and {name} is in only one of them.")
     compensates = {name: recipe.compensate and budget[name] > 0 for name in layers}
     return {name: replace(recipe, sparsity=budget[name], compensate=compensates[name]) for name in layers}
-
-
-def _blockwise(
-    model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipes: dict[str, Recipe]
-) -> dict[str, nn.Module]:
-    """Wanda, SparseGPT or ADMM."""
-    method = next(iter(recipes.values())).method
-    bfloat16 = bfloat16_pays(model)
-
-    def prune(name: str, module: nn.Module, statistic: Tensor) -> nn.Module:
-        W, recipe = weight_of(module), recipes[name]
-        target = recipe.sparsity, recipe.pattern
-        if not recipe.prunes:
-            return finish(module, W, torch.ones_like(W, dtype=torch.bool), recipe)
-        if method == "wanda":
-            return finish(module, W, baselines.wanda_mask(W, statistic, *target), recipe)
-        try:
-            if method == "admm":
-                new, keep = admm(W, statistic, *target, bfloat16=bfloat16)
-            else:
-                new, keep = baselines.sparsegpt(W, statistic, *target)
-        except PrunekitError as error:
-            raise PrunekitError(f"{name}: {error}") from None
-        return finish(module, as_precise_as(W, new), keep, recipe)
-
-    if method == "wanda":
-        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune)
-    if method == "sparsegpt":
-        return prune_blocks(model, ids, layers, gram, prune)
-    observe = partial(gram, bfloat16=bfloat16)
-    return prune_blocks(model, ids, layers, observe, prune, dense_inputs=True, bfloat16=bfloat16)

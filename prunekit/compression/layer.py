@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from ..kernels import fused_for
-from ..method import baselines, ewma, fp8
+from ..kernels.dispatch import codes_of, fastest
+from ..method import baselines, ewma, fp8, masks, one_pass
 from ..method.compensation import compensate
-from ..method.masks import exact_mask, nm_mask, parse_pattern
-from ..method.scores import column_factors, keep_score, score
-from ..model.fp8_linear import Fp8Linear, codes_of
-from ..model.linear import exact_dtype, is_transposed, weight_of, with_weight
+from ..method.scores import column_factors
+from ..model.copies import with_weight
+from ..model.fp8_linear import Fp8Linear
+from ..model.linear import exact_dtype, is_transposed, weight_of
 from .recipe import Recipe
+
+RULES = {"ewma-mean": ewma.mean_mask, "exact": masks.exact_mask}
 
 
 @torch.no_grad()
@@ -25,53 +29,29 @@ def compress_layer(
         module: nn.Linear or Conv1D.
         E: mean square of its inputs, ``[in]``; None where the recipe does not look at inputs.
         recipe: what to do; its method is ``ewma`` or ``magnitude``.
-        answer: sampled inputs and the response to them (`compensate.response`), for weights that make up for others.
+        answer: sampled inputs and the response to them (`compensation.response`), for weights that make up for others.
 
     Returns:
         A new layer: of the same class, or `fp8_linear.Fp8Linear`.
     """
-    W, fmt = weight_of(module), recipe.format
-    f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)
+    W, fmt, target = weight_of(module), recipe.format, {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
     if recipe.method == "magnitude":
-        keep = baselines.magnitude_mask(W, recipe.sparsity, recipe.pattern)
-        return finish(module, W, keep, recipe)
-    fused = fused_for(W.device) if recipe.select == "ewma" else None
-    if fused is not None:
-        target = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
-        if fmt is not None and recipe.granularity == "row" and (answer is None or W.device.type == "cpu"):
-            one_pass = fused.select_cast if answer is None else fused.select_compensate_cast
-            _, codes, scale = one_pass(W, f, *(answer or ()), **target, fmt=fmt)
+        return finish(module, W, baselines.magnitude_mask(W, **target), recipe)
+    f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)
+    if recipe.select == "ewma":
+        passes = fastest(W.device)
+        if fmt is not None and recipe.granularity == "row":
+            one = passes.select_cast if answer is None else passes.select_compensate_cast
+            _, codes, scale = one(W, f, *(answer or ()), **target, fmt=fmt)
             return Fp8Linear(codes, scale, module.bias, is_transposed(module))
-        keep = fused.select(W, f, **target, joint=fmt and (fmt, fp8.scales(W, fmt, recipe.granularity)))
+        select = passes.select
     else:
-        keep = plain_mask(W, f, recipe)
+        select = partial(one_pass.select, rule=RULES[recipe.select])
+    keep = select(W, f, **target, joint=fmt and (fmt, fp8.scales(W, fmt, recipe.granularity)))
     if answer is not None:
         changed = compensate(W, keep, *answer)
         W = as_precise_as(W, changed.to(W.dtype)) if fmt is None else changed
     return finish(module, W, keep, recipe)
-
-
-def plain_mask(W: Tensor, f: Tensor, recipe: Recipe) -> Tensor:
-    """The mask of method ``ewma`` by the plain functions: the reference for `kernels`, on any device.
-
-    Args:
-        W: weight ``[out, in]``.
-        f: column factors ``[in]``.
-        recipe: with an FP8 format, casting errors are weighed in (`scores.keep_score`).
-
-    Returns:
-        bool ``[out, in]``.
-    """
-    fmt = recipe.format
-    if fmt is None:
-        L = score(W, f)
-    else:
-        scale = fp8.scales(W, fmt, recipe.granularity)
-        L = keep_score(W, fp8.uncast(fp8.cast(W, scale, fmt), scale), f)
-    if recipe.pattern is not None:
-        return nm_mask(L, *parse_pattern(recipe.pattern))
-    choose = {"ewma": ewma.quantile_mask, "ewma-mean": ewma.mean_mask, "exact": exact_mask}
-    return choose[recipe.select](L, recipe.sparsity)
 
 
 def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Module:
@@ -85,3 +65,12 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
     """Round updated weights to bfloat16 or float16 if all old ones fit it: they are stored no wider than before."""
     return new.to(old.dtype if old.element_size() == 2 else exact_dtype(old)).to(new.dtype)
+
+
+def warm_up(recipe: Recipe, device: torch.device | str = "cpu") -> None:
+    """Compile the kernels for a device, or fetch them from their cache, so that no stage is charged for it."""
+    if recipe.method == "ewma":
+        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False, device=device)
+        with torch.no_grad():
+            E = torch.ones(layer.in_features, device=device)
+            compress_layer(layer, E, recipe, (E[None], 0 * E[None]) if recipe.compensate else None)

@@ -12,34 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..calibration.calibrate import Calibration
 from ..errors import PrunekitError, check_count
-from ..method.masks import check_sparsity
+from ..method.targets import check_sparsity
+from ..model.copies import replace_layers, with_columns, with_rows
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import check_model, is_linear, replace_layers, text_config, weight_of, with_columns, with_rows
+from ..model.linear import check_model, weight_of
+from ..model.structure import Mlp, find_mlps, text_config
 
 MULTIPLE = 32
-# Layers whose rows are neurons, and the layer whose columns are: LLaMA and its kin; GPT-NeoX; OPT and Phi; GPT-2.
-_KINDS = (
-    (("gate_proj", "up_proj"), "down_proj"),
-    (("dense_h_to_4h",), "dense_4h_to_h"),
-    (("fc1",), "fc2"),
-    (("c_fc",), "c_proj"),
-)
 _WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configs call the number of neurons
-
-
-@dataclass(frozen=True)
-class Mlp:
-    """Names of one MLP's layers: `before` the activation (neurons are rows) and `after` it (columns)."""
-
-    before: tuple[str, ...]
-    after: str
 
 
 def neuron_scores(W: Tensor, E: Tensor) -> Tensor:
@@ -115,18 +101,6 @@ def kept_neurons(width: int, share: float, multiple: int = MULTIPLE) -> int:
         return width
     exact = int(width * (1 - share) * (1 + 1e-12))
     return max(exact // multiple * multiple, min(multiple, width))
-
-
-def find_mlps(model: nn.Module) -> list[Mlp]:
-    """The MLPs of a model whose neurons have rows of their own, by the names of their layers, in the model's order."""
-    found = []
-    for prefix, module in model.named_modules():
-        children = {name: child for name, child in module.named_children() if is_linear(child)}
-        for before, after in _KINDS:
-            if after in children and all(name in children for name in before):
-                dot = f"{prefix}." if prefix else ""
-                found.append(Mlp(tuple(dot + name for name in before), dot + after))
-    return found
 
 
 def _width(model: nn.Module, mlps: list[Mlp]) -> int:

@@ -17,20 +17,14 @@ from torch import Tensor, nn
 
 from ..calibration.calibrate import calibrate
 from ..errors import PrunekitError
-from ..method.masks import check_width, parse_pattern
 from ..method.scores import contribution
+from ..method.targets import check_width, parse_pattern
 from ..model.checks import check_text
+from ..model.copies import replace_layers, shallow_copy, with_columns, with_rows
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import (
-    linear_layers,
-    replace_layers,
-    shallow_copy,
-    weight_of,
-    with_columns,
-    with_rows,
-    without_dropout,
-)
-from .neurons import find_mlps
+from ..model.linear import linear_layers, weight_of
+from ..model.modes import without_dropout
+from ..model.structure import find_mlps
 
 _TINY = torch.finfo(torch.float32).tiny  # for a mean of zero
 ROUNDS = 6

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import PrunekitError
 from ..method import fp8
-from ..method.masks import check_sparsity, check_target, parse_pattern
 from ..method.scores import METRICS
+from ..method.targets import check_sparsity, check_target, parse_pattern
 
 METHODS = ("ewma", "admm", "wanda", "sparsegpt", "magnitude")
 SELECTIONS = ("ewma", "ewma-mean", "exact")

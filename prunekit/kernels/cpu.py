@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..method.ewma import BLOCK, gaussian_share, step_tables
 from ..method.fp8 import E4M3, E5M2, Format, scale_blocks
-from ..method.masks import check_target
+from ..method.targets import check_target
 from ..system.machine import fast_bfloat16
 from . import numba_loops
 from .arguments import check_size, results
@@ -68,7 +68,7 @@ def select(
     joint: tuple[Format, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Score and select in one pass: `ewma.quantile_mask` or `patterns.nm_mask` of ``W^2 f``.
+    """Score and select in one pass: `ewma.quantile_mask` or `masks.nm_mask` of ``W^2 f``.
 
     Args:
         W: weight ``[out, in]`` on the CPU, float32, bfloat16 or float16 (the last two are widened first).
@@ -188,7 +188,7 @@ def select_compensate_cast(
     pattern: str | None = None,
     fmt: Format = E4M3,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`select_cast` with `compensate.compensate` between selection and cast.
+    """`select_cast` with `compensation.compensate` between selection and cast.
 
     What is pruned and the change of the other weights are held in bfloat16, fine enough beside an FP8 cast.
 
@@ -196,7 +196,7 @@ def select_compensate_cast(
         W: weight ``[out, in]``; this and the next four as in `select_cast`.
         f: column factors ``[in]``.
         X: sampled inputs ``[samples, in]``.
-        Z: `compensate.response` to them, ``[samples, in]``.
+        Z: `compensation.response` to them, ``[samples, in]``.
         sparsity: share to prune per row; or else
         pattern: ``"N:M"``.
         fmt: `fp8.E4M3` or `fp8.E5M2`.

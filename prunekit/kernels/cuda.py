@@ -1,4 +1,4 @@
-"""Score, select and cast in one pass over the weights on a GPU: the kernel of `fused` behind checked arguments.
+"""Score, select and cast in one pass over the weights on a GPU: the kernel of `triton_kernel` behind checked arguments.
 
 The functions are those of `cpu`. Masks, codes and scales equal those of the plain functions on the CPU bit for
 bit (on a GPU torch itself divides by a constant less exactly). Needs triton and compute capability 8.0;
@@ -13,9 +13,11 @@ import torch
 import triton
 from torch import Tensor
 
+from ..method.compensation import compensate
 from ..method.ewma import BLOCK, gaussian_share, step_tables
-from ..method.fp8 import E4M3, Format, scale_blocks
-from ..method.masks import check_target
+from ..method.fp8 import E4M3, Format, scale_blocks, scales
+from ..method.one_pass import cast_kept
+from ..method.targets import check_target
 from .arguments import check_size, results
 from .triton_kernel import fused_pass
 
@@ -83,6 +85,21 @@ def select_cast(
     out = results(W, fmt, out, contiguous=True)
     _launch(W, f, sparsity, pattern, None, fmt, out)
     return out
+
+
+def select_compensate_cast(
+    W: Tensor,
+    f: Tensor,
+    X: Tensor,
+    Z: Tensor,
+    *,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    fmt: Format = E4M3,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`one_pass.select_compensate_cast`, of which only the selection is fused."""
+    keep = select(W, f, sparsity=sparsity, pattern=pattern, joint=(fmt, scales(W, fmt)))
+    return cast_kept(compensate(W, keep, X, Z), keep, fmt)
 
 
 def _launch(W, f, sparsity, pattern, joint, fmt, out) -> None:

@@ -111,7 +111,7 @@ def _beats(g, place, rival):
 
 @triton.jit
 def _select_nm(L, valid, N: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
-    """`patterns.nm_mask` of a tile of whole groups."""
+    """`masks.nm_mask` of a tile of whole groups."""
     g = tl.reshape(tl.where(valid, L, -_BEYOND), [ROWS * TILE // MP, MP])
     place = tl.arange(0, MP)[None, :]
     beaten_by = tl.zeros([ROWS * TILE // MP, MP], tl.int32)

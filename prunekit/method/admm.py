@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..errors import PrunekitError, check_count
-from ..kernels import fused_for
-from .ewma import quantile_mask
-from .masks import check_shape, check_target, nm_mask, parse_pattern
-from .scores import contribution
+from . import one_pass
+from .targets import check_shape, check_target
 
 PENALTIES = (0.2, 0.6, 2.0, 6.0)
 STEPS = 16
@@ -24,6 +24,8 @@ def admm(
     steps: int = STEPS,
     damping: float = 0.01,
     bfloat16: bool = False,
+    *,
+    select: Callable[..., Tensor] = one_pass.select,
 ) -> tuple[Tensor, Tensor]:
     """The sparse weight whose outputs are nearest to the dense weight's, by the alternating direction method.
 
@@ -43,6 +45,7 @@ def admm(
         steps: how often the mask is chosen, at least one for each penalty.
         damping: added to the unit diagonal.
         bfloat16: run the steps' products in bfloat16: twice as fast on a CPU that is fast in it.
+        select: what chooses the mask, with the arguments of `one_pass.select`; `kernels` has faster ones.
 
     Returns:
         (new weight of the dtype of `W`, keep): ``[out, in]`` both; `keep` is True where a weight stays, and the
@@ -75,27 +78,11 @@ def admm(
             U = U * (previous / penalty) if previous else U
             previous = penalty
         drawn = V + U
-        keep = choose(drawn, alike, sparsity, pattern)
+        keep = select(drawn, alike, sparsity=sparsity, pattern=pattern)
         Z = drawn * keep
         U = drawn - Z
         V = pull + ((penalty * (Z - U)).to(inverse.dtype) @ inverse).float()
     return (Z / norm).to(W.dtype), keep
-
-
-def choose(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str | None = None) -> Tensor:
-    """Keep the largest ``W^2 E`` of each row or group, without sorting, by the fastest way: bool ``[out, in]``.
-
-    Args:
-        W: weight ``[out, in]``.
-        E: column factors ``[in]``.
-        sparsity: share of each row to prune; or else
-        pattern: ``"N:M"``.
-    """
-    fused = fused_for(W.device)
-    if fused:
-        return fused.select(W, E, sparsity=sparsity, pattern=pattern)
-    L = contribution(W, E)
-    return quantile_mask(L, sparsity) if pattern is None else nm_mask(L, *parse_pattern(pattern))
 
 
 def _inverse(H: Tensor, penalty: float) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError, check_count
-from .masks import check_shape, check_target, exact_mask, nm_mask
+from .masks import exact_mask, nm_mask
 from .scores import contribution
+from .targets import check_shape, check_target
 
 
 def magnitude_mask(W: Tensor, sparsity: float | None = None, pattern: str | None = None) -> Tensor:

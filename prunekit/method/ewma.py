@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError, check_count
-from .masks import check_sparsity
+from .targets import check_sparsity
 
 # These and BLOCK are compiled into kernels/numba_loops.py: remove prunekit/kernels/__pycache__ after a change.
 LOW, HIGH = 1e-30, 1e30

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError
-from .masks import check_shape
+from .targets import check_shape
 
 METRICS = ("contribution", "magnitude", "rank-one")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..compression.recipe import Recipe
 from ..errors import PrunekitError, first_line, out_of_memory
-from ..method.masks import check_width, parse_pattern
-from .linear import check_model, text_config, weight_of, without_dropout
+from ..method.targets import check_width, parse_pattern
+from .linear import check_model, weight_of
+from .modes import without_dropout
+from .structure import text_config
 
 
-def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe) -> None:
+def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
     """Raise `PrunekitError` where a model is quantized already, layers share a weight, compute it from others or do not
     fit the pattern, or a weight is not finite."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -28,8 +29,8 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe
             raise PrunekitError(f"{name} computes its weight from others: remove its pruning or parametrization.")
         if len(names := uses.get(id(weight), ())) > 1:
             raise PrunekitError(f"{' and '.join(names)} are one and the same: leave all of them out (exclude).")
-        if recipe.pattern is not None:
-            check_width(weight_of(module).shape[1], parse_pattern(recipe.pattern)[1], name)
+        if pattern is not None:
+            check_width(weight_of(module).shape[1], parse_pattern(pattern)[1], name)
     for name, p in model.named_parameters():
         if not torch.isfinite(p.sum()) and not torch.isfinite(p).all():
             raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")

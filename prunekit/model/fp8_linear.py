@@ -1,10 +1,11 @@
-"""A linear layer that holds FP8 codes and scales, and the way to them and back on any device."""
+"""A linear layer that holds FP8 codes and scales."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..method.fp8 import Format, cast, check_codes, uncast
+from ..kernels.dispatch import widen
+from ..method.fp8 import check_codes
 
 
 class Fp8Module(nn.Module):
@@ -55,21 +56,3 @@ class Fp8Linear(Fp8Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.weight.dtype}"
-
-
-def codes_of(W: Tensor, scale: Tensor, fmt: Format, keep: Tensor) -> Tensor:
-    """`fp8.cast`, by the fused pass on a CPU: codes of `fmt.dtype`, ``[out, in]``, zero where not kept."""
-    if W.device.type == "cpu":
-        from ..kernels import cpu
-
-        return cpu.cast(W, keep, scale, fmt)
-    return cast(W, scale, fmt, keep)
-
-
-def widen(codes: Tensor, scale: Tensor) -> Tensor:
-    """`fp8.uncast`, by the fused pass on a CPU: float32 ``[out, in]``. Codes of NaN or infinity are not known there."""
-    if codes.device.type == "cpu":
-        from ..kernels import cpu
-
-        return cpu.uncast(codes, scale)
-    return uncast(codes, scale)

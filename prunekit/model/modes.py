@@ -1,11 +1,15 @@
-"""Modes that a model runs in meanwhile: without gradients, in bfloat16."""
+"""Modes that a model runs in meanwhile: without gradients, without dropout, in bfloat16."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
+import torch
 from torch import nn
+
+from ..system.machine import fast_bfloat16
 
 
 def in_bfloat16(module: nn.Module) -> nn.Module:
@@ -24,3 +28,22 @@ def frozen(model: nn.Module):
     finally:
         for p in wanted:
             p.requires_grad_(True)
+
+
+def bfloat16_pays(model: nn.Module) -> bool:
+    """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
+    weight = next(model.parameters())
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
+
+
+@contextmanager
+def without_dropout(*models: nn.Module) -> Iterator[None]:
+    """Modules that are in training mode, in which they drop values at random, leave it meanwhile."""
+    training = {module for model in models for module in model.modules() if module.training}
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from ..compression.blockwise import decoder_blocks
 from ..errors import PrunekitError
-from ..model.linear import replace_layers, shallow_copy
+from ..model.copies import replace_layers, shallow_copy
+from ..model.structure import decoder_blocks
 
 
 def compiled(

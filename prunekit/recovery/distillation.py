@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from ..model.linear import replace_layers, with_rows
+from ..model.copies import replace_layers, with_rows
 
 TEXT_SHARE = 0.3
 VOCABULARY = 8192  # tokens of the vocabulary that a step looks at, those of its text among them

@@ -14,17 +14,19 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from ..compression.compress import Compressed, assemble, check_compressed
 from ..compression.layer import as_precise_as
+from ..compression.result import Compressed, assemble, check_compressed
 from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..model.checks import check_text
-from ..model.linear import replace_layers, without_dropout
-from ..model.modes import frozen, in_bfloat16
+from ..model.copies import replace_layers
+from ..model.modes import frozen, in_bfloat16, without_dropout
 from ..system.machine import fast_bfloat16
+from .budget import _part
 from .compiled import compiled
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .state import load_state, save_state, undisturbed
+from .student import _norms
 from .trained_layer import TrainedLayer
 
 RATE = 5e-4
@@ -209,23 +211,6 @@ def check_windows(ids: Tensor, batch: int = BATCH) -> None:
     """Raise `PrunekitError` where windows of text are too few for a step of recovery."""
     if len(ids) < batch:
         raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
-
-
-def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Modules whose parameters are all vectors, such as norms, apart from the layers' own."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if name not in layers
-        and not any(module.children())
-        and (parameters := list(module.parameters()))
-        and all(p.ndim == 1 for p in parameters)
-    }
-
-
-def _part(step: int, spent: float, steps: int | None, minutes: float | None) -> float:
-    """How much of the budget is used."""
-    return step / steps if steps else spent / (60 * minutes)
 
 
 def _seed(seed: int, number: int) -> int:

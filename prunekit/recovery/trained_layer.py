@@ -9,8 +9,8 @@ from torch.nn.functional import linear
 from ..compression.layer import as_precise_as, finish
 from ..compression.recipe import Recipe
 from ..kernels import cpu
+from ..kernels.dispatch import codes_of, widen
 from ..method import fp8
-from ..model.fp8_linear import codes_of, widen
 from ..model.linear import weight_of
 
 

@@ -1,4 +1,4 @@
-"""Swap the layers of a model for those of `layers` that run on its device, each tried first."""
+"""Swap the layers of a model for those of `tensor_core_layers` that run on its device, each tried first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunekitError, first_line, out_of_memory
+from ..model.copies import replace_layers, shallow_copy
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import linear_layers, replace_layers, shallow_copy, weight_of, without_sign
+from ..model.linear import linear_layers, weight_of, without_sign
 from .tensor_core_layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
@@ -70,8 +71,8 @@ def accelerate(model: nn.Module) -> nn.Module:
     """A copy of a compressed model whose linear layers run FP8, 2:4 or both wherever this machine can.
 
     Each layer's `path` names what runs. Where a layer stays plain, which is slower but right, one warning says so. FP8
-    products also cast the inputs: see `speed.layers.fp8_error_bound`. Whether a path is faster than dense depends on
-    card and batch size, and with few tokens on how fast the host launches its kernels, of which it has more than a
+    products also cast the inputs: see `tensor_core_layers.fp8_error_bound`. Whether a path is faster than dense depends
+    on card and batch size, and with few tokens on how fast the host launches its kernels, of which it has more than a
     dense layer: `prunekit bench gpu` measures it. For running only; save the model as it was.
 
     Args:

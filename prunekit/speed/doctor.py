@@ -1,15 +1,12 @@
-"""`prunekit doctor`: what this machine can run, found out by running it."""
+"""What this machine can run, found out by running it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import time
-from pathlib import Path
 
 from ..errors import first_line
-from ..system.files import write_json
 from ..system.machine import cpu_name, cpuinfo
 
 VECTOR_FLAGS = (
@@ -30,14 +27,6 @@ VECTOR_FLAGS = (
     "i8mm",
     "bf16",
 )
-
-
-def run_doctor(args: argparse.Namespace) -> None:
-    """`prunekit doctor`: print the report; `args.json` names a file for all of it."""
-    report = examine()
-    print("\n".join(describe(report)))
-    if args.json:
-        write_json(Path(args.json), report)
 
 
 def examine() -> dict:

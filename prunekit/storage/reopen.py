@@ -1,4 +1,4 @@
-"""Open a folder that `export.save` wrote, with the same zeros, codes, scales and logits."""
+"""Open a folder that `save.save` wrote, with the same zeros, codes, scales and logits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from ..errors import PrunekitError
 from ..method import fp8
+from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import is_conv1d, replace_layers
+from ..model.linear import is_conv1d
 from ..system.notices import explained, quiet
-from .save import usual_dtype
+from .tensors import usual_dtype
 from .weight_files import weight_files
 
 
 def open_compressed(folder: Path, dtype: str) -> nn.Module:
-    """Open a folder that `export.save` wrote, with the same zeros, codes, scales and logits.
+    """Open a folder that `save.save` wrote, with the same zeros, codes, scales and logits.
 
     Args:
         folder: the folder.

@@ -8,23 +8,21 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from copy import copy, deepcopy
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..compression.compress import Compressed, check_compressed
+from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, first_line
 from ..method import fp8
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import check_model, exact_dtype, text_config
 from ..system.files import new_folder
 from ..system.notices import quiet
 from .compatibility import add_older_names, savable
+from .tensors import is_described, stored_tensors, usual_dtype
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
@@ -37,7 +35,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         tokenizer: the model's tokenizer, saved with it.
         out: a folder that does not exist yet, or is empty.
         activations: what servers do with the inputs of FP8 layers: ``none`` leaves them; ``dynamic`` casts each token
-            to FP8, for FP8 tensor cores. `models.load` never casts inputs.
+            to FP8, for FP8 tensor cores. `load.load` never casts inputs.
 
     Returns:
         The folder.
@@ -53,7 +51,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     if getattr(model, "generation_config", None) is not None:
         model.generation_config = savable(model.generation_config)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
-    described = bool(layers) and all(map(_holds, layers.values()))
+    described = bool(layers) and all(map(is_described, layers.values()))
     if activations == "dynamic" and not described:
         raise PrunekitError(
             "activations='dynamic' belongs to FP8 layers of format e4m3, and not to GPT-2's: leave it out."
@@ -99,67 +97,6 @@ def _save_tokenizer(tokenizer, folder: Path) -> None:
         reason = first_line(error)
         advice = "free some space" if "No space" in reason else "see whether it can be saved by itself"
         raise PrunekitError(f"cannot write the tokenizer ({reason}): {advice}.") from None
-
-
-def usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Which of float32, bfloat16 and float16 most of the tensors' numbers have; others do not count."""
-    counts = dict.fromkeys((torch.float32, torch.bfloat16, torch.float16), 0)
-    for t in tensors:
-        if t.dtype in counts:
-            counts[t.dtype] += t.numel()
-    return max(counts, key=counts.get)
-
-
-def narrow(tensor: Tensor) -> Tensor:
-    """The same values in bfloat16 or float16 if all of them fit it, so that widening for a CPU costs no disk space."""
-    return tensor.to(exact_dtype(tensor)) if tensor.dtype == torch.float32 else tensor
-
-
-def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint of the model holds, by name: FP8 layers as codes and scales, the rest as narrow as
-    is exact, tied weights once."""
-    return dict(_stored(model))
-
-
-def stored_bytes(model: nn.Module) -> int:
-    """Size of the weights in a checkpoint of the model, without writing one.
-
-    Args:
-        model: any model, compressed or not.
-
-    Returns:
-        Bytes: FP8 as codes and scales, the rest as narrow as is exact, tied weights once.
-    """
-    return sum(t.numel() * t.element_size() for _, t in _stored(model))
-
-
-def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """`stored_tensors`, one after the other."""
-    check_model(model)
-    seen = set()
-    tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
-    head = model.get_output_embeddings() if tied else None
-    for name, tensor in model.state_dict().items():
-        owner, _, leaf = name.rpartition(".")
-        module = model.get_submodule(owner)
-        place = (tensor.data_ptr(), tensor.shape)
-        if place in seen:
-            if module is head:
-                continue
-            tensor = tensor.clone()  # what the config does not tie is written for each name, or would not be found
-        seen.add(place)
-        if isinstance(module, Fp8Linear) and leaf != "bias":
-            if leaf == "weight" and not _holds(module):
-                W = module.dense_weight().cpu()
-                tensor = W.T if module.transposed else W
-            yield name, tensor.contiguous()
-        else:
-            yield name, narrow(tensor.detach()).contiguous()
-
-
-def _holds(module: Fp8Linear) -> bool:
-    """Whether the compressed-tensors format can hold this layer."""
-    return module.weight.dtype == torch.float8_e4m3fn and not module.transposed
 
 
 def _quantization_config(model: nn.Module, layers: dict[str, nn.Module], granularity: str, activations: str) -> dict:

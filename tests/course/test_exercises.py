@@ -9,7 +9,8 @@ import torch
 
 from prunekit import PrunekitError
 from prunekit.course import check, exercises
-from prunekit.course.exercises import Exercise, grade
+from prunekit.course.checks.exercise import Exercise
+from prunekit.course.exercises import grade
 from prunekit.course.printing import clone, numbers, same, text
 
 

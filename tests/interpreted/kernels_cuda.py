@@ -1,4 +1,4 @@
-"""The Triton kernel in Triton's interpreter, bit for bit against the plain functions.
+"""The Triton kernel in Triton's interpreter, bit for bit against the plain page.
 
 `test_kernels_cuda.py` runs this file in a process of its own, since the interpreter must be chosen before
 triton is imported.
@@ -12,13 +12,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from test_kernels_cpu import assert_same, check_select_cast, joint_score, plain_mask, plain_select_cast
+from test_kernels_cpu import assert_same, check_select_cast
 
 from prunekit.errors import PrunekitError
 from prunekit.kernels import cuda
-from prunekit.method import ewma, fp8
+from prunekit.method import ewma, fp8, one_pass
 from prunekit.method.fp8 import E4M3, E5M2
-from prunekit.method.scores import score
 from prunekit.model.fp8_linear import Fp8Linear
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -53,8 +52,8 @@ def test_a_share_of_odd_shapes(rows, columns, dtype):
     for seed, target in enumerate(SHARES):
         W, f = layer(rows, columns, dtype, seed)
         fmt = (E4M3, E5M2)[seed % 2]
-        assert_same(cuda.select_cast(W, f, fmt=fmt, **target), plain_select_cast(W, f, fmt=fmt, **target))
-        assert_same([cuda.select(W, f, **target)], [plain_mask(score(W, f), **target)])
+        assert_same(cuda.select_cast(W, f, fmt=fmt, **target), one_pass.select_cast(W, f, fmt=fmt, **target))
+        assert_same([cuda.select(W, f, **target)], [one_pass.select(W, f, **target)])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -68,8 +67,10 @@ def test_a_share_of_odd_shapes(rows, columns, dtype):
 def test_patterns_of_odd_shapes(rows, columns, pattern, dtype):
     for seed, fmt in enumerate((E4M3, E5M2)):
         W, f = layer(rows, columns, dtype, seed)
-        assert_same(cuda.select_cast(W, f, fmt=fmt, pattern=pattern), plain_select_cast(W, f, fmt=fmt, pattern=pattern))
-        assert_same([cuda.select(W, f, pattern=pattern)], [plain_mask(score(W, f), pattern=pattern)])
+        assert_same(
+            cuda.select_cast(W, f, fmt=fmt, pattern=pattern), one_pass.select_cast(W, f, fmt=fmt, pattern=pattern)
+        )
+        assert_same([cuda.select(W, f, pattern=pattern)], [one_pass.select(W, f, pattern=pattern)])
 
 
 def test_it_passes_the_check_of_the_cpu_kernel():
@@ -78,14 +79,14 @@ def test_it_passes_the_check_of_the_cpu_kernel():
 
 def test_the_warm_up_as_it_is():
     W, f = layer(4, 200)
-    assert_same(cuda.select_cast(W, f, sparsity=0.6), plain_select_cast(W, f, sparsity=0.6))
+    assert_same(cuda.select_cast(W, f, sparsity=0.6), one_pass.select_cast(W, f, sparsity=0.6))
 
 
 def test_rows_that_begin_with_zeros():
     W, f = layer(5, 200)
     W[1:3, :64], W[3:, :130] = 0, 0
-    assert_same(cuda.select_cast(W, f, sparsity=0.7), plain_select_cast(W, f, sparsity=0.7))
-    assert_same([cuda.select(W, f, sparsity=0.7)], [plain_mask(score(W, f), sparsity=0.7)])
+    assert_same(cuda.select_cast(W, f, sparsity=0.7), one_pass.select_cast(W, f, sparsity=0.7))
+    assert_same([cuda.select(W, f, sparsity=0.7)], [one_pass.select(W, f, sparsity=0.7)])
 
 
 @pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
@@ -95,7 +96,7 @@ def test_scales_of_every_granularity(granularity, target):
         W, f = layer(rows, columns)
         scale = fp8.scales(W, fmt, granularity)
         keep = cuda.select(W, f, joint=(fmt, scale), **target)
-        assert_same([keep], [plain_mask(joint_score(W, f, fmt, scale), **target)])
+        assert_same([keep], [one_pass.select(W, f, **target, joint=(fmt, scale))])
 
 
 @pytest.mark.parametrize("fmt", [E4M3, E5M2], ids=lambda f: f.name)
@@ -112,14 +113,14 @@ def test_every_bfloat16_of_a_row_is_rounded_as_torch_rounds_it(fmt):
 def test_weights_too_small_to_have_a_scale():
     W, f = layer(7, 64)
     W *= torch.tensor([1, 1e-20, 1e-36, 1e-38, 1e-40, 1e-44, 0.0])[:, None]
-    assert_same(cuda.select_cast(W, f, sparsity=0.5), plain_select_cast(W, f, sparsity=0.5))
+    assert_same(cuda.select_cast(W, f, sparsity=0.5), one_pass.select_cast(W, f, sparsity=0.5))
 
 
 def test_views_and_parameters_are_taken_as_they_are_and_left_alone():
     W, f = layer(64, 12)
     view, before = W.T[:, ::2], W.clone()
     assert_same(cuda.select_cast(view, f.repeat(3)[:32], pattern="2:4"),
-                plain_select_cast(view, f.repeat(3)[:32], pattern="2:4"))  # fmt: skip
+                one_pass.select_cast(view, f.repeat(3)[:32], pattern="2:4"))  # fmt: skip
     got = cuda.select_cast(torch.nn.Parameter(W), f, pattern="2:4")
     assert not got[2].requires_grad
     assert_same([W], [before])
@@ -130,7 +131,7 @@ def test_results_are_written_where_asked():
     out = torch.ones(W.shape).bool(), torch.ones(W.shape).to(E4M3.dtype), torch.full((5, 1), -1.0)
     got = cuda.select_cast(W, f, sparsity=0.5, out=out)
     assert all(a is b for a, b in zip(got, out))
-    assert_same(out, plain_select_cast(W, f, sparsity=0.5))
+    assert_same(out, one_pass.select_cast(W, f, sparsity=0.5))
     with pytest.raises(PrunekitError, match="contiguous"):
         cuda.select(W, f, sparsity=0.5, out=torch.ones(64, 5).bool().T)
 
@@ -167,7 +168,7 @@ def test_compress_uses_it(options, monkeypatch):
     spied = type(cuda)("spied")
     spied.select = lambda *a, **k: calls.append(1) or cuda.select(*a, **k)
     spied.select_cast = lambda *a, **k: calls.append(1) or cuda.select_cast(*a, **k)
-    monkeypatch.setattr(compress_layer, "fused_for", lambda device: spied)
+    monkeypatch.setattr(compress_layer, "fastest", lambda device: spied)
     got = compress_layer.compress_layer(module, E, recipe)
     assert calls and type(got) is type(expected) and isinstance(got, Fp8Linear) == ("fp8" in options)
     bits = (lambda w: w.view(torch.uint8)) if "fp8" in options else (lambda w: w)

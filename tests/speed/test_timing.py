@@ -30,6 +30,24 @@ def test_candidates_take_turns_and_samples_last_long_enough(fake_clock):
     assert speedup(result["b"], result["a"])[0] == pytest.approx(4)
 
 
+def test_slow_calls_may_have_fewer_rounds_and_no_warm_up(fake_clock):
+    order = []
+
+    def call(name, seconds):
+        def run():
+            order.append(name)
+            fake_clock[0] += seconds
+
+        return run
+
+    calls = {"quick": call("q", 1.0), "slow": call("s", 100.0)}
+    result = time_in_turn(calls, rounds={"quick": 3, "slow": 2}, warmup={"quick": 1, "slow": 0})
+    assert "".join(order) == "q" + "qs" * 2 + "q"
+    assert result["quick"].samples == (1, 1, 1) and result["slow"].samples == (100, 100)
+    with pytest.raises(PrunekitError):
+        time_in_turn(calls, rounds={"quick": 3, "slow": 0})
+
+
 def test_median_and_spread():
     t = Timing((1.0, 2.0, 3.0, 4.0, 100.0), 1, "cpu")
     assert t.median == 3 and t.quartiles == (2, 4)

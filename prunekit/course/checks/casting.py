@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ...method import fp8
-from ..exercises import Exercise
 from ..printing import numbers
+from .exercise import Exercise
 
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # a grid small enough to check by hand
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...method.masks import nm_mask
-from ..exercises import Exercise, likely, whole
 from ..printing import numbers
+from .exercise import Exercise, likely, whole
 
 
 def _pick(rng: torch.Generator, choices: tuple):

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise, likely, whole
 from ..lessons.memo import BYTES, Criterion, decide, retention_error, weight_bytes
 from ..lessons.sensitivity import spare
 from ..printing import numbers
+from .exercise import Exercise, likely, whole
 
 # 6.1 -----------------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ...method.masks import exact_mask
 from ...method.scores import contribution, keep_score
-from ..exercises import Exercise
 from ..lessons.points import pareto
 from ..printing import numbers
+from .exercise import Exercise
 
 
 def _mask(out: object, shape: torch.Size, what: str) -> tuple[Tensor | None, str | None]:

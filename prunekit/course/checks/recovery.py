@@ -3,8 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from ..exercises import Exercise, whole
 from ..printing import numbers
+from .exercise import Exercise, whole
 
 
 def _close(out: Tensor, expected: Tensor, rtol: float = 1e-3, atol: float = 1e-4) -> bool:

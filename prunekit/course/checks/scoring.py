@@ -3,8 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from ..exercises import Exercise, whole
 from ..printing import numbers
+from .exercise import Exercise, whole
 
 
 def _integers(low: int, high: int, shape: tuple[int, ...], rng: Generator) -> Tensor:

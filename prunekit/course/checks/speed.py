@@ -6,7 +6,7 @@ from statistics import median
 
 import torch
 
-from ..exercises import Exercise, likely, whole
+from .exercise import Exercise, likely, whole
 
 MEDIAN = "the number should be the median of base[i] / other[i] (of an even count: the mean of the middle two)"
 VERDICTS = ("faster", "slower", "cannot tell")

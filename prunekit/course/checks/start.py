@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..exercises import Exercise, likely, whole
 from ..printing import numbers
+from .exercise import Exercise, likely, whole
 
 
 def _one(out) -> float | None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...errors import PrunekitError
 from ...model.linear import linear_layers, zeros_in
-from ...storage.save import stored_tensors
+from ...storage.tensors import stored_tensors
 
 KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 

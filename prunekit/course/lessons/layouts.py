@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import PrunekitError
 from ...method.masks import nm_mask
-from ...storage.save import stored_tensors
+from ...storage.tensors import stored_tensors
 
 
 def pack24(W: Tensor) -> dict[str, Tensor]:

@@ -8,16 +8,17 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ...bench.pipeline import gram_matrices
+from ...bench.selection import gram_matrices
 from ...bench.timing import time_in_turn
-from ...calibration.windows import warm_up
-from ...compression.layer import plain_mask
+from ...compression.layer import warm_up
 from ...compression.recipe import Recipe
 from ...errors import PrunekitError
 from ...evaluation.answers import Answers, judge, log_gaps, retention
+from ...method import one_pass
 from ...method.fp8 import cast, scales, uncast
+from ...model.copies import replace_layers
 from ...model.fp8_linear import Fp8Linear
-from ...model.linear import linear_layers, replace_layers, weight_of
+from ...model.linear import linear_layers, weight_of
 
 PRUNE_FIRST, CAST_FIRST, JOINT = ORDERS = ("prune, then cast", "cast, then prune", "jointly")
 
@@ -158,16 +159,10 @@ def stage_seconds(model: nn.Module, energy: dict[str, Tensor], sparsity: float =
     layers = linear_layers(model, include=[f"layers.{b}." for b in range(blocks)])
     weights = {name: weight_of(module) for name, module in layers.items()}
     buffers = {name: torch.empty_like(W) for name, W in weights.items()}
-    recipe = Recipe(sparsity=sparsity, fp8="e4m3")
-
-    def steps(W: Tensor, E: Tensor) -> Tensor:
-        keep = plain_mask(W, E, recipe)
-        return cast(W, scales(W, keep=keep), keep=keep)
-
     each = {
         "copy the weights": lambda name, W: buffers[name].copy_(W),
         "fused pass": lambda name, W: cpu.select_cast(W, energy[name], sparsity=sparsity),
-        "the same, step by step": lambda name, W: steps(W, energy[name]),
+        "the same, step by step": lambda name, W: one_pass.select_cast(W, energy[name], sparsity=sparsity),
         "Wanda's scores and sort": lambda name, W: torch.sort(W.abs() * energy[name].sqrt(), dim=1),
     }
     calls = {step: (lambda f=f: [f(name, W) for name, W in weights.items()]) for step, f in each.items()}

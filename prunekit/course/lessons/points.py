@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ...compression.compress import Compressed
+from ...compression.result import Compressed
 from ...evaluation.answers import Answers, judge, retention
 from ...model.fp8_linear import Fp8Linear
 from ...model.linear import linear_layers, zeros_in
-from ...storage.save import narrow, stored_bytes
+from ...storage.tensors import narrow, stored_bytes
 
 CLAIMS = {0.2: 0.994, 0.5: 0.9157}  # published: retention by sparsity, summaries of arXiv 2501.16376, LLaMA-2 class
 NAMES = {"ewma": "EWMA", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}

@@ -1,0 +1,72 @@
+"""What `compress` says before it starts: which layers, how much memory, what to be careful about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..compression.recipe import Recipe
+from ..model.linear import weight_of
+from ..system.machine import fast_bfloat16
+from ..system.memory import memory_free
+
+TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
+
+
+def describe(layers: dict[str, nn.Module]) -> str:
+    """The layers that will be touched, those that differ only in the block's number on one line."""
+    kinds: dict[str, list[str]] = {}
+    for name, module in layers.items():
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, module.weight.shape)))
+    lines = [f"{len(layers)} layers:"]
+    lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
+    return "\n".join(lines)
+
+
+def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
+    """What may make the work ahead fail or take long, a sentence each, with what to do about it.
+
+    Args:
+        layers: to be compressed, by name.
+        recipe: what to do with them.
+        recovers: whether recovery follows.
+    """
+    found = []
+    weight = next(iter(layers.values())).weight
+    shapes = [weight_of(module).shape for module in layers.values()]
+    needed = more_memory(shapes, weight.element_size(), recipe, recovers)
+    if needed > (free := memory_free(weight.device)):
+        ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
+        ways += ["no recovery"] * recovers + ["a machine with more"]
+        found.append(
+            f"this will take some {needed / 1e9:.1f} GB beside the model (predicted), and {free / 1e9:.1f} GB are "
+            f"free, so it may end without a result: try {', '.join(ways)}."
+        )
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
+        found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is faster.")
+    return found
+
+
+def more_memory(shapes: Sequence[tuple[int, int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
+    """Predicted: what compressing a model takes beside the model itself, in bytes.
+
+    New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds
+    four float32 matrices ``[in, in]`` and seven ``[out, in]`` of one layer.
+
+    Args:
+        shapes: ``(out, in)`` of each layer that is to be compressed.
+        itemsize: bytes of each weight in the dense model.
+        recipe: what to do.
+        recovers: whether `recover` trains the result, in `TRAINED` bytes for each weight.
+
+    Returns:
+        Bytes.
+    """
+    weights = sum(rows * columns for rows, columns in shapes)
+    taken = weights * ((1 if recipe.fp8 else itemsize) + itemsize * recipe.permute)
+    if recipe.method == "admm":
+        taken += max(4 * (4 * columns + 7 * rows) * columns for rows, columns in shapes)
+    return max(taken, weights * (TRAINED - itemsize) if recovers else 0)

@@ -1,0 +1,171 @@
+"""Every option of every command. Nothing heavy is imported here, so that `--help` comes at once."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..bench.measured import measured_rows
+
+MODEL = "embedded (default), a local folder, or a Hugging Face name"
+TEXT = "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+BATCH = "1,16,256,4096"
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in the house style: one sentence."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"prunekit: {message}; see '{self.prog} --help'.\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; what it gives has the command's name as `command`."""
+    parser = Parser(prog="prunekit", description="Prune and quantize language models in one pass, without sorting.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, (about, add_options) in COMMANDS.items():
+        add_options(commands.add_parser(name, help=about, description=about))
+    return parser
+
+
+def _compress(c: argparse.ArgumentParser) -> None:
+    c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help=MODEL)
+    _what_to_prune(c)
+    _which_text(c)
+    _how_to_recover(c)
+    _which_layers(c)
+    c.add_argument("--out", metavar="DIR", help="save the compressed model there")
+    c.add_argument("--activations", default="none", help="FP8 inputs in servers: none (default) or dynamic")
+    _json(c)
+    _where_it_runs(c)
+
+
+def _what_to_prune(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--sparsity", metavar="S", help="share to prune, 0 to below 1; 0 only casts")
+    c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
+    c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
+    c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
+    c.add_argument("--preset", default="fast", help=describe_presets())
+    c.add_argument("--method", help="ewma, admm, wanda, sparsegpt or magnitude; default: what the preset says")
+    c.add_argument("--no-compensate", action="store_true", help="leave the weights that stay as they are (ewma)")
+    c.add_argument("--no-permute", action="store_true", help="N:M: leave the channels in their order")
+    c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
+    c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
+
+
+def _which_text(c: argparse.ArgumentParser) -> None:
+    c.add_argument(
+        "--calibration-tokens",
+        default="auto",
+        metavar="N",
+        help="default auto: ewma until masks hold still, at most 2048; admm 32768, wanda and sparsegpt 8192",
+    )
+    c.add_argument(
+        "--calibration-text",
+        action="append",
+        metavar="TEXT",
+        help=f"{TEXT}; give it again to mix in another; default with recovery: wikipedia and press",
+    )
+    c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
+
+
+def _how_to_recover(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--recover", action="store_true", help="train what is left to speak as the dense model does")
+    c.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="recover for so long; default: until minute 19, at least 5; less where less than half is pruned",
+    )
+    c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
+
+
+def _which_layers(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--allocate", action="store_true", help="prune more in layers that the loss feels less; says why")
+    c.add_argument(
+        "--include", action="append", default=[], metavar="PATTERN", help="only layers with this in the name"
+    )
+    c.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="no layers with this in the name")
+
+
+def _evaluate(c: argparse.ArgumentParser) -> None:
+    c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help=MODEL)
+    c.add_argument("--dense", metavar="MODEL", help="the model before compression: adds retention and KL")
+    c.add_argument("--text", default="wikipedia", help=TEXT)
+    c.add_argument("--tokens", type=int, default=8192, help="default 8192")
+    c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
+    _json(c)
+    _where_it_runs(c)
+
+
+def _generate(c: argparse.ArgumentParser) -> None:
+    c.add_argument("model", metavar="MODEL", help="embedded, a local folder, or a Hugging Face name")
+    c.add_argument("prompt", metavar="PROMPT")
+    c.add_argument("--tokens", type=int, default=40, help="how many to add; default 40")
+    _where_it_runs(c)
+
+
+def _bench(c: argparse.ArgumentParser) -> None:
+    about = (
+        "selection alone, calibration to cast, what each method keeps of the model, what removing neurons gains on "
+        "this CPU, or a GPU's pass and layers"
+    )
+    c.add_argument("what", choices=("select", "pipeline", "quality", "neurons", "gpu"), help=about)
+    c.add_argument("--only", action="append", default=[], metavar="NAME", help="quality: a method or a pattern")
+    c.add_argument("--seed", action="append", type=int, default=[], help="quality: default 0; repeat it for more")
+    c.add_argument("--share", metavar="S", help="neurons: share of them to remove; default 0.3")
+    c.add_argument("--model", metavar="MODEL", help=f"{MODEL}; gpu takes none")
+    _json(c)
+
+
+def _demo(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--out", default="out", metavar="DIR", help="default out")
+
+
+def _predict(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
+    c.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
+    what = c.add_mutually_exclusive_group()
+    what.add_argument("--model", help=MODEL)
+    what.add_argument("--shapes", metavar="FILE.csv", help="a file with columns M,N,K instead of a model")
+    c.add_argument("--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {BATCH}")
+    c.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
+
+
+def _info(c: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _json(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--json", metavar="FILE", help="write the figures there")
+
+
+def _where_it_runs(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--dtype", help="float32, bfloat16 or float16; default float32 on a CPU, else as stored")
+    c.add_argument("--device", help="cpu or cuda; default cuda where there is one")
+
+
+COMMANDS = {  # what each command does, and what adds its options
+    "compress": ("Prune a model and cast it to FP8.", _compress),
+    "evaluate": ("Perplexity and top-1 accuracy of a model.", _evaluate),
+    "generate": ("Continue a prompt, greedily.", _generate),
+    "bench": ("Time the method against its rivals.", _bench),
+    "demo": ("Compress the embedded model twice, judge it, write report.json and a figure.", _demo),
+    "info": ("Versions, threads, model and cache.", _info),
+    "predict": ("Predicted latency of a model's layers on a GPU, dense and 2:4.", _predict),
+    "doctor": ("What this machine can run, checked by running it.", _json),
+}
+
+
+def describe_presets() -> str:
+    """What each preset buys, in a sentence with the figures of `measured`."""
+    tables = [measured_rows(pattern) for pattern in ("20 %", "50 %", "2:4 + FP8")]
+
+    def figures(name: str) -> str:
+        return ", ".join(f"{100 * rows[name]['texts']['wikipedia']['retention']:.1f}" for rows in tables)
+
+    return (
+        "fast (default): the EWMA pass with compensation, seconds; balanced: ADMM, no training, a minute or two; "
+        "best: ADMM and recovery, within 20 minutes. "
+        "Percent of the embedded model's top-1 kept at 20 %%, 50 %% and 2:4 with FP8, measured: "
+        f"fast {figures('fast')}; balanced {figures('balanced')}; best {figures('best')}"
+    )
