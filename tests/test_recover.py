@@ -28,7 +28,7 @@ from prunekit.recovery.recover import recover
 from prunekit.recovery.state import undisturbed
 from prunekit.recovery.trained_layer import TrainedLayer, straight_through
 
-module = import_module("prunekit.recovery.recover")
+module, state_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.state")
 RECIPES = [
     {"sparsity": 0.5},
     {"pattern": "2:4"},
@@ -286,8 +286,8 @@ def test_ctrl_c_is_not_lost_if_the_update_fails(ctrl_c):
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch, stop_recovery):
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
-    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(module, "SAVE_REST", 0.0)
+    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
     state, calls = tmp_path / "state.safetensors", stop_recovery(4, SystemExit)  # not caught: nothing is written then
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
@@ -303,8 +303,8 @@ def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, mon
         saves.append(clock.now)
         clock.now += 60
 
-    monkeypatch.setattr(module, "perf_counter", clock)
-    monkeypatch.setattr(module, "save_state", slow)
+    monkeypatch.setattr(state_module, "perf_counter", clock)
+    monkeypatch.setattr(state_module, "save_state", slow)
     monkeypatch.setattr(module, "COMPILE_FROM", inf)
     recover(compress(llama, ids, sparsity=0.5), llama, ids, minutes=30, rate=1e-6, state=tmp_path / "state")
     first, second, *_ = saves
@@ -313,7 +313,7 @@ def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, mon
 
 def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     lines = []
-    monkeypatch.setattr(module, "perf_counter", Clock())
+    monkeypatch.setattr(state_module, "perf_counter", Clock())
     result = compress(llama, ids, sparsity=0.5)
     better = recover(result, llama, ids, minutes=0.25, watch=ids[:2], report=lines.append)
     assert better.seconds["recover"] == 15 and better.steps == 15
@@ -321,7 +321,7 @@ def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
 
 
 def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch, stop_recovery):
-    monkeypatch.setattr(module, "perf_counter", Clock())
+    monkeypatch.setattr(state_module, "perf_counter", Clock())
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, minutes=0.2, state=tmp_path / "whole")
     stop_recovery(4)
@@ -451,7 +451,7 @@ def test_models_in_half_precision_recover(make_model, ids, kind, dtype):
 
 def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
     result, lines = compress(llama, ids, sparsity=0.5), []
-    original, failures = module.save_state, [1, 1]
+    original, failures = state_module.save_state, [1, 1]
     whole = recover(result, llama, ids, steps=4)
 
     def full(*arguments):
@@ -460,9 +460,9 @@ def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch
             raise PrunekitError("cannot write the state: no space left; free some space.")
         original(*arguments)
 
-    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(module, "SAVE_REST", 0.0)
-    monkeypatch.setattr(module, "save_state", full)
+    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
+    monkeypatch.setattr(state_module, "save_state", full)
     recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
     assert sum("no space left" in line for line in lines) == 2
     failures = [1] * 9  # the last time, too

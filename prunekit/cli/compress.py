@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 
 from ..errors import PrunekitError, check_count
+from ..model.modes import device_of
 
 
 def run_compress(a: argparse.Namespace) -> None:
@@ -100,7 +101,7 @@ def run_compress(a: argparse.Namespace) -> None:
         check_space(Path(a.out), fewest)
     elif method == "admm" or recovers:
         print("no --out: the figures are printed, the compressed model is not kept")
-    warm_up(recipe, next(model.parameters()).device)
+    warm_up(recipe, device_of(model))
     begin = perf_counter()
     ids = training = None
     limit = longest_window(model)

@@ -14,7 +14,7 @@ from ..kernels.dispatch import fastest
 from ..method.targets import check_sparsity
 from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
-from ..model.modes import bfloat16_pays, frozen, without_dropout
+from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
 from ..system.progress import progress
 
 REACH = 0.1  # how far a layer's sparsity may be from the target
@@ -144,7 +144,7 @@ def sensitivities(
         return layers[name].register_forward_hook(after)
 
     check_text(model, ids, least=2)
-    device = next(model.parameters()).device
+    device = device_of(model)
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(model))
     hooks = [watch(name) for name in layers]
     embedding = model.get_input_embeddings()  # what it gives out gets gradients, though no parameter does

@@ -17,7 +17,7 @@ from ..method.admm import admm
 from ..model.checks import check_text
 from ..model.copies import replace_layers
 from ..model.linear import weight_of
-from ..model.modes import bfloat16_pays, in_bfloat16
+from ..model.modes import bfloat16_pays, device_of, in_bfloat16
 from ..model.structure import decoder_blocks, text_config
 from ..system.progress import progress
 from .layer import as_precise_as, finish
@@ -125,7 +125,7 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple
     try:
         for window in ids.split(max(1, BATCH_TOKENS // ids.shape[1])):
             try:
-                model(window.to(next(model.parameters()).device), use_cache=False)
+                model(window.to(device_of(model)), use_cache=False)
             except _Stop:
                 continue
     finally:

@@ -14,7 +14,7 @@ from ..errors import PrunekitError
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
 from ..model.linear import linear_layers
-from ..model.modes import without_dropout
+from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
 from .allocate import Allocation
 from .blockwise import BLOCKWISE, compress_blocks
@@ -121,7 +121,7 @@ def compress(
         for name, module in progress(layers.items(), "select and cast"):
             new[name] = compress_layer(module, energy.get(name), recipes[name], answers.get(name))
     if next(model.parameters()).is_cuda:
-        torch.cuda.synchronize(next(model.parameters()).device)  # a GPU works on after the calls have returned
+        torch.cuda.synchronize(device_of(model))  # a GPU works on after the calls have returned
     seconds[stage] = perf_counter() - begin
 
     result = assemble(model, new, recipe, tokens, seconds)

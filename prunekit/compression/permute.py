@@ -23,7 +23,7 @@ from ..model.checks import check_text
 from ..model.copies import replace_layers, shallow_copy, with_columns, with_rows
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import linear_layers, weight_of
-from ..model.modes import without_dropout
+from ..model.modes import device_of, without_dropout
 from ..model.structure import find_mlps
 
 _TINY = torch.finfo(torch.float32).tiny  # for a mean of zero
@@ -207,7 +207,7 @@ def _reordered(modules: dict[str, nn.Module], order: Tensor) -> dict[str, nn.Mod
 
 def _check(model: nn.Module, permuted: nn.Module, ids: Tensor) -> None:
     """Raise `PrunekitError` unless both models say the same about a few tokens."""
-    ids = ids.to(next(model.parameters()).device)
+    ids = ids.to(device_of(model))
     with without_dropout(model, permuted):
         before, after = (m(ids, use_cache=False).logits.float() for m in (model, permuted))
     if not (after - before).norm() <= 0.05 * before.norm():

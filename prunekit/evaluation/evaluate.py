@@ -11,7 +11,7 @@ from torch.nn.functional import log_softmax
 
 from ..errors import PrunekitError, check_count
 from ..model.checks import check_text
-from ..model.modes import without_dropout
+from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
 
 CHUNK = 64  # tokens whose logits are judged at a time on a CPU
@@ -70,7 +70,7 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
             count += target.numel()
             for name in names:
                 model = models[name]
-                logits = model(window.to(next(model.parameters()).device), use_cache=False).logits[:, :-1]
+                logits = model(window.to(device_of(model)), use_cache=False).logits[:, :-1]
                 if reference is not None and reference.shape != logits.shape:
                     raise PrunekitError(
                         f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import PrunekitError, check_count
 from ..model.checks import check_context, check_text
-from ..model.modes import without_dropout
+from ..model.modes import device_of, without_dropout
 from ..system.notices import quiet
 
 
@@ -32,7 +32,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise PrunekitError("the prompt is not valid Unicode: give it in UTF-8.")
     tokens = check_count(tokens, "tokens")
-    inputs = tokenizer(prompt, return_tensors="pt").to(next(model.parameters()).device)
+    inputs = tokenizer(prompt, return_tensors="pt").to(device_of(model))
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
     own = model.generation_config

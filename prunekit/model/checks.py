@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..errors import PrunekitError, first_line, out_of_memory
 from ..method.targets import check_width, parse_pattern
 from .linear import check_model, weight_of
-from .modes import without_dropout
+from .modes import device_of, without_dropout
 from .structure import text_config
 
 
@@ -73,7 +73,7 @@ def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
 @torch.inference_mode()
 def check_causal(model: nn.Module) -> None:
     """Raise `PrunekitError` where what a model says after a token depends on the next one, as in encoders."""
-    ids = torch.tensor([[0, 0], [0, 1]], device=next(model.parameters()).device)
+    ids = torch.tensor([[0, 0], [0, 1]], device=device_of(model))
     try:
         one, other = model(ids, use_cache=False).logits[:, 0]
     except Exception as error:  # it takes something else than tokens, or needs more of them
@@ -92,7 +92,7 @@ def check_runs(new: nn.Module, model: nn.Module) -> None:
     Mamba's `dt_proj` is why: the model reads that layer's weight rather than call the layer, and cannot use codes. (A
     model that casts such a weight, and so runs with wrong numbers, is not noticed here.)
     """
-    ids = torch.zeros(1, 2, dtype=torch.int64, device=next(model.parameters()).device)
+    ids = torch.zeros(1, 2, dtype=torch.int64, device=device_of(model))
     with without_dropout(new, model):
         problem = _failure(new, ids)
         if problem is not None and _failure(model, ids) is None:  # else it takes something else than tokens

@@ -30,6 +30,11 @@ def frozen(model: nn.Module):
             p.requires_grad_(True)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first parameter is."""
+    return next(model.parameters()).device
+
+
 def bfloat16_pays(model: nn.Module) -> bool:
     """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
     weight = next(model.parameters())

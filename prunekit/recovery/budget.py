@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ..errors import PrunekitError, check_count
+
 LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Either steps or minutes.
+
+    Raises:
+        PrunekitError: both or neither are given, or the one is no number above 0.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise PrunekitError("give either steps or minutes: how long the recovery may take.")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", check_count(self.steps, "steps"))
+        elif not self.minutes > 0:
+            raise PrunekitError(f"minutes is {self.minutes}: expected a number above 0.")
+
+    def part(self, step: int, spent: float) -> float:
+        """How much of it is used after so many steps and seconds: from 0 on, and 1 at the end."""
+        return step / self.steps if self.steps else spent / (60 * self.minutes)
+
+    def is_at_least(self, count: float) -> bool:
+        """Whether it is so many steps or more, or as many seconds."""
+        return (self.steps or 60 * self.minutes) >= count
 
 
 def recovery_minutes(share: float, spent: float) -> float:
@@ -16,8 +48,3 @@ def recovery_minutes(share: float, spent: float) -> float:
         Minutes, at least one, and for half or more at least five.
     """
     return max(min(2 * share, 1.0) * max(LIMIT - spent / 60, 5.0), 1.0)
-
-
-def _part(step: int, spent: float, steps: int | None, minutes: float | None) -> float:
-    """How much of the budget is used."""
-    return step / steps if steps else spent / (60 * minutes)

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from warnings import warn
-from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
-from ..compression.layer import as_precise_as
-from ..compression.result import Compressed, assemble, check_compressed
+from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..model.checks import check_text
-from ..model.copies import replace_layers
-from ..model.modes import frozen, in_bfloat16, without_dropout
+from ..model.modes import device_of, frozen, in_bfloat16, without_dropout
 from ..system.machine import fast_bfloat16
-from .budget import _part
+from .budget import Budget
 from .compiled import compiled
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
-from .state import load_state, save_state, undisturbed
-from .student import _norms
-from .trained_layer import TrainedLayer
+from .state import Run
+from .student import Student
 
 RATE = 5e-4
 BATCH = 2
@@ -35,8 +28,6 @@ WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
 COMPILE_FROM = 300  # steps, or seconds, from which on it pays to compile
-SAVE_EVERY = 120.0  # seconds
-SAVE_REST = 10.0  # at least so many times as long as saving took
 
 
 def recover(
@@ -95,116 +86,91 @@ def recover(
         PrunekitError: neither or both of steps and minutes, a bad number, a state of another recovery, or a loss that
             is not finite.
     """
-    if (steps is None) == (minutes is None):
-        raise PrunekitError("give either steps or minutes: how long the recovery may take.")
+    budget = Budget(steps, minutes)
     check_compressed(result)
     batch = check_count(batch, "batch")
-    if steps is not None:
-        steps = check_count(steps, "steps")
-    elif not minutes > 0:
-        raise PrunekitError(f"minutes is {minutes}: expected a number above 0.")
     if not rate > 0:
         raise PrunekitError(f"rate is {rate}: expected a number above 0.")
     if not 0 <= text_share <= 1:
         raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
     check_windows(ids, batch)
     check_text(dense, ids, least=2)
-    device = next(dense.parameters()).device
-    layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
-    trained = {name: TrainedLayer(layer, result.recipe) for name, layer in layers.items()}
-    norms = {name: deepcopy(module).float() for name, module in _norms(result.model, layers).items()}
-    student = replace_layers(result.model, trained | norms)
-    moving = {f"{n}.weight": m.weight for n, m in trained.items()}
-    moving |= {f"{n}.{k}": p.requires_grad_() for n, m in norms.items() for k, p in m.named_parameters()}
-    optimizer = torch.optim.AdamW(moving.values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    dtype = next(dense.parameters()).dtype
-    low_precision = device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
-    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=low_precision)
-    teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
-    head = dense.get_output_embeddings()
-    large = isinstance(head, nn.Linear) and head.out_features > VOCABULARY
-    chance = chances(ids, head.out_features, VOCABULARY) if large else None
-    plan = {
-        "steps": steps,
-        "minutes": minutes,
-        "rate": rate,
-        "batch": batch,
-        "text_share": text_share,
-        "seed": seed,
-        "text": [*ids.shape, int(ids.sum())],
-        "recipe": asdict(result.recipe),
-        "mask": [crc32(layer.keep.contiguous().cpu().numpy()) for layer in trained.values()],
-    }
 
-    step, spent = load_state(state, plan, moving, optimizer) if state else (0, 0.0)
-    save, tell = partial(save_state, state, plan, moving, optimizer), report or warn
+    student = Student(result)
+    lesson = Lesson(student, dense, ids, batch, text_share, seed)
+    weights = list(student.moving.values())
+    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    options = asdict(budget) | {"rate": rate, "batch": batch, "text_share": text_share, "seed": seed}
+    about = {"text": [*ids.shape, int(ids.sum())], "recipe": asdict(result.recipe), "mask": student.masks()}
+    run = Run(budget, options | about, student.moving, optimizer, state, report)
+    perplexity = None if watch is None else lambda: lesson.perplexity(watch)
+    with frozen(result.model), without_dropout(*lesson.models), torch.enable_grad(), run.kept():
+        if device_of(dense).type == "cpu" and budget.is_at_least(COMPILE_FROM) and run.part < 1:
+            lesson.compile(run)
+        while run.part < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (run.part + 0.5 / (budget.steps or 500)) / WARM_UP) * (1 - run.part)
+            value = lesson.backward(run.step, casts=run.part >= CAST_FROM)
+            if not torch.isfinite(value):
+                raise PrunekitError(f"the loss is {value.item()} at step {run.step}: try a lower rate than {rate}.")
+            nn.utils.clip_grad_norm_(weights, CLIP)
+            run.update()
+            run.save_now_and_then()
+            run.report_tenths(value.item(), perplexity)
+    return student.finished(run.step, run.spent)
 
-    def save_or_say(step: int, spent: float) -> None:
-        try:
-            save(step, spent)
-        except PrunekitError as error:  # a full disk, perhaps: no reason to stop
-            tell(str(error))
 
-    def backward(models: Sequence[nn.Module], step: int, casts: bool) -> Tensor:
-        """The loss of a step, of which the gradients are added to the weights'."""
-        for layer in trained.values():
-            layer.casts = casts
-        window = ids[_order(step, batch, len(ids), seed)].to(device)
-        with autocast():
-            value = loss(*models, window, text_share, chance, _seed(seed, step))
+class Lesson:
+    """What a step computes: the loss on its windows of text, and the gradients.
+
+    On a CPU that is fast in bfloat16, and on a GPU, the products of both models are in bfloat16.
+
+    Attributes:
+        models: student and teacher, as they are called.
+    """
+
+    def __init__(
+        self, student: Student, dense: nn.Module, ids: Tensor, batch: int, text_share: float, seed: int
+    ) -> None:
+        self.student, self.ids, self.batch, self.text_share, self.seed = student, ids, batch, text_share, seed
+        self.device, dtype = device_of(dense), next(dense.parameters()).dtype
+        low_precision = self.device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
+        self.autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=low_precision)
+        teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
+        self.models: Sequence[nn.Module] = (student.model, teacher)
+        head = dense.get_output_embeddings()
+        large = isinstance(head, nn.Linear) and head.out_features > VOCABULARY
+        self.chance = chances(ids, head.out_features, VOCABULARY) if large else None
+
+    def backward(self, step: int, casts: bool, models: Sequence[nn.Module] | None = None) -> Tensor:
+        """The loss of a step, of which the gradients are added to the weights'.
+
+        Args:
+            step: which says what windows there are.
+            casts: whether the student computes with weights cast to FP8.
+            models: in place of `models`.
+        """
+        self.student.cast(casts)
+        window = self.ids[_order(step, self.batch, len(self.ids), self.seed)].to(self.device)
+        with self.autocast():
+            value = loss(*(models or self.models), window, self.text_share, self.chance, _seed(self.seed, step))
         value.backward()
         return value
 
-    def attempt(models: Sequence[nn.Module]) -> None:
-        for casts in (False, True) if result.recipe.fp8 else (False,):
-            backward(models, step, casts)
+    def compile(self, run: Run) -> None:
+        """Compile the blocks of both models, if that works here; what a step needs is tried first."""
 
-    begin = saved = perf_counter()
-    before, pause = spent, SAVE_EVERY
-    told = int(10 * _part(step, spent, steps, minutes))
-    try:
-        with frozen(result.model), without_dropout(student, teacher), torch.enable_grad():
-            models = student, teacher
-            if device.type == "cpu" and (steps or 60 * minutes) >= COMPILE_FROM and told < 10:
-                models = compiled(models, layers, attempt, tell)
-                optimizer.zero_grad()
-            while (part := _part(step, spent, steps, minutes)) < 1:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * min(1.0, (part + 0.5 / (steps or 500)) / WARM_UP) * (1 - part)
-                value = backward(models, step, part >= CAST_FROM)
-                if not torch.isfinite(value):
-                    raise PrunekitError(f"the loss is {value.item()} at step {step}: try a lower rate than {rate}.")
-                nn.utils.clip_grad_norm_(list(moving.values()), CLIP)
-                with undisturbed():
-                    optimizer.step()
-                    step, spent = step + 1, before + perf_counter() - begin
-                optimizer.zero_grad()
-                if state and (start := perf_counter()) - saved > pause:
-                    save_or_say(step, spent)
-                    saved = perf_counter()
-                    pause = max(SAVE_EVERY, SAVE_REST * (saved - start))
-                if report and int(10 * _part(step, spent, steps, minutes)) > told:
-                    told = int(10 * _part(step, spent, steps, minutes))
-                    line = f"recover: {10 * told} %, step {step}, {spent / 60:.1f} minutes, loss {value.item():.3f}"
-                    with autocast():
-                        now = "" if watch is None else f", perplexity {evaluate(student, watch)['perplexity']:.2f}"
-                    report(line + now)
-    except KeyboardInterrupt:
-        if state:
-            optimizer.zero_grad()
-            save(step, spent)
-        raise
-    if state:
-        save_or_say(step, spent)
-    new = {name: trained[name].finished(layer) for name, layer in layers.items()}
-    for name, module in norms.items():
-        old = result.model.get_submodule(name)
-        for before, after in zip(old.parameters(), module.parameters()):
-            after.data = as_precise_as(before, after.data)
-        norms[name] = module.to(next(old.parameters()).dtype).requires_grad_(False)
-    seconds = result.seconds | {"recover": spent}
-    recovered = assemble(replace_layers(result.model, norms), new, result.recipe, result.tokens, seconds)
-    return replace(recovered, steps=step)
+        def attempt(models: Sequence[nn.Module]) -> None:
+            for casts in (False, True) if self.student.result.recipe.fp8 else (False,):
+                self.backward(run.step, casts, models)
+
+        self.models = compiled(self.models, self.student.layers, attempt, run.tell)
+        run.optimizer.zero_grad()
+
+    def perplexity(self, watch: Tensor) -> float:
+        """Of the student, on windows of text, int64 ``[windows, context]``."""
+        with self.autocast():
+            return evaluate(self.student.model, watch)["perplexity"]
 
 
 def check_windows(ids: Tensor, batch: int = BATCH) -> None:

@@ -2,10 +2,69 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from zlib import crc32
+
 from torch import nn
 
+from ..compression.layer import as_precise_as
+from ..compression.result import Compressed, assemble
+from ..model.copies import replace_layers
+from .trained_layer import TrainedLayer
 
-def _norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
+
+class Student:
+    """A compressed model whose layers and norms are trained in float32; everything else is shared with the original.
+
+    Attributes:
+        model: the model in training.
+        layers: the compressed layers that it was made from, by name.
+        moving: the parameters that are trained, by name.
+    """
+
+    def __init__(self, result: Compressed) -> None:
+        self.result = result
+        self.layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
+        self._trained = {name: TrainedLayer(layer, result.recipe) for name, layer in self.layers.items()}
+        self._norms = {name: deepcopy(norm).float() for name, norm in norms(result.model, self.layers).items()}
+        self.model = replace_layers(result.model, self._trained | self._norms)
+        self.moving = {f"{name}.weight": layer.weight for name, layer in self._trained.items()}
+        self.moving |= {
+            f"{name}.{key}": p.requires_grad_()
+            for name, norm in self._norms.items()
+            for key, p in norm.named_parameters()
+        }
+
+    def masks(self) -> list[int]:
+        """A checksum of what each layer keeps."""
+        return [crc32(layer.keep.contiguous().cpu().numpy()) for layer in self._trained.values()]
+
+    def cast(self, casts: bool) -> None:
+        """Let the layers compute with weights cast to FP8 from now on, or not."""
+        for layer in self._trained.values():
+            layer.casts = casts
+
+    def finished(self, steps: int, seconds: float) -> Compressed:
+        """The result, with the trained weights as `compress` would store them.
+
+        Args:
+            steps: how many there were.
+            seconds: how long they took.
+        """
+        new = {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}
+        given, model = self.result, self.result.model
+        for name, norm in self._norms.items():
+            old = model.get_submodule(name)
+            for before, after in zip(old.parameters(), norm.parameters()):
+                after.data = as_precise_as(before, after.data)
+            norm.to(next(old.parameters()).dtype).requires_grad_(False)
+        model = replace_layers(model, self._norms)
+        times = given.seconds | {"recover": seconds}
+        return replace(assemble(model, new, given.recipe, given.tokens, times), steps=steps)
+
+
+def norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Modules whose parameters are all vectors, such as norms, apart from the layers' own."""
     return {
         name: module
