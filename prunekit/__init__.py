@@ -25,6 +25,7 @@ _HOME = {
     "Allocation": "compression.allocate",
     "compress": "compression.compress",
     "Compressed": "compression.result",
+    "Recipe": "compression.recipe",
     "recover": "recovery.recover",
     "linear_layers": "model.linear",
     "Fp8Linear": "model.fp8_linear",

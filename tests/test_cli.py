@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -356,7 +357,7 @@ def test_bad_prompts_and_numbers_of_generate(refused, model):
 
 
 def test_bad_places_for_results(refused, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("prunekit.storage.load.load", None)  # what is wrong is said before any work
+    monkeypatch.setattr("prunekit.cli.compress.run.load", None)  # what is wrong is said before any work
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -444,7 +445,7 @@ def test_an_interrupt(run, monkeypatch, model):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prunekit.storage.load.load", interrupt)
+    monkeypatch.setattr("prunekit.cli.compress.run.load", interrupt)
     code, _, error = run("compress", model, "--sparsity", "0.5")
     assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
 
@@ -495,7 +496,7 @@ PASSED_ON = [
     ("--sparsity 0.5 --preset balanced --calibration-tokens 512", {"permute": False, "compensate": False}),
     (
         "--sparsity 0.5 --fp8 e4m3 --granularity tensor --include mlp --exclude up",
-        {"granularity": "tensor", "include": ["mlp"]},
+        {"granularity": "tensor", "include": ("mlp",)},
     ),
 ]
 
@@ -504,11 +505,11 @@ PASSED_ON = [
 def test_what_compress_is_given(run, model, text_file, monkeypatch, options, passed):
     given = {}
 
-    def see(_, __, **options):
-        given.update(options)
+    def see(_, __, recipe, **options):
+        given.update(options | asdict(recipe))
         raise Seen
 
-    monkeypatch.setattr(importlib.import_module("prunekit.compression.compress"), "compress", see)
+    monkeypatch.setattr("prunekit.cli.compress.run.compress", see)
     with pytest.raises(Seen):
         run("compress", model, *options.split(), "--calibration-text", text_file)
     assert passed.items() <= given.items()
@@ -531,8 +532,8 @@ def test_how_long_recovery_is_to_take(run, model, text_file, monkeypatch, option
     def see(*_, **given):
         raise Seen({key: given[key] for key in ("steps", "minutes") if key in given})
 
-    monkeypatch.setattr(importlib.import_module("prunekit.recovery.recover"), "recover", see)
-    monkeypatch.setattr("prunekit.cli.compress.perf_counter", iter([1.0, 106.0]).__next__)
+    monkeypatch.setattr("prunekit.cli.compress.run.recover", see)
+    monkeypatch.setattr("prunekit.cli.compress.run.perf_counter", iter([1.0, 106.0]).__next__)
     command = ("compress", model, *options.split(), "--calibration-text", text_file)
     if budget is None:
         assert run(*command)[0] == 0
@@ -543,9 +544,9 @@ def test_how_long_recovery_is_to_take(run, model, text_file, monkeypatch, option
 
 
 CALLS = [
-    ("evaluate M --dtype bfloat16 --device cpu", "storage.load", "load", ("M", "bfloat16", "cpu")),
-    ("generate M The --device cuda", "storage.load", "load", ("M", None, "cuda")),
-    ("compress M --sparsity 0.5 --device cuda", "storage.load", "load", ("M", None, "cuda")),
+    ("evaluate M --dtype bfloat16 --device cpu", "cli.evaluate", "load", ("M", "bfloat16", "cpu")),
+    ("generate M The --device cuda", "cli.evaluate", "load", ("M", None, "cuda")),
+    ("compress M --sparsity 0.5 --device cuda", "cli.compress.run", "load", ("M", None, "cuda")),
     ("demo --out d", "cli.demo", "demo", (Path("d"),)),
     ("bench select --model M", "bench.selection", "select", ("M",)),
     ("bench pipeline", "bench.pipeline", "pipeline", ("embedded",)),
@@ -578,14 +579,14 @@ def test_a_seed_and_all_texts_reach_calibration_and_recovery(run, model, text_fi
 
     def corpus(*arguments):
         seeds.append(arguments[-1])
-        texts.append(arguments[1])
+        texts.append([*arguments[1]])
         return original(*arguments)
 
     def see(*_, seed, **__):
         raise Seen(seed)
 
     monkeypatch.setattr(prepare, "corpus", corpus)
-    monkeypatch.setattr(importlib.import_module("prunekit.recovery.recover"), "recover", see)
+    monkeypatch.setattr("prunekit.cli.compress.run.recover", see)
     options = ("--sparsity", "0.5", "--steps", "2", "--seed", "3", *2 * ("--calibration-text", text_file))
     with pytest.raises(Seen) as seen:
         run("compress", model, *options)
@@ -613,9 +614,7 @@ def test_recovery_reads_two_kinds_of_text_unless_told(run, model, monkeypatch, t
         return original(tokenizer, str(text_file), *more)
 
     monkeypatch.setattr(prepare, "corpus", corpus)
-    monkeypatch.setattr(
-        importlib.import_module("prunekit.recovery.recover"), "recover", lambda result, *_, **__: result
-    )
+    monkeypatch.setattr("prunekit.cli.compress.run.recover", lambda result, *_, **__: result)
     few = () if "magnitude" in options else ("--calibration-tokens", 512)
     code, out, error = run("compress", model, "--sparsity", "0.5", *options.split(), *few, "--json", "report.json")
     assert code == 0, error
@@ -638,7 +637,7 @@ def test_a_budget_over_layers_reaches_them(run, model, text_file):
 
 
 def test_a_budget_over_layers_needs_a_share_to_spread(refused, model, monkeypatch):
-    monkeypatch.setattr("prunekit.storage.load.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("prunekit.cli.compress.run.load", lambda *_: pytest.fail("the model was loaded"))
     for target in (("--pattern", "2:4"), ("--sparsity", "0", "--fp8", "e4m3")):
         error = refused("compress", model, *target, "--allocate", "--out", "out")
         assert "--allocate needs a --sparsity above 0" in error
@@ -662,7 +661,7 @@ def test_the_state_of_another_recovery_is_seen_before_the_work(
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
     stop_recovery(2)
     assert run("compress", model, *options, "--steps", "3")[0] == 130
-    monkeypatch.setattr("prunekit.storage.load.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("prunekit.cli.compress.run.load", lambda *_: pytest.fail("the model was loaded"))
     for other in (
         ("--steps", "4"),
         ("--minutes", "3"),
@@ -690,7 +689,7 @@ def test_options_without_effect_are_refused(refused, model, folders):
 
 
 def test_text_that_does_not_do_is_refused_before_anything_is_pruned(refused, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("prunekit.compression.compress"), "compress", None)
+    monkeypatch.setattr("prunekit.cli.compress.run.compress", None)
     short = tmp_path / "short.txt"
     short.write_text("The weights of a model are many, and most of them hardly matter. " * 12)
     plain = ("compress", model, "--sparsity", "0.5", "--method", "magnitude", "--calibration-text")
@@ -708,12 +707,12 @@ def test_a_recovery_goes_on_for_as_long_as_it_was_given_first(run, model, text_f
     def see(*_, minutes, **__):
         raise Seen(minutes)
 
-    monkeypatch.setattr("prunekit.recovery.budget.recovery_minutes", lambda *_: 1000.0)
+    monkeypatch.setattr("prunekit.cli.compress.run.recovery_minutes", lambda *_: 1000.0)
     stop_recovery(2)
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--out", "out")
     assert run("compress", model, *options)[0] == 130
-    monkeypatch.setattr("prunekit.recovery.budget.recovery_minutes", lambda *_: 5.0)
-    monkeypatch.setattr(importlib.import_module("prunekit.recovery.recover"), "recover", see)
+    monkeypatch.setattr("prunekit.cli.compress.run.recovery_minutes", lambda *_: 5.0)
+    monkeypatch.setattr("prunekit.cli.compress.run.recover", see)
     with pytest.raises(Seen) as seen:
         run("compress", model, *options)
     assert seen.value.args == (1000.0,)
@@ -736,7 +735,7 @@ def test_a_state_lies_beside_the_folder_and_stays_until_the_model_is_saved(run, 
 
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--steps", "2", "--out", "out/")
     with monkeypatch.context() as patch:
-        patch.setattr("prunekit.storage.save.save", full)
+        patch.setattr("prunekit.cli.compress.run.save", full)
         assert run("compress", model, *options)[0] == 2
     assert Path("out.recovery").exists() and not Path("out").exists()
     code, out, error = run("compress", model, *options)
@@ -750,7 +749,7 @@ def test_too_little_memory_is_said_in_a_sentence(run, model, monkeypatch, error)
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(importlib.import_module("prunekit.compression.compress"), "compress", fail)
+    monkeypatch.setattr("prunekit.cli.compress.run.compress", fail)
     code, _, message = run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
     assert code == 2 and message.startswith("prunekit: out of memory; expected room for two copies")
 
@@ -759,7 +758,7 @@ def test_too_little_memory_to_judge_is_not_answered_with_options_of_compress(run
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(importlib.import_module("prunekit.evaluation.evaluate"), "evaluate", fail)
+    monkeypatch.setattr("prunekit.cli.evaluate.evaluate", fail)
     code, _, message = run("evaluate", model, "--text", ROOT / "README.md", "--tokens", "64", "--context", "32")
     assert code == 2 and message == "prunekit: out of memory; try --dtype bfloat16 or --device cpu.\n"
 
@@ -767,7 +766,7 @@ def test_too_little_memory_to_judge_is_not_answered_with_options_of_compress(run
 def test_too_little_room_on_the_disk_is_said_before_the_work(refused, model, llama, monkeypatch):
     weights = sum(layer.weight.numel() for layer in linear_layers(llama).values())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=weights - 1))
-    monkeypatch.setattr(importlib.import_module("prunekit.compression.compress"), "compress", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("prunekit.cli.compress.run.compress", lambda *_, **__: 1 / 0)
     options = ("--sparsity", "0.5", "--method", "magnitude", "--fp8", "e4m3", "--out", "out/model")
     assert "GB are free there: free some space" in refused("compress", model, *options)
 
@@ -782,7 +781,7 @@ def test_an_interruption_before_the_first_step_promises_no_state(run, model, tex
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("prunekit.recovery.recover"), "recover", interrupted)
+    monkeypatch.setattr("prunekit.cli.compress.run.recover", interrupted)
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--steps", "2", "--out", "out")
     code, _, error = run("compress", model, *options)
     assert code == 130 and error == "prunekit: interrupted; nothing unfinished was written.\n"
@@ -792,7 +791,7 @@ def test_other_failures_are_not_called_that(run, model, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("a mistake in the program")
 
-    monkeypatch.setattr(importlib.import_module("prunekit.compression.compress"), "compress", fail)
+    monkeypatch.setattr("prunekit.cli.compress.run.compress", fail)
     with pytest.raises(RuntimeError, match="a mistake"):
         run("compress", model, "--sparsity", "0.5", "--method", "magnitude")
 
@@ -803,19 +802,19 @@ def test_a_path_that_the_system_refuses_is_named(run, refused, model, monkeypatc
 
     assert "unknown model" in refused("compress", "~nosuchuser/model", "--sparsity", "0.5")
     assert "unknown model" in refused("compress", "a" * 300, "--sparsity", "0.5")
-    monkeypatch.setattr("prunekit.storage.load.load", fail)
+    monkeypatch.setattr("prunekit.cli.compress.run.load", fail)
     assert "cannot use /secret/model: Permission denied" in refused("compress", model, "--sparsity", "0.5")
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("prunekit.storage.load.load", full)
+    monkeypatch.setattr("prunekit.cli.compress.run.load", full)
     assert "cannot use a file: No space left on device" in refused("compress", model, "--sparsity", "0.5")
 
     def broken(*_, **__):
         raise OSError("libcudart.so.12: cannot open shared object file")
 
-    monkeypatch.setattr("prunekit.storage.load.load", broken)
+    monkeypatch.setattr("prunekit.cli.compress.run.load", broken)
     with pytest.raises(OSError, match="libcudart"):  # nothing that another path would help
         run("compress", model, "--sparsity", "0.5")
 
@@ -868,8 +867,7 @@ def test_being_terminated_is_being_interrupted(run, model, monkeypatch, handlers
     handlers(signal.SIGINT, signal.default_int_handler)  # what is started in the background may ignore it
     handlers(number, signal.SIG_DFL)
     monkeypatch.setattr(
-        importlib.import_module("prunekit.compression.compress"),
-        "compress",
+        "prunekit.cli.compress.run.compress",
         lambda *_, **__: signal.raise_signal(number),
     )
     options = ("--sparsity", "0.5", "--method", "magnitude")

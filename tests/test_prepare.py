@@ -1,12 +1,11 @@
 """What comes before compression: which articles each step sees."""
 
-import importlib
 
 import pytest
 import torch
 
 from prunekit.calibration import windows as module
-from prunekit.cli import forecast
+from prunekit.cli.compress import forecast
 from prunekit.cli.main import main
 from prunekit.compression.layer import warm_up
 from prunekit.compression.recipe import Recipe
@@ -24,7 +23,7 @@ def asked(monkeypatch):
         return torch.zeros(9, 2, dtype=torch.long)
 
     monkeypatch.setattr(module, "corpus", corpus)
-    monkeypatch.setattr(importlib.import_module("prunekit.calibration.corpus"), "corpus", corpus)
+    monkeypatch.setattr("prunekit.cli.evaluate.corpus", corpus)
     return calls
 
 

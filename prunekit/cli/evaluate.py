@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..calibration.corpus import check_texts, corpus
 from ..errors import PrunekitError, check_count
+from ..evaluation.evaluate import evaluate
+from ..evaluation.generate import generate
+from ..storage.load import load
+from ..system.files import write_json
 
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
-    from ..calibration.corpus import check_texts, corpus
-    from ..evaluation.evaluate import evaluate
-    from ..storage.load import load
-    from ..system.files import write_json
-
     check_texts(a.text)
     model, tokenizer = load(a.model, a.dtype, a.device)
     dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
@@ -30,9 +30,6 @@ def run_evaluate(a: argparse.Namespace) -> None:
 
 def run_generate(a: argparse.Namespace) -> None:
     """`prunekit generate`."""
-    from ..evaluation.generate import generate
-    from ..storage.load import load
-
     tokens = check_count(a.tokens, "--tokens")
     if not a.prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")

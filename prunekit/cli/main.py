@@ -16,7 +16,11 @@ from pathlib import Path
 from ..errors import PrunekitError, out_of_memory
 from .parser import make_parser
 
-_HOME = {"generate": "evaluate", "doctor": "info"}  # the module of a command, where it has another name
+_HOME = {
+    "compress": "compress.run",
+    "generate": "evaluate",
+    "doctor": "info",
+}  # the module of a command, where it has another name
 
 _LESS_MEMORY = "try --dtype bfloat16 or --device cpu"
 _TO_COMPRESS = (
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     _keep_freed_memory()
     try:
-        for option in ("out", "json", "csv", "dense", "model", "shapes"):
+        for option in ("out", "json", "csv", "dense", "model", "shapes", "recipe"):
             if getattr(arguments, option, None) == "":  # a variable of the shell that is not set, mostly
                 raise PrunekitError(f"--{option} is empty: give it a value, or leave it out.")
         if getattr(arguments, "json", None):

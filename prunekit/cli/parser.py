@@ -29,12 +29,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _compress(c: argparse.ArgumentParser) -> None:
     c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help=MODEL)
+    c.add_argument("--recipe", metavar="FILE", help="a prunekit.json, or its folder: do all that it says once more")
     _what_to_prune(c)
     _which_text(c)
     _how_to_recover(c)
     _which_layers(c)
     c.add_argument("--out", metavar="DIR", help="save the compressed model there")
-    c.add_argument("--activations", default="none", help="FP8 inputs in servers: none (default) or dynamic")
+    c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
     _json(c)
     _where_it_runs(c)
 
@@ -42,20 +43,19 @@ def _compress(c: argparse.ArgumentParser) -> None:
 def _what_to_prune(c: argparse.ArgumentParser) -> None:
     c.add_argument("--sparsity", metavar="S", help="share to prune, 0 to below 1; 0 only casts")
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
-    c.add_argument("--metric", default="contribution", help="contribution (default), magnitude or rank-one")
-    c.add_argument("--select", default="ewma", help="ewma (default), ewma-mean or exact")
-    c.add_argument("--preset", default="fast", help=describe_presets())
+    c.add_argument("--metric", help="contribution (default), magnitude or rank-one")
+    c.add_argument("--select", help="ewma (default), ewma-mean or exact")
+    c.add_argument("--preset", help=describe_presets())
     c.add_argument("--method", help="ewma, admm, wanda, sparsegpt or magnitude; default: what the preset says")
     c.add_argument("--no-compensate", action="store_true", help="leave the weights that stay as they are (ewma)")
     c.add_argument("--no-permute", action="store_true", help="N:M: leave the channels in their order")
-    c.add_argument("--fp8", default="none", help="e4m3, e5m2 or none (default)")
-    c.add_argument("--granularity", default="row", help="one FP8 scale for each tensor, row (default) or block")
+    c.add_argument("--fp8", help="e4m3, e5m2 or none (default)")
+    c.add_argument("--granularity", help="one FP8 scale for each tensor, row (default) or block")
 
 
 def _which_text(c: argparse.ArgumentParser) -> None:
     c.add_argument(
         "--calibration-tokens",
-        default="auto",
         metavar="N",
         help="default auto: ewma until masks hold still, at most 2048; admm 32768, wanda and sparsegpt 8192",
     )
@@ -65,7 +65,7 @@ def _which_text(c: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help=f"{TEXT}; give it again to mix in another; default with recovery: wikipedia and press",
     )
-    c.add_argument("--seed", type=int, default=0, help="which calibration text, and its order; default 0")
+    c.add_argument("--seed", type=int, help="which calibration text, and its order; default 0")
 
 
 def _how_to_recover(c: argparse.ArgumentParser) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import Parameter, Signature, signature
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,34 +22,31 @@ from .allocate import Allocation
 from .blockwise import BLOCKWISE, compress_blocks
 from .layer import compress_layer
 from .permute import permute_channels
-from .recipe import Recipe
+from .recipe import Options, Provenance, Recipe
 from .result import Compressed, assemble
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def compress(
     model: nn.Module,
     ids: Tensor | None = None,
+    recipe: Recipe | None = None,
     *,
-    sparsity: float | None = None,
-    pattern: str | None = None,
-    metric: str = "contribution",
-    select: str = "ewma",
-    method: str = "ewma",
-    fp8: str | None = None,
-    granularity: str = "row",
-    compensate: bool = False,
-    permute: bool = False,
     calibration: Calibration | None = None,
     stop: bool = True,
     budget: Mapping[str, float] | Allocation | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    **options: Unpack[Options],
 ) -> Compressed:
     """Prune a model and cast it to FP8. The model that is given stays as it is.
 
     Args:
         model: a causal language model of transformers.
         ids: calibration tokens, int64 ``[windows, context]``, see `corpus.corpus`.
+        recipe: the options from `sparsity` to `permute` at once, in their place.
         sparsity: share to prune, in ``[0, 1)``: of each row; by ``magnitude`` of the whole layer, by ``sparsegpt`` of
             all rows in blocks of 128 columns. 0 only casts. Or else
         pattern: ``"N:M"``, N weights kept in every M neighbours.
@@ -73,61 +72,97 @@ def compress(
         `Compressed`.
 
     Raises:
-        PrunekitError: an option is bad, the pattern does not fit a layer, a weight is not finite, quantized already or
-            computed from others, there is no calibration where one is needed, or one that does not fit, the model was
-            compiled or spread over devices, or it does not run with these layers in FP8.
+        PrunekitError: an option is bad or given beside a recipe, the pattern does not fit a layer, a weight is not
+            finite, quantized already or computed from others, there is no calibration where one is needed, or one that
+            does not fit, the model was compiled or spread over devices, or it does not run with these layers in FP8.
     """
-    recipe = Recipe(sparsity, pattern, metric, select, method, fp8, granularity, compensate, permute)
+    recipe = _chosen(recipe, options)
     layers = linear_layers(model, include, exclude)
     check_weights(model, layers, recipe.pattern)
-    tokens, seconds = 0, {}
-    if permute:
+    seconds = {}
+    if recipe.permute:
         if ids is None or calibration is not None:
             raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
-        model = permute_channels(model, ids, pattern)
+        model = permute_channels(model, ids, recipe.pattern)
         layers = linear_layers(model, include, exclude)
         seconds["permute"] = perf_counter() - begin
+    budget = budget.sparsity if isinstance(budget, Allocation) else budget
     recipes = _recipes(layers, recipe, budget)
     if recipe.needs_inputs and ids is None and calibration is None:
         raise PrunekitError("this needs calibration tokens: pass ids (see pk.corpus), or a calibration.")
 
-    begin = perf_counter()
-    if method in BLOCKWISE and recipe.prunes:
+    if recipe.method in BLOCKWISE and recipe.prunes:
         if ids is None:
-            raise PrunekitError(f"{method} goes through the model block by block: pass ids, not a calibration.")
+            raise PrunekitError(f"{recipe.method} goes through the model block by block: pass ids, not a calibration.")
+        begin, stage, tokens = perf_counter(), "prune", ids.numel()
         with without_dropout(model):
             new = compress_blocks(model, ids, layers, recipes)
-        tokens, stage = ids.numel(), "prune"
     else:
-        energy: dict[str, Tensor] = {}
         if recipe.needs_inputs:
-            calibration = calibration or calibrate(
-                model,
-                ids,
-                layers,
-                stop=stop,
-                sparsity=min(max(recipe.share, 0.01), 0.99),
-                samples=SAMPLES if compensate else 0,
-            )
-            energy, tokens = calibration.energy, calibration.tokens
-            for name in layers:
-                if name not in energy:
-                    raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
+            calibration = calibration or _calibrated(model, ids, layers, recipe, stop)
             seconds["calibrate"] = calibration.seconds
-        begin, stage = perf_counter(), "select"
-        answers = _answers(calibration, recipes) if compensate else {}
-        new = {}
-        for name, module in progress(layers.items(), "select and cast"):
-            new[name] = compress_layer(module, energy.get(name), recipes[name], answers.get(name))
-    if next(model.parameters()).is_cuda:
+        else:
+            calibration = Calibration({}, 0, 0.0)
+        begin, stage, tokens = perf_counter(), "select", calibration.tokens
+        new = _compress_each(layers, recipes, recipe, calibration)
+    if device_of(model).type == "cuda":
         torch.cuda.synchronize(device_of(model))  # a GPU works on after the calls have returned
     seconds[stage] = perf_counter() - begin
 
     result = assemble(model, new, recipe, tokens, seconds)
     if recipe.format is not None and not tokens:
         check_runs(result.model, model)
-    return result
+    include, exclude = ((names,) if isinstance(names, str) else tuple(names) for names in (include, exclude))
+    given = Provenance(include, exclude, None if budget is None else dict(budget))
+    return replace(result, provenance=given)
+
+
+def _listing_fields(signature: Signature) -> Signature:
+    """A signature with the fields of `Recipe` in place of the options, for who asks what there is."""
+    own = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+    new = [Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type) for f in fields(Recipe)]
+    return signature.replace(parameters=own + new)
+
+
+compress.__signature__ = _listing_fields(signature(compress))
+
+
+def _chosen(recipe: Recipe | None, options: Options) -> Recipe:
+    """The recipe that is given, or that of the options."""
+    if recipe is None:
+        return Recipe(**options)
+    if not isinstance(recipe, Recipe):
+        raise PrunekitError(
+            f"recipe is a {type(recipe).__name__}: expected a pk.Recipe, or options such as sparsity=0.5."
+        )
+    if options:
+        raise PrunekitError(f"{', '.join(options)} is given beside a recipe: put it into the recipe, or leave one out.")
+    return recipe
+
+
+def _calibrated(
+    model: nn.Module, ids: Tensor | None, layers: dict[str, nn.Module], recipe: Recipe, stop: bool
+) -> Calibration:
+    """`calibrate` with what a recipe asks of it."""
+    share = min(max(recipe.share, 0.01), 0.99)
+    samples = SAMPLES if recipe.compensate else 0
+    return calibrate(model, ids, layers, stop=stop, sparsity=share, samples=samples)
+
+
+def _compress_each(
+    layers: dict[str, nn.Module], recipes: dict[str, Recipe], recipe: Recipe, calibration: Calibration
+) -> dict[str, nn.Module]:
+    """The new layers by name, each by its own recipe."""
+    energy = calibration.energy
+    for name in layers if recipe.needs_inputs else ():
+        if name not in energy:
+            raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
+    answers = _answers(calibration, recipes) if recipe.compensate else {}
+    return {
+        name: compress_layer(module, energy.get(name), recipes[name], answers.get(name))
+        for name, module in progress(layers.items(), "select and cast")
+    }
 
 
 def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -145,11 +180,8 @@ def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[st
     return answers
 
 
-def _recipes(
-    layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | Allocation | None
-) -> dict[str, Recipe]:
+def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
     """The recipe for each layer."""
-    budget = budget.sparsity if isinstance(budget, Allocation) else budget
     if budget is None:
         return dict.fromkeys(layers, recipe)
     if recipe.pattern is not None:

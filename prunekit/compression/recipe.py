@@ -1,8 +1,9 @@
-"""How to compress: the options of `compress`, checked once."""
+"""How to compress: the options of `compress`, checked once, and what else is needed to repeat it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ..errors import PrunekitError
 from ..method import fp8
@@ -15,7 +16,18 @@ SELECTIONS = ("ewma", "ewma-mean", "exact")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to compress each layer: the options of `compress`, checked.
+    """How to compress each layer: the options of `compress`, checked. `save` stores it, and `compress` takes it.
+
+    Args:
+        sparsity: share to prune, in ``[0, 1)``; or else
+        pattern: ``"N:M"``.
+        metric: ``contribution``, ``magnitude`` or ``rank-one``.
+        select: ``ewma``, ``ewma-mean`` or ``exact``.
+        method: ``ewma``, ``admm``, ``wanda``, ``sparsegpt`` or ``magnitude``.
+        fp8: ``e4m3``, ``e5m2`` or None.
+        granularity: what shares an FP8 scale: ``tensor``, ``row`` or ``block``.
+        compensate: whether the weights that stay make up for the others.
+        permute: whether channels are put into an order that suits the pattern.
 
     Raises:
         PrunekitError: an option is unknown, out of range, or does not go with another.
@@ -84,3 +96,40 @@ class Recipe:
     def needs_inputs(self) -> bool:
         """Whether text is needed to see what the layers' inputs look like."""
         return self.prunes and self.method != "magnitude" and (self.method, self.metric) != ("ewma", "magnitude")
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Recipe`, as options of `compress`."""
+
+    sparsity: float | None
+    pattern: str | None
+    metric: str
+    select: str
+    method: str
+    fp8: str | None
+    granularity: str
+    compensate: bool
+    permute: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a recipe lacks: with it a compression can be repeated. Numbers and names only, as JSON takes them.
+
+    Attributes:
+        include: patterns of which one occurs in the name of each compressed layer; none: all layers.
+        exclude: patterns that occur in none.
+        budget: the sparsity of each layer by name, where it was spread over them.
+        text: names of the texts and files that were read; empty where tokens were given.
+        tokens: calibration tokens that were asked for; None: the method's own number.
+        seed: of the text.
+        recovery: options of `recover.recover`; None without recovery.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    budget: dict[str, float] | None = None
+    text: tuple[str, ...] = ()
+    tokens: int | None = None
+    seed: int = 0
+    recovery: dict[str, float | None] | None = None

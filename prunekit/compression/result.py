@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from ..errors import PrunekitError
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import weight_of, zeros_in
-from .recipe import Recipe
+from .recipe import Provenance, Recipe
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Compressed:
         seconds: by stage: ``permute`` if it was asked for; ``calibrate`` and ``select`` (with the cast), or
             ``prune`` for a method that does both block by block.
         steps: steps of recovery (`recover.recover`), 0 without.
+        provenance: what is needed beside the recipe to repeat it.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class Compressed:
     tokens: int
     seconds: dict[str, float]
     steps: int = 0
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def check_compressed(result: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -117,7 +117,8 @@ def recover(
             run.update()
             run.save_now_and_then()
             run.report_tenths(value.item(), perplexity)
-    return student.finished(run.step, run.spent)
+    trained = student.finished(run.step, run.spent)
+    return replace(trained, provenance=replace(result.provenance, recovery=options))
 
 
 class Lesson:

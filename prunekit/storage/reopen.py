@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import PrunekitError
 from ..method import fp8
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import is_conv1d
 from ..system.notices import explained, quiet
+from .about import read_about
 from .tensors import usual_dtype
 from .weight_files import weight_files
 
@@ -33,9 +32,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     with quiet(), explained(str(folder), "model"):
-        about = json.loads((folder / "prunekit.json").read_text("utf-8"))
-        if about["version"] != 1:
-            raise PrunekitError(f"{folder} was written by a later prunekit: upgrade, or compress the model again.")
+        about = read_about(folder)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if hasattr(config, "quantization_config"):
             del config.quantization_config

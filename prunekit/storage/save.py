@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from copy import copy, deepcopy
-from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..method import fp8
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
+from .about import write_about
 from .compatibility import add_older_names, savable
 from .tensors import is_described, stored_tensors, usual_dtype
 
@@ -76,14 +76,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
         config["dtype"] = dtype
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         add_older_names(folder)
-        about = {
-            "version": 1,
-            "recipe": asdict(recipe),
-            "sparsity": compressed.sparsity,
-            "calibration_tokens": compressed.tokens,
-            "fp8_layers": sorted(layers),
-        }
-        (folder / "prunekit.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        write_about(folder, compressed, sorted(layers), activations)
     return out
 
 

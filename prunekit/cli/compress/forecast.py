@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..compression.recipe import Recipe
-from ..model.linear import weight_of
-from ..system.machine import fast_bfloat16
-from ..system.memory import memory_free
+from ...compression.recipe import Recipe
+from ...model.linear import weight_of
+from ...system.machine import fast_bfloat16
+from ...system.memory import memory_free
 
 TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
 

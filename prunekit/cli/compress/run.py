@@ -1,0 +1,148 @@
+"""Do the job: load, prune, recover if asked to, save, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, replace
+from time import perf_counter
+
+from torch import Tensor, nn
+
+from ...calibration.windows import (
+    ALLOCATION_TOKENS,
+    calibration_text,
+    longest_window,
+    recovery_text,
+)
+from ...compression.allocate import allocate
+from ...compression.compress import compress
+from ...compression.layer import warm_up
+from ...compression.result import Compressed
+from ...errors import PrunekitError
+from ...model.checks import check_weights
+from ...model.linear import is_conv1d, linear_layers
+from ...model.modes import device_of
+from ...recovery.budget import recovery_minutes
+from ...recovery.recover import check_windows, recover
+from ...storage.load import load
+from ...storage.save import save
+from ...storage.tensors import stored_bytes
+from ...system.files import check_space, write_json
+from ...system.memory import peak_rss
+from ...system.progress import Stages
+from .forecast import cautions, describe
+from .job import Job, read_job
+
+
+def run_compress(a: argparse.Namespace) -> None:
+    """`prunekit compress`."""
+    job = read_job(a)
+    stages = Stages()
+    with stages("load"):
+        model, tokenizer = load(a.model, a.dtype, a.device)
+    bytes_dense = stored_bytes(model)
+    _foresee(job, model, bytes_dense)
+    warm_up(job.recipe, device_of(model))
+    begin = perf_counter()
+    ids = training = None
+    if job.reads:
+        with stages("text"):
+            ids, training = _read_text(job, model, tokenizer)
+    budget = job.rest.budget
+    if job.allocates:
+        with stages("allocate"):
+            budget = _allocate(job, model, tokenizer)
+    names = {"include": job.rest.include, "exclude": job.rest.exclude}
+    result = compress(model, ids, recipe=job.recipe, budget=budget, stop=job.rest.tokens is None, **names)
+    if training is not None:
+        result = _recover(job, result, model, *training, begin)
+    del model
+    stages.seconds |= result.seconds
+    text = job.rest.text if job.reads else ()
+    made = replace(result.provenance, text=text, tokens=job.rest.tokens, seed=job.rest.seed)
+    result = replace(result, provenance=made)
+    if job.out:
+        with stages("save"):
+            save(result, tokenizer, job.out, job.activations)
+        if job.recovers:
+            job.state.unlink(missing_ok=True)
+    report = {"model": a.model, "recipe": asdict(job.recipe), "calibration_text": [*text]}
+    _report(job, report, result, bytes_dense, stages)
+
+
+def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
+    """Refuse a model that this job does not fit, and say what is ahead."""
+    layers = linear_layers(model, job.rest.include, job.rest.exclude)
+    check_weights(model, layers, job.recipe.pattern)
+    if job.activations == "dynamic" and any(map(is_conv1d, layers.values())):
+        raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
+    print(describe(layers))
+    if job.reads:
+        print(f"calibration text: {' and '.join(job.rest.text)}")
+    for caution in cautions(layers, job.recipe, job.recovers):
+        print(f"prunekit: {caution}", file=sys.stderr)
+    if job.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
+        fewest = sum(layer.weight.numel() for layer in layers.values()) if job.recipe.fp8 else bytes_dense
+        check_space(job.out, fewest)
+    elif job.recipe.method == "admm" or job.recovers:
+        print("no --out: the figures are printed, the compressed model is not kept")
+
+
+def _read_text(job: Job, model: nn.Module, tokenizer) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+    """Windows to calibrate on, and those to train on and to watch; None for what is not needed."""
+    ids = training = None
+    if job.recovers:
+        training = recovery_text(model, tokenizer, job.rest.text, job.rest.seed)
+        check_windows(training[0])
+    if job.recipe.needs_inputs:
+        ids = _windows(job, model, tokenizer, job.rest.tokens)
+    return ids, training
+
+
+def _windows(job: Job, model: nn.Module, tokenizer, tokens: int | None) -> Tensor:
+    limit = longest_window(model)
+    return calibration_text(tokenizer, job.recipe.method, tokens, job.rest.text, job.rest.seed, limit)
+
+
+def _allocate(job: Job, model: nn.Module, tokenizer) -> dict[str, float]:
+    """The sparsity of each layer; prints why."""
+    text = _windows(job, model, tokenizer, min(job.rest.tokens or ALLOCATION_TOKENS, ALLOCATION_TOKENS))
+    names = {"include": job.rest.include, "exclude": job.rest.exclude}
+    allocation = allocate(model, text, job.recipe.sparsity, **names)
+    print(allocation)
+    return allocation.sparsity
+
+
+def _recover(job: Job, result: Compressed, model: nn.Module, ids: Tensor, watch: Tensor, begin: float) -> Compressed:
+    """Recovery; with `--out`, what is needed to go on lies beside it meanwhile."""
+    time = job.rest.recovery or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
+    state = job.state if job.out else None
+    try:
+        options = {"seed": job.rest.seed} | time
+        return recover(result, model, ids, **options, state=state, watch=watch, report=print)
+    except KeyboardInterrupt:
+        kept = state is not None and state.exists()
+        raise KeyboardInterrupt(f"the same command goes on from {state}" if kept else "") from None
+
+
+def _report(job: Job, about: dict, result: Compressed, bytes_dense: int, stages: Stages) -> None:
+    """Print the figures, and write them where that was asked for."""
+    size = stored_bytes(result.model)
+    print(f"sparsity {result.sparsity:.4f}   calibration tokens {result.tokens}")
+    print(f"weights on disk {size / 1e6:.1f} MB, dense {bytes_dense / 1e6:.1f} MB")
+    print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))
+    if job.out:
+        print(f"saved to {job.out}")
+    if job.json:
+        figures = {
+            "sparsity": result.sparsity,
+            "calibration_tokens": result.tokens,
+            "recovery_steps": result.steps,
+            "layers": result.layers,
+            "bytes_dense": bytes_dense,
+            "bytes": size,
+            "seconds": stages.seconds,
+            "peak_rss": peak_rss(),
+        }
+        write_json(job.json, about | figures)
