@@ -362,7 +362,7 @@ course.show(course.figures.speed.staircase(card), alt)
 # Next, five published shapes, each ruled by another term; then the mean error over all published BF16 rows with up to
 # 512 tokens, where the terms matter. "whole model" is `latency.predict`, which `prunekit predict` prints: it adds what
 # tiles lose by their edges, splitting `K` over idle multiprocessors, and the share of the bandwidth that is really
-# reached. It also knows which share of the data sheet's rate is reached (`burst` in `prunekit/speed/devices.py`, from
+# reached. It also knows which share of the data sheet's rate is reached (`burst` in `prunekit/speed/devices.csv`, from
 # others' timings: 0.97 on this card, 0.66 on the H100; assumed where there are none). After it, a question about
 # section 5.
 

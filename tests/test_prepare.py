@@ -1,6 +1,5 @@
 """What comes before compression: which articles each step sees."""
 
-
 import pytest
 import torch
 

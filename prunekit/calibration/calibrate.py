@@ -93,7 +93,7 @@ def calibrate(
     check_text(model, ids)
     layers = linear_layers(model) if layers is None else layers
     averages = {name: BatchEWMA(decay) for name in layers}
-    sample = {name: _few_rows(weight_of(module)) for name, module in layers.items()}
+    convergence, kept, tokens = Convergence(layers, sparsity, tolerance), Samples(samples), 0
     weight = next(model.parameters())
     if bfloat16 is None:
         bfloat16 = bfloat16_pays(model)
@@ -101,10 +101,6 @@ def calibrate(
         weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
     )
     body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
-
-    tokens, changes, before = 0, [], None
-    batches = ids.split(max(1, batch_tokens // ids.shape[1]))
-    kept = Samples(samples)
 
     def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
         return mean_square(x), kept.pick(x) if samples else None
@@ -114,24 +110,52 @@ def calibrate(
         if seen[1] is not None:
             kept.take(name, seen[1])
 
+    def energy() -> dict[str, Tensor]:
+        return {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
+
     with low_precision, without_dropout(model), observing(layers, observe, take):
-        for window in progress(batches, "calibrate"):
+        for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
             body(window.to(weight.device), use_cache=False)
-            tokens += window.numel()
-            kept.batches += 1
-            if not stop or not all(average.batches for average in averages.values()):
-                continue
-            now = _decisions(sample, {n: _with_prior(a.value, tokens, prior) for n, a in averages.items()}, sparsity)
-            if before is not None:
-                changes.append((now != before).float().mean().item())
-                if changes[-1] < tolerance:
-                    break
-            before = now
+            tokens, kept.batches = tokens + window.numel(), kept.batches + 1
+            if stop and all(average.batches for average in averages.values()) and convergence.settled(energy()):
+                break
     check_reached(layers, [name for name, average in averages.items() if average.batches])
-    energy = {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
-    for name, E in energy.items():
+    found = energy()
+    for name, E in found.items():
         check_finite(f"inputs of {name}", E)
-    return Calibration(energy, tokens, perf_counter() - begin, changes, kept.by_layer())
+    return Calibration(found, tokens, perf_counter() - begin, convergence.changes, kept.by_layer())
+
+
+class Convergence:
+    """Whether the masks that an energy implies still change, by the decisions for a few rows of each layer.
+
+    Args:
+        layers: by name.
+        sparsity: share that the decisions prune.
+        tolerance: they have settled when a smaller share of them changes than that.
+
+    Attributes:
+        changes: the share that changed, from each energy to the next.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], sparsity: float, tolerance: float = TOLERANCE) -> None:
+        self.sparsity, self.tolerance = sparsity, tolerance
+        self.changes: list[float] = []
+        self._sample = {name: _few_rows(weight_of(module)) for name, module in layers.items()}
+        self._before: Tensor | None = None
+
+    def settled(self, energy: dict[str, Tensor]) -> bool:
+        """Whether fewer decisions than that differ from those at the call before; the first call has none.
+
+        Args:
+            energy: mean squares ``[in]`` by layer name.
+        """
+        now, before = _decisions(self._sample, energy, self.sparsity), self._before
+        self._before = now
+        if before is None:
+            return False
+        self.changes.append((now != before).float().mean().item())
+        return self.changes[-1] < self.tolerance
 
 
 def _few_rows(W: Tensor) -> Tensor:

@@ -97,14 +97,7 @@ class Prediction:
 
 
 def predict(
-    gpu: Gpu | str,
-    dtype: str,
-    M: int,
-    N: int,
-    K: int,
-    *,
-    cold: bool = False,
-    c: Constants = CONSTANTS,
+    gpu: Gpu | str, dtype: str, M: int, N: int, K: int, *, cold: bool = False, c: Constants = CONSTANTS
 ) -> Prediction:
     """Latency of `[M, K] @ [N, K].T` by a tuned library, dense and with a 2:4 weight.
 
@@ -127,12 +120,13 @@ def predict(
     gpu = find_gpu(gpu)
     dtype = check_dtype(gpu, dtype)
     check_sizes(M, N, K, gpu.sparse24)
-    dense, bound = _latency(gpu, dtype, M, N, K, False, cold, c)
+    dense, bound = _latency(_Product(gpu, dtype, M, N, K, False, cold), c)
     if not gpu.sparse24:
         return Prediction(dense, None, None, bound, None)
     # Sparse kernels take K in steps of 32 bytes; a shorter last step is padded.
     step = 32 if dtype == "fp8" else 16
-    sparse, sparse_bound = _latency(gpu, dtype, M, N, ceil(K / step) * step, True, cold, c)
+    padded = ceil(K / step) * step
+    sparse, sparse_bound = _latency(_Product(gpu, dtype, M, N, padded, True, cold), c)
     return Prediction(dense, sparse, dense / sparse, bound, sparse_bound)
 
 
@@ -178,11 +172,25 @@ def check_sizes(M: int, N: int, K: int, sparse24: bool = True) -> None:
         raise PrunekitError(f"K is {K}, but 2:4 keeps two of every four weights along K: K must divide by 4.")
 
 
-def _latency(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants) -> tuple[float, str]:
-    tensor = _tensor_core_us(gpu, dtype, M, N, K, sparse, c)
-    memory, hit = _memory_us(gpu, dtype, M, N, K, sparse, cold, c)
+@dataclass(frozen=True)
+class _Product:
+    """One product on one card, dense or with a 2:4 weight, its weight in the cache or not."""
+
+    gpu: Gpu
+    dtype: str
+    M: int
+    N: int
+    K: int
+    sparse: bool
+    cold: bool
+
+
+def _latency(p: _Product, c: Constants) -> tuple[float, str]:
+    """Microseconds, and what sets them."""
+    tensor = _tensor_core_us(p, c)
+    memory, hit = _memory_us(p, c)
     core = max(tensor, memory)
-    issue = c.server_issue_us if gpu.server else c.desktop_issue_us
+    issue = c.server_issue_us if p.gpu.server else c.desktop_issue_us
     if c.launch_us + core < issue or core < c.launch_us:
         bound = "launch"
     elif memory >= tensor:
@@ -192,40 +200,38 @@ def _latency(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: b
     return max(c.launch_us + core, issue), bound
 
 
-def _memory_us(
-    gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, cold: bool, c: Constants
-) -> tuple[float, float]:
+def _memory_us(p: _Product, c: Constants) -> tuple[float, float]:
     """Microseconds to move the operands once, and the share of the weight that the L2 cache still holds."""
-    size = 1 if dtype == "fp8" else 2
-    weight = N * K * size * 0.5 + N * K / 8 if sparse else N * K * size
-    rest = M * K * size + M * N * 2
+    gpu, size = p.gpu, 1 if p.dtype == "fp8" else 2
+    weight = p.N * p.K * size * 0.5 + p.N * p.K / 8 if p.sparse else p.N * p.K * size
+    rest = p.M * p.K * size + p.M * p.N * 2
     # Two-part caches keep shared data twice, so hits begin to fade at half the size.
     full, gone = gpu.l2_mb * 1e6 / gpu.l2_parts, gpu.l2_mb * 1e6 * c.l2_fade
     hit = min(1.0, max(0.0, (gone - weight - rest) / (gone - full)))
-    weight_hit = 0.0 if cold else hit
+    weight_hit = 0.0 if p.cold else hit
     cached = rest * hit + weight * weight_hit
     bandwidth = gpu.bandwidth_gbs * 1e3
     us = (weight + rest - cached) / (bandwidth * c.dram_share) + cached / (bandwidth * c.l2_speed)
     return us, weight_hit
 
 
-def _tensor_core_us(gpu: Gpu, dtype: str, M: int, N: int, K: int, sparse: bool, c: Constants) -> float:
+def _tensor_core_us(p: _Product, c: Constants) -> float:
     """Microseconds of the best tile and split: waves x (work of a tile / rate of a multiprocessor)."""
-    rate = _rate(gpu, dtype, sparse, c)
+    gpu, rate = p.gpu, _rate(p.gpu, p.dtype, p.sparse, c)
     edge, fill, splits = c.dense_edge, 0.0, SPLITS
-    if sparse:
+    if p.sparse:
         edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
     best = float("inf")
     for rows, columns in TILES:
-        rows = min(rows, 16 * ceil(M / 16))  # few tokens: libraries have thinner tiles, in steps of 16
+        rows = min(rows, 16 * ceil(p.M / 16))  # few tokens: libraries have thinner tiles, in steps of 16
         # Relative to the largest tile: that one reaches the full rate.
         efficiency = min(1.0, (1 + edge * 3 / 256) / (1 + edge * (1 / rows + 1 / columns)))
-        tile_us = 2 * rows * columns * (K + fill) / (rate * efficiency / gpu.sms)
-        tiles = ceil(M / rows) * ceil(N / columns)
+        tile_us = 2 * rows * columns * (p.K + fill) / (rate * efficiency / gpu.sms)
+        tiles = ceil(p.M / rows) * ceil(p.N / columns)
         for split in splits:
             us = ceil(tiles * split / gpu.sms) * tile_us / split
             if split > 1:  # FP32 partial sums, written and read again through the cache
-                us += c.split_us + 2 * split * M * N * 4 / (gpu.bandwidth_gbs * 1e3 * c.l2_speed)
+                us += c.split_us + 2 * split * p.M * p.N * 4 / (gpu.bandwidth_gbs * 1e3 * c.l2_speed)
             best = min(best, us)
     if gpu.burst < 0.9:
         best *= max(1.0, best / c.throttle_from_us) ** c.throttle_power
