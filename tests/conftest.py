@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ settings.register_profile("prunekit", deadline=None, derandomize=True, max_examp
 settings.load_profile("prunekit")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
+ROOT = Path(__file__).parents[1]
 VOCABULARY = 300
 SENTENCES = (
     "The weights of a model are many, and most of them hardly matter.",

@@ -4,9 +4,9 @@ import inspect
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
+from conftest import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -14,8 +14,6 @@ else:
     import pytest
 
     tomllib = pytest.importorskip("tomli")
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_environment_yml_lists_the_packages_of_pyproject():

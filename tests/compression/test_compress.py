@@ -3,11 +3,10 @@
 import copy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import cast_parameters
+from conftest import ROOT, cast_parameters
 from torch import nn
 from torch.nn.utils import prune
 
@@ -24,7 +23,6 @@ from prunekit.method.scores import column_factors
 from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.model.linear import linear_layers, weight_of
 
-ROOT = Path(__file__).parents[1]
 RECIPES = {
     "ewma": {},
     "exact": {"select": "exact"},

@@ -13,13 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 
 from prunekit.cli.main import main
 from prunekit.errors import PrunekitError
 from prunekit.model.linear import linear_layers
 from prunekit.system.files import cache_dir
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

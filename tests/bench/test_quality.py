@@ -1,9 +1,9 @@
 """The table of qualities: rows are kept and replaced, files of another kind refused, the README is in step."""
 
 import json
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from prunekit.bench import quality as module
 from prunekit.bench.measured import measured
@@ -11,7 +11,7 @@ from prunekit.bench.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, qu
 from prunekit.errors import PrunekitError
 from prunekit.recovery.recover import recover
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 @pytest.fixture

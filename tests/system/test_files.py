@@ -9,13 +9,13 @@ from pathlib import Path
 from socket import gethostname
 
 import pytest
+from conftest import ROOT
 from safetensors import SafetensorError
 
 from prunekit.errors import PrunekitError
 from prunekit.system import files
 from prunekit.system.files import cache_dir, check_free, check_writable, check_writable_file, new_folder, write_json
 
-ROOT = Path(__file__).parents[1]
 FILES = 6
 WRITER = f"""
 import sys, time
