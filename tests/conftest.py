@@ -3,28 +3,18 @@
 import importlib.util
 import os
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
+from tiny import MAKERS, SENTENCES, VOCABULARY, tiny_gpt2, tiny_llama
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests on machines with a GPU
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network
 settings.register_profile("prunekit", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("prunekit")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-
-ROOT = Path(__file__).parents[1]
-VOCABULARY = 300
-SENTENCES = (
-    "The weights of a model are many, and most of them hardly matter.",
-    "A small weight on a loud input may matter more than a large one on a silent input.",
-    "Half of the weights can go; the sentence that follows is still a sentence.",
-    "In the spring the river rises and the town counts its bridges.",
-    "Nobody sorts a library to find the heavier half of its books.",
-)
 
 
 def pytest_collection_modifyitems(items):
@@ -49,73 +39,6 @@ def tokenizer():
     )
     inner.train_from_iterator(SENTENCES, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<end>", eos_token="<end>", pad_token="<end>")
-
-
-def cast_parameters(model, dtype):
-    """Cast as a checkpoint of that dtype is opened: buffers, such as rotary frequencies, stay float32."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    model.config.dtype = dtype
-    return model
-
-
-def tiny_llama(seed=0, dtype=torch.float32, **options):
-    """A LLaMA of two blocks with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    options = {"tie_word_embeddings": True, "num_hidden_layers": 2} | options
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=160,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.15,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        **options,
-    )
-    torch.manual_seed(seed)
-    return cast_parameters(LlamaForCausalLM(config).eval().requires_grad_(False), dtype)
-
-
-def tiny_gpt2(seed=0, dtype=torch.float32):
-    """A GPT-2 of two blocks with random weights, biases too; its layers are `Conv1D`."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=VOCABULARY,
-        n_embd=64,
-        n_inner=160,
-        n_layer=2,
-        n_head=4,
-        n_positions=128,
-        initializer_range=0.15,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    torch.manual_seed(seed)
-    model = GPT2LMHeadModel(config).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            parameter.normal_(std=0.1)
-    return cast_parameters(model, dtype)
-
-
-def tiny_gemma2(seed=0, dtype=torch.float32, **options):
-    """A Gemma 2 of one block with random weights; it scales its embeddings by a buffer that no checkpoint holds."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    torch.manual_seed(seed)
-    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, **sizes, **heads, **options))
-    return cast_parameters(model.eval().requires_grad_(False), dtype)
-
-
-MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import yaml
-from conftest import ROOT
+from tiny import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib

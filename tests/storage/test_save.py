@@ -7,8 +7,8 @@ from copy import deepcopy
 import pytest
 import torch
 import transformers
-from conftest import VOCABULARY, cast_parameters
 from safetensors.torch import load_file, save_file
+from tiny import VOCABULARY, cast_parameters
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prunekit as pk

@@ -9,8 +9,8 @@ from pathlib import Path
 from socket import gethostname
 
 import pytest
-from conftest import ROOT
 from safetensors import SafetensorError
+from tiny import ROOT
 
 from prunekit.errors import PrunekitError
 from prunekit.system import files

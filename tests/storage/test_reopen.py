@@ -1,0 +1,89 @@
+"""Folders that `save` wrote come back, and damaged ones are refused in one sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_load import assert_refused
+
+from prunekit.errors import PrunekitError
+from prunekit.storage.load import load
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_folder_comes_back_as_it_was_saved(folders, tiny_models, tokenizer, ids, kind):
+    model, its_tokenizer = load(str(getattr(folders, kind)), device="cpu")
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert model.dtype == torch.float32
+    assert torch.equal(model(ids).logits, tiny_models[kind](ids).logits)
+    text = "Half of the weights can go"
+    assert its_tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("weight", 0x7F), ("weight", 0xFF), ("weight_scale", float("inf"))])
+def test_a_compressed_folder_with_numbers_that_are_none(compressed, key, value):
+    path = compressed / "model.safetensors"
+    tensors = load_file(path)
+    tensor = tensors[f"model.layers.0.mlp.up_proj.{key}"]
+    (tensor.view(torch.uint8) if key == "weight" else tensor)[0, 0] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert_refused(compressed, "up_proj holds NaN or infinity")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
+def test_a_compressed_folder_with_truncated_weights(compressed, keep):
+    path = compressed / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert_refused(compressed, "damaged or incomplete")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fp8_layers": ["model.layers.9.mlp.up_proj"]},
+        {"fp8_layers": ["model.layers.0.mlp.up_proj", "nosuch"]},
+        {"fp8_layers": []},  # then the model has tensors that no layer takes
+        {"fp8_layers": ["model.norm"]},
+        {"recipe": {}},
+        {"recipe": {"fp8": "e9m9"}},
+    ],
+    ids=str,
+)
+def test_a_prunekit_json_that_does_not_fit_the_weights(compressed, change):
+    path = compressed / "prunekit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(PrunekitError):
+        load(str(compressed), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("prunekit.json", text) for text in ("", "{", "{}", "[]", "null")]
+    + [("config.json", text) for text in ("", "{", "{}")],
+)
+def test_a_compressed_folder_with_corrupt_json(compressed, name, text):
+    (compressed / name).write_text(text)
+    assert_refused(compressed, "damaged or incomplete")
+
+
+def test_a_compressed_folder_lacks_a_file(compressed, tmp_path):
+    for name, message in [
+        ("model.safetensors", r"holds no model\.safetensors"),
+        ("tokenizer.json", "no tokenizer|cannot read the tokenizer"),
+        ("config.json", "no config.json"),
+    ]:
+        folder = shutil.copytree(compressed, tmp_path / f"without-{name}")
+        (folder / name).unlink()
+        assert_refused(folder, message)
+
+
+@pytest.mark.parametrize("lost", ["model.norm.weight", "model.layers.0.mlp.up_proj.weight_scale"])
+def test_a_compressed_folder_lacks_a_tensor(compressed, lost):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(compressed / "model.safetensors")
+    del tensors[lost]
+    save_file(tensors, compressed / "model.safetensors", metadata={"format": "pt"})
+    assert_refused(compressed, "damaged or incomplete")

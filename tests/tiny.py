@@ -1,0 +1,88 @@
+"""The tiny models that the tests compress, and what describes them."""
+
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+VOCABULARY = 300
+
+SENTENCES = (
+    "The weights of a model are many, and most of them hardly matter.",
+    "A small weight on a loud input may matter more than a large one on a silent input.",
+    "Half of the weights can go; the sentence that follows is still a sentence.",
+    "In the spring the river rises and the town counts its bridges.",
+    "Nobody sorts a library to find the heavier half of its books.",
+)
+
+
+def cast_parameters(model, dtype):
+    """Cast as a checkpoint of that dtype is opened: buffers, such as rotary frequencies, stay float32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
+
+
+def tiny_llama(seed=0, dtype=torch.float32, **options):
+    """A LLaMA of two blocks with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    options = {"tie_word_embeddings": True, "num_hidden_layers": 2} | options
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=160,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        **options,
+    )
+    torch.manual_seed(seed)
+    return cast_parameters(LlamaForCausalLM(config).eval().requires_grad_(False), dtype)
+
+
+def tiny_gpt2(seed=0, dtype=torch.float32):
+    """A GPT-2 of two blocks with random weights, biases too; its layers are `Conv1D`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=64,
+        n_inner=160,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(config).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_(std=0.1)
+    return cast_parameters(model, dtype)
+
+
+def tiny_gemma2(seed=0, dtype=torch.float32, **options):
+    """A Gemma 2 of one block with random weights; it scales its embeddings by a buffer that no checkpoint holds."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(seed)
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, **sizes, **heads, **options))
+    return cast_parameters(model.eval().requires_grad_(False), dtype)
+
+
+MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
+
+
+class Seen(Exception):
+    """Ends a command as soon as what it passes on has been seen."""
