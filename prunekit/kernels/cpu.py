@@ -68,22 +68,9 @@ def select(
     joint: tuple[Format, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Score and select in one pass: `ewma.quantile_mask` or `masks.nm_mask` of ``W^2 f``.
+    """`one_pass.select` in one pass over a weight on the CPU; the arguments are described there.
 
-    Args:
-        W: weight ``[out, in]`` on the CPU, float32, bfloat16 or float16 (the last two are widened first).
-        f: column factors ``[in]``, see `scores.column_factors`.
-        sparsity: share to prune per row, in ``[0, 1)``; or else
-        pattern: ``"N:M"``.
-        joint: an FP8 format and scales (`fp8.scales`) with which to weigh the casting error in, as
-            `scores.keep_score` does.
-        out: bool ``[out, in]`` to write the mask into.
-
-    Returns:
-        bool ``[out, in]``, True where a weight is kept.
-
-    Raises:
-        PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
+    Args beside those: `out`, bool ``[out, in]``, to write the mask into.
     """
     fmt, scale = joint or (E4M3, torch.empty(0, 0))
     scale = scale.detach()
@@ -145,24 +132,9 @@ def select_cast(
     fmt: Format = E4M3,
     out: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score, select and cast each row in one sweep, with one scale for each row.
+    """`one_pass.select_cast` in one sweep over each row; the arguments are described there.
 
-    The score weighs pruning against casting (`scores.keep_score`), with a provisional scale from the whole
-    row; the final scale comes from the survivors.
-
-    Args:
-        W: weight ``[out, in]``; this and the next three as in `select`.
-        f: column factors ``[in]``.
-        sparsity: share to prune per row; or else
-        pattern: ``"N:M"``.
-        fmt: `fp8.E4M3` or `fp8.E5M2`.
-        out: the three tensors of the result, to write into.
-
-    Returns:
-        (keep, codes, scale): bool ``[out, in]``, `fmt.dtype` ``[out, in]``, float32 ``[out, 1]``.
-
-    Raises:
-        PrunekitError: as `select`.
+    Args beside those: `out`, the three tensors of the result, to write into.
     """
     keep, codes, scale = out = results(W, fmt, out)
     arguments = _arguments(W, f, sparsity, pattern)
@@ -188,24 +160,9 @@ def select_compensate_cast(
     pattern: str | None = None,
     fmt: Format = E4M3,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`select_cast` with `compensation.compensate` between selection and cast.
+    """`one_pass.select_compensate_cast`; the arguments are described there.
 
     What is pruned and the change of the other weights are held in bfloat16, fine enough beside an FP8 cast.
-
-    Args:
-        W: weight ``[out, in]``; this and the next four as in `select_cast`.
-        f: column factors ``[in]``.
-        X: sampled inputs ``[samples, in]``.
-        Z: `compensation.response` to them, ``[samples, in]``.
-        sparsity: share to prune per row; or else
-        pattern: ``"N:M"``.
-        fmt: `fp8.E4M3` or `fp8.E5M2`.
-
-    Returns:
-        (keep, codes, scale): as `select_cast`.
-
-    Raises:
-        PrunekitError: as `select`.
     """
     for name, sampled in (("X", X), ("Z", Z)):
         check_size(sampled, name, (len(X), W.shape[1]))

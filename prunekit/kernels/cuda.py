@@ -35,21 +35,9 @@ def select(
     joint: tuple[Format, Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Score and select in one pass: `cpu.select`, on the device of `W`.
+    """`one_pass.select` in one launch, on the device of `W`; the arguments are described there.
 
-    Args:
-        W: weight ``[out, in]``, float32, bfloat16 or float16.
-        f: column factors ``[in]``, see `scores.column_factors`.
-        sparsity: share to prune per row, in ``[0, 1)``; or else
-        pattern: ``"N:M"``.
-        joint: an FP8 format and scales (`fp8.scales`) with which to weigh the casting error in.
-        out: bool ``[out, in]``, contiguous, to write the mask into.
-
-    Returns:
-        bool ``[out, in]``, True where a weight is kept.
-
-    Raises:
-        PrunekitError: bad sparsity or pattern, a width that the pattern does not divide, or a size that is off.
+    Args beside those: `out`, bool ``[out, in]``, contiguous, to write the mask into.
     """
     keep = torch.empty(W.shape, dtype=torch.bool, device=W.device) if out is None else out
     check_size(keep, "out", W.shape, torch.bool, contiguous=True)
@@ -66,21 +54,9 @@ def select_cast(
     fmt: Format = E4M3,
     out: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score, select and cast each row in one launch, with one scale for each row: `cpu.select_cast`.
+    """`one_pass.select_cast` in one launch; the arguments are described there.
 
-    Args:
-        W: weight ``[out, in]``; this and the next three as in `select`.
-        f: column factors ``[in]``.
-        sparsity: share to prune per row; or else
-        pattern: ``"N:M"``.
-        fmt: `fp8.E4M3` or `fp8.E5M2`.
-        out: the three tensors of the result, contiguous, to write into.
-
-    Returns:
-        (keep, codes, scale): bool ``[out, in]``, `fmt.dtype` ``[out, in]``, float32 ``[out, 1]``.
-
-    Raises:
-        PrunekitError: as `select`.
+    Args beside those: `out`, the three tensors of the result, contiguous, to write into.
     """
     out = results(W, fmt, out, contiguous=True)
     _launch(W, f, sparsity, pattern, None, fmt, out)

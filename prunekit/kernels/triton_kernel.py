@@ -16,41 +16,10 @@ import triton
 import triton.language as tl
 
 from ..method.ewma import HIGH, LOW
+from .triton_fp8 import cast_tile, divide, round_to_fp8, scale_of
 
 _LOW, _HIGH = tl.constexpr(LOW), tl.constexpr(HIGH)
-_TINY = tl.constexpr(2.0**-126)
 _BEYOND = tl.constexpr(float("inf"))
-
-
-@triton.jit
-def _divide(x, s, r, FMA: tl.constexpr):
-    """``x / s`` correctly rounded, by the reciprocal `r` of `s` and one correction (Markstein 1990).
-
-    Without fused multiply-adds, as in the interpreter, it divides.
-    """
-    if FMA:
-        quotient = x * r
-        quotient = tl.fma(tl.fma(-quotient, s, x), r, quotient)
-    else:
-        quotient = tl.div_rn(x, s)
-    return quotient
-
-
-@triton.jit
-def _round_to_fp8(y, MANTISSA: tl.constexpr, LOWEST: tl.constexpr):
-    """The FP8 value nearest to y >= 0 (already saturated), halves to even, and its exponent.
-
-    Adding 1.5 times the power of two whose spacing is that of the FP8 value, and taking it away again, rounds.
-    """
-    exponent = tl.maximum((y.to(tl.int32, bitcast=True) >> 23) - 127, LOWEST)
-    large = (((exponent + (127 + 23 - MANTISSA)) << 23) | 0x400000).to(tl.float32, bitcast=True)
-    return (y + large) - large, exponent
-
-
-@triton.jit
-def _scale(top, MAX: tl.constexpr):
-    """One row's scale from its largest |w|: `fp8.scales`."""
-    return tl.where(top > 0, tl.maximum(tl.div_rn(top, MAX), _TINY), 1.0)
 
 
 @triton.jit
@@ -79,7 +48,7 @@ def _scored_tile(
             s = tl.load(given + (row // height)[:, None] * given_columns + column // width, in_rows & valid, 1.0)
             r = tl.div_rn(1.0, s)
         a = tl.abs(w)
-        value, _ = _round_to_fp8(tl.minimum(_divide(a, s, r, FMA), MAX), MANTISSA, LOWEST)
+        value, _ = round_to_fp8(tl.minimum(divide(a, s, r, FMA), MAX), MANTISSA, LOWEST)
         error = a - value * s
         L = (w * w - error * error) * factors
     else:
@@ -125,6 +94,43 @@ def _select_nm(L, valid, N: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, TIL
 
 
 @triton.jit
+def _provisional_scale(
+    W, tile, start, in_rows, columns, blocks,
+    M: tl.constexpr, MP: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, MAX: tl.constexpr,
+):  # fmt: skip
+    """Each row's scale from all of its weights, ``[ROWS, 1]``."""
+    most = tl.zeros([ROWS, TILE], tl.float32)
+    for b in range(blocks):
+        column, valid = _columns(b, tile, columns, M, MP, TILE)
+        most = tl.maximum(most, tl.abs(tl.load(W + start + column, in_rows & valid, 0.0).to(tl.float32)))
+    return scale_of(tl.max(most, axis=1), MAX)[:, None]
+
+
+@triton.jit
+def _start_threshold(
+    W, f, given, tile, start, in_rows, row, s, r, columns, height, width, given_columns, share,
+    M: tl.constexpr, MP: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, JOINT: tl.constexpr,
+    CAST: tl.constexpr, FMA: tl.constexpr, MAX: tl.constexpr, MANTISSA: tl.constexpr, LOWEST: tl.constexpr,
+):  # fmt: skip
+    """Where each row's threshold begins: `ewma.start_threshold`, ``[ROWS]``."""
+    _, L, _, valid = _scored_tile(
+        W, f, given, 0, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
+        M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
+    )  # fmt: skip
+    q = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
+    b = 1
+    while (tl.min(q, axis=0) <= _LOW * M) & ((b + 1) * M <= columns):
+        _, L, _, valid = _scored_tile(
+            W, f, given, b, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
+            M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
+        )  # fmt: skip
+        total = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
+        q = tl.where(q <= _LOW * M, total, q)
+        b += 1
+    return q * share
+
+
+@triton.jit
 def fused_pass(
     W,  # [rows, columns], float32, bfloat16 or float16
     f,  # float32 [columns]
@@ -159,32 +165,20 @@ def fused_pass(
         row = group * ROWS + tl.arange(0, ROWS)
         in_rows = (row < rows)[:, None]
         start = row.to(tl.int64)[:, None] * columns
+
+        # 1. A provisional scale, if there is a cast.
         s = tl.full([ROWS, 1], 1.0, tl.float32)
         r = s
         if CAST:
-            most = tl.zeros([ROWS, TILE], tl.float32)
-            for b in range(blocks):
-                column, valid = _columns(b, tile, columns, M, MP, TILE)
-                most = tl.maximum(most, tl.abs(tl.load(W + start + column, in_rows & valid, 0.0).to(tl.float32)))
-            s = _scale(tl.max(most, axis=1), MAX)[:, None]
+            s = _provisional_scale(W, tile, start, in_rows, columns, blocks, M, MP, TILE, ROWS, MAX)
             r = tl.div_rn(1.0, s)
 
+        # 2. A threshold, warmed up over some sweeps, if a share is to go.
         if N == 0:
-            _, L, _, valid = _scored_tile(
-                W, f, given, 0, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
+            q = _start_threshold(
+                W, f, given, tile, start, in_rows, row, s, r, columns, height, width, given_columns, share,
                 M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
             )  # fmt: skip
-            q = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
-            b = 1
-            while (tl.min(q, axis=0) <= _LOW * M) & ((b + 1) * M <= columns):
-                _, L, _, valid = _scored_tile(
-                    W, f, given, b, tile, start, in_rows, row, s, r, columns, height, width, given_columns,
-                    M, MP, TILE, ROWS, JOINT, CAST, FMA, MAX, MANTISSA, LOWEST,
-                )  # fmt: skip
-                total = _sum_by_halves(tl.where(valid, _clamped(L, valid), 0.0), ROWS, TILE)
-                q = tl.where(q <= _LOW * M, total, q)
-                b += 1
-            q *= share
             for sweep in range(sweeps):
                 for b in tl.range(0, blocks, loop_unroll_factor=4):  # lets the loads of four tiles overlap
                     _, L, _, valid = _scored_tile(
@@ -194,6 +188,7 @@ def fused_pass(
                     hits = tl.sum((_clamped(L, valid) < q[:, None]).to(tl.int32), axis=1)
                     q *= tl.load(warmup + (sweep * blocks + b) * (M + 1) + hits)
 
+        # 3. The decisions.
         most = tl.zeros([ROWS, TILE], tl.float32)
         for b in range(blocks):
             w, L, column, valid = _scored_tile(
@@ -210,8 +205,9 @@ def fused_pass(
             tl.store(keep + start + column, stays.to(tl.uint8), in_rows & valid)
             most = tl.maximum(most, tl.where(stays, tl.abs(w), 0.0))
 
+        # 4. The cast, with a scale from what stays.
         if CAST:
-            s = _scale(tl.max(most, axis=1), MAX)[:, None]
+            s = scale_of(tl.max(most, axis=1), MAX)[:, None]
             tl.store(scale + row[:, None], s, in_rows)
             r = tl.div_rn(1.0, s)
             tl.debug_barrier()  # the mask is read back, perhaps by other threads than have written it
@@ -219,10 +215,5 @@ def fused_pass(
                 column, valid = _columns(b, tile, columns, M, MP, TILE)
                 w = tl.load(W + start + column, in_rows & valid, 0.0).to(tl.float32)
                 stays = tl.load(keep + start + column, in_rows & valid, 0) != 0
-                y = tl.minimum(_divide(tl.abs(w), s, r, FMA), MAX)
-                value, exponent = _round_to_fp8(y, MANTISSA, LOWEST)
-                # In units of the spacing; a leading 1, or a carry out of the mantissa, raises the exponent field.
-                spacings = value * ((MANTISSA + 127 - exponent) << 23).to(tl.float32, bitcast=True)
-                code = ((exponent - LOWEST) << MANTISSA) + spacings.to(tl.int32)
-                code = code | ((w.to(tl.int32, bitcast=True) >> 24) & 0x80)
-                tl.store(codes + start + column, tl.where(stays, code, 0).to(tl.uint8), in_rows & valid)
+                code = cast_tile(w, stays, s, r, FMA, MAX, MANTISSA, LOWEST)
+                tl.store(codes + start + column, code, in_rows & valid)
