@@ -26,9 +26,10 @@ $(STAMP): pyproject.toml Makefile
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
 	$(BIN)/prunekit demo --out out
 
-test: env ## lint, run all tests and all notebooks (10 to 20 minutes on two cores)
+test: env ## lint, check types, run all tests and all notebooks (10 to 20 minutes on two cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
 	CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
@@ -53,5 +54,5 @@ colab: env ## write dist/colab: the wheel, the notebooks and what to upload
 	$(BIN)/python -m prunekit.course.build colab
 
 clean: ## remove the environment and everything that was generated
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/.ipynb_checkpoints
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints
 	find prunekit tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """Files that describe the same thing agree, and importing stays cheap."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -42,6 +43,14 @@ def undocumented(function):
     if signature.parameters and signature.return_annotation not in (None, "None") and "Returns" not in sections:
         wrong.add("Returns")
     return sorted(wrong)
+
+
+def test_type_checkers_see_every_public_name_where_it_is():
+    import prunekit as pk
+
+    stub = ast.parse((ROOT / "prunekit" / "__init__.pyi").read_text("utf-8"))
+    seen = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == pk.HOME
 
 
 def test_every_public_name_exists_and_every_parameter_and_result_is_documented():

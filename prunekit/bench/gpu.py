@@ -6,6 +6,8 @@ The same functions run on a CPU, which is how they are tested; untested on a GPU
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from .timing import clock_note, rotating, speedup, time_in_turn
 SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008))  # [out, in]: the linear layers of a 7B LLaMA
 BATCHES = (1, 16, 64, 256, 1024, 4096)
 COPY_BYTES = 1 << 30
-TARGETS = {"share 0.5": {"sparsity": 0.5}, "2:4": {"pattern": "2:4"}}
+TARGETS: dict[str, dict[str, Any]] = {"share 0.5": {"sparsity": 0.5}, "2:4": {"pattern": "2:4"}}
 CHECKED_ROWS = 32
 
 
@@ -92,11 +94,18 @@ def measure_pass(shape: tuple[int, int], device: str, copy_gbs: float, rounds: i
     factors, few = f.to(device), W[:CHECKED_ROWS]
     # Results rotate like the weights, so that what is written goes to memory, too.
     out = rotating(lambda: results(weights(), fp8.E4M3, None), 2 * W.numel(), device)
+
+    def select(target: dict[str, Any]) -> object:
+        return fused.select(weights(), factors, **target, out=out()[0])
+
+    def select_cast(target: dict[str, Any]) -> object:
+        return fused.select_cast(weights(), factors, **target, out=out())
+
     calls: dict[str, Callable[[], object]] = {}
     equal = {}
     for name, target in TARGETS.items():
-        calls[f"select {name}"] = lambda t=target: fused.select(weights(), factors, **t, out=out()[0])
-        calls[f"select and cast {name}"] = lambda t=target: fused.select_cast(weights(), factors, **t, out=out())
+        calls[f"select {name}"] = partial(select, target)
+        calls[f"select and cast {name}"] = partial(select_cast, target)
         equal[f"select {name}"] = torch.equal(
             fused.select(few.to(device), factors, **target).cpu(), cpu.select(few, f, **target)
         )
@@ -165,9 +174,7 @@ def measure_layers(
         x = torch.randn(M, shape[1], generator=g).to(device, dtype)
         bound, expected = fp8_error_bound(x, W), x.float() @ W.float().T
         about = {"shape": list(shape), "M": M, "dtype": str(dtype).removeprefix("torch.")}
-        timings = time_in_turn(
-            {kind: lambda take=take, x=x: take()(x) for kind, take in layers.items()}, device, rounds
-        )
+        timings = time_in_turn({kind: partial(_product, take, x) for kind, take in layers.items()}, device, rounds)
         for kind, timing in timings.items():
             faster, low, high = speedup(timings["dense"], timing)
             row = {"us": timing.median * 1e6, "quartiles_us": [q * 1e6 for q in timing.quartiles]}
@@ -176,6 +183,11 @@ def measure_layers(
             rows.append({"kind": kind, **about, **row})
         rows += [{"kind": kind, **about, "missing": why} for kind, why in missing.items()]
     return rows
+
+
+def _product(take: Callable[[], nn.Module], x: Tensor) -> Tensor:
+    """What the next copy of a layer gives."""
+    return take()(x)
 
 
 def _dense(W: Tensor) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def pipeline(model_name: str = "embedded") -> dict:
     print(f"  {'':<12} {'dense':<24} {'':>6} {'':>8} {'':>8} {dense:10.2f}")
     runs = []
 
-    def measure(group: str, label: str, ids: Tensor | None, rounds: int = 1, **options) -> dict:
+    def measure(group: str, label: str, ids: Tensor | None, rounds: int = 1, **options: Any) -> dict:
         times = []
         for _ in range(rounds):
             begin = perf_counter()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from ..calibration.windows import RECOVERY_TEXTS, TEXT, calibration_text, recove
 from ..compression.compress import compress
 from ..compression.layer import warm_up
 from ..compression.presets import PRESETS
-from ..compression.recipe import Recipe
+from ..compression.recipe import Options, Recipe
 from ..errors import PrunekitError
 from ..evaluation.evaluate import evaluate_all
 from ..recovery.budget import recovery_minutes
@@ -25,19 +26,21 @@ from ..system.machine import fast_bfloat16, machine, versions
 from .measured import measured
 from .protocol import print_protocol
 
-PATTERNS = {
+PATTERNS: dict[str, Options] = {
     "20 %": {"sparsity": 0.2},
     "50 %": {"sparsity": 0.5},
     "2:4 + FP8": {"pattern": "2:4", "fp8": "e4m3"},
 }
-METHODS = {  # by name: options of `compress`, whether recovery follows, and the text for both
+# By name: options of `compress`, whether recovery follows, and the text for both.
+METHODS: dict[str, tuple[Options, bool, str | Sequence[str]]] = {
     "magnitude": ({"method": "magnitude"}, False, TEXT),
     "EWMA, magnitude": ({"metric": "magnitude"}, False, TEXT),
     "EWMA, rank-one": ({"metric": "rank-one"}, False, TEXT),
     "EWMA": ({}, False, TEXT),
     "wanda": ({"method": "wanda"}, False, TEXT),
     "sparsegpt": ({"method": "sparsegpt"}, False, TEXT),
-} | {
+}
+METHODS |= {
     name: (
         {"method": p.method, "compensate": p.compensates, "permute": p.permutes},
         p.recovers,
@@ -46,7 +49,8 @@ METHODS = {  # by name: options of `compress`, whether recovery follows, and the
     for name, p in PRESETS.items()
 }
 METHODS["best, Wikipedia alone"] = (*METHODS["best"][:2], TEXT)
-TEXTS = {  # to judge by: split and tokens; no method sees news, so the larger of its splits serves
+# To judge by: split and tokens; no method sees news, so the larger of its splits serves.
+TEXTS: dict[str, list[Any]] = {
     "wikipedia": ["test", 32_768],
     "news": ["train", 16_384],
 }
@@ -76,7 +80,7 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
             raise PrunekitError(f"unknown method or pattern {name!r}: expected one of {', '.join(METHODS | PATTERNS)}.")
     methods, patterns = ([name for name in only if name in known] or list(known) for known in (METHODS, PATTERNS))
     protocol = {"model": model_name, "texts": TEXTS, "context": CONTEXT}
-    earlier = read(path) if path.exists() else {"protocol": protocol, "rows": []}
+    earlier: dict = read(path) if path.exists() else {"protocol": protocol, "rows": []}
     if earlier["protocol"] != protocol:
         raise PrunekitError(f"{path} holds figures of another protocol: give another file.")
     rows = earlier["rows"]
@@ -88,7 +92,7 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
     for method in methods:
         for pattern in patterns:
             for seed in seeds:
-                row = {"method": method, "pattern": pattern, "seed": seed}
+                row: dict = {"method": method, "pattern": pattern, "seed": seed}
                 row |= {"processor": machine()["processor"], "bfloat16": fast_bfloat16()}
                 row |= _row(model, tokenizer, method, pattern, seed, texts, dense)
                 rows = [r for r in rows if _key(r) != _key(row)] + [row]
@@ -134,7 +138,7 @@ def _key(row: dict) -> tuple[int, int, bool, int]:
 
 
 def _row(
-    model: nn.Module, tokenizer, method: str, pattern: str, seed: int, texts: dict[str, Tensor], dense: dict
+    model: nn.Module, tokenizer: Any, method: str, pattern: str, seed: int, texts: dict[str, Tensor], dense: dict
 ) -> dict:
     """Compress once, and judge."""
     options, recovers, text = METHODS[method]

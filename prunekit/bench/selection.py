@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ..kernels.arguments import results
 from ..method import baselines
 from ..method.fp8 import E4M3
 from ..model.linear import linear_layers, weight_of
+from ..model.structure import body_of
 from ..storage.load import load
 from ..system.machine import machine, versions
 from ..system.progress import progress
@@ -53,7 +55,7 @@ def select(model_name: str = "embedded") -> dict:
     timed = time_in_turn(calls, rounds=ROUNDS, warmup=WARM_UP)
     dtype = next(iter(weights.values())).dtype
     print_protocol(model_name, f"{len(layers)} layers in {dtype}, sparsity {SPARSITY}")
-    result = {step: timing.median for step, timing in timed.items()}
+    result: dict[str, Any] = {step: timing.median for step, timing in timed.items()}
     over_sort, over_sparsegpt = (result[rival] / result["select_s"] for rival in ("sort_s", "sparsegpt_s"))
     result |= {
         "over_sort": over_sort,
@@ -137,5 +139,5 @@ def gram_matrices(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module]) -
     """
     with summing(layers, lambda x: gram(x) / ids.numel()) as sums:
         for window in progress(ids.split(4), "statistics"):
-            model.base_model(window, use_cache=False)
+            body_of(model)(window, use_cache=False)
     return sums

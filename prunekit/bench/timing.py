@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TypeVar
 
 from ..errors import PrunekitError
 from ..system.progress import progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
     return ratios.median, *ratios.quartiles
 
 
-def rotating(make: Callable[[], object], nbytes: int, device: str = "cpu", max_bytes: int = 1 << 30):
+def rotating(make: Callable[[], T], nbytes: int, device: str = "cpu", max_bytes: int = 1 << 30) -> Callable[[], T]:
     """A function that hands out copies from `make` in turn, enough of them to exceed the cache twice over.
 
     Args:

@@ -13,6 +13,7 @@ from ..method.scores import contribution
 from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import bfloat16_pays, without_dropout
+from ..model.structure import body_of
 from ..system.progress import progress
 from .observe import check_finite, check_reached, mean_square, observing
 from .samples import Samples
@@ -100,7 +101,7 @@ def calibrate(
     low_precision = torch.autocast(
         weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
     )
-    body = model.base_model if hasattr(model, "base_model") else model  # the output embedding is not needed
+    body = body_of(model)  # the output embedding is not needed
 
     def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
         return mean_square(x), kept.pick(x) if samples else None

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import torch
@@ -66,7 +67,7 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
 
 
 def corpus(
-    tokenizer,
+    tokenizer: Any,
     text: str | Sequence[str] = "wikipedia",
     split: str = "test",
     tokens: int | None = 8192,
@@ -141,7 +142,7 @@ def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:
     return [list(texts[i : i + size]) for i in range(0, len(texts), size)]
 
 
-def _encode(tokenizer, texts: list[str]) -> list[int]:
+def _encode(tokenizer: Any, texts: list[str]) -> list[int]:
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [token for document in encoded for token in document]
 
@@ -172,7 +173,7 @@ def _gensim_data() -> Path:
 def _package(name: str, texts: str, install: str) -> Path:
     """The folder of a package, without importing it."""
     spec = importlib.util.find_spec(name)
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise PrunekitError(f"{texts} come with the package {name}, which is not installed: pip install {install}.")
     return Path(spec.origin).parent
 

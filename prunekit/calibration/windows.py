@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ DEFAULTS = {  # tokens and windows by method; what the EWMA has here it may use 
 
 
 def calibration_text(
-    tokenizer,
+    tokenizer: Any,
     method: str,
     tokens: int | None,
     text: str | Sequence[str] = TEXT,
@@ -46,7 +47,7 @@ def longest_window(model: nn.Module, most: int = CONTEXT) -> int:
 
 
 def recovery_text(
-    model: nn.Module, tokenizer, text: str | Sequence[str] = RECOVERY_TEXTS, seed: int = 0
+    model: nn.Module, tokenizer: Any, text: str | Sequence[str] = RECOVERY_TEXTS, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """What `recover` trains on and what it watches: all training windows, and the first eight for validation.
 

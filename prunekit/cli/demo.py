@@ -9,7 +9,7 @@ from ..calibration.corpus import corpus
 from ..calibration.windows import calibration_text
 from ..compression.compress import compress
 from ..compression.layer import warm_up
-from ..compression.recipe import Recipe
+from ..compression.recipe import Options, Recipe
 from ..errors import PrunekitError
 from ..evaluation.evaluate import evaluate_all
 from ..evaluation.generate import generate
@@ -20,9 +20,9 @@ from ..system.files import check_writable_file, replacing, temporary_file, write
 from ..system.machine import machine, versions
 from ..system.progress import Stages
 
-TARGETS = {"half": {"sparsity": 0.5}, "2-4": {"pattern": "2:4"}}
+TARGETS: dict[str, Options] = {"half": {"sparsity": 0.5}, "2-4": {"pattern": "2:4"}}
 LABELS = {"dense": "dense", "half": "50 % + FP8", "2-4": "2:4 + FP8"}
-OPTIONS = {"fp8": "e4m3", "compensate": True}
+OPTIONS: Options = {"fp8": "e4m3", "compensate": True}
 TOKENS = 4096
 PROMPT = "The history of the city begins"
 
@@ -51,8 +51,8 @@ def demo(out: Path) -> dict:
         test = corpus(tokenizer, tokens=TOKENS)
     print("2/5 calibrate, score, select and cast, twice (the first run ever compiles the CPU kernel: half a minute)")
     for target in TARGETS.values():
-        warm_up(Recipe(**target, **OPTIONS))
-    results = {name: compress(model, calibration, **target, **OPTIONS) for name, target in TARGETS.items()}
+        warm_up(Recipe(**(OPTIONS | target)))
+    results = {name: compress(model, calibration, **(OPTIONS | target)) for name, target in TARGETS.items()}
     models = {"dense": model} | {name: result.model for name, result in results.items()}
     print(f"3/5 evaluate on {TOKENS} tokens of test articles, about a minute")
     with stages("evaluate"):
@@ -68,15 +68,15 @@ def demo(out: Path) -> dict:
 
     rows = {}
     for name, m in models.items():
-        result = results.get(name)
+        made = results.get(name)
         rows[name] = {
             "label": LABELS[name],
-            "sparsity": result.sparsity if result else 0.0,
+            "sparsity": made.sparsity if made else 0.0,
             "bytes": stored_bytes(m),
             **{key: quality[name][key] for key in ("perplexity", "top1")},
             "retention": quality[name].get("retention", 1.0),
-            "seconds": result.seconds if result else {},
-            "calibration_tokens": result.tokens if result else 0,
+            "seconds": made.seconds if made else {},
+            "calibration_tokens": made.tokens if made else 0,
             "sentence": " ".join(sentences[name].split()),
         }
     report = {
@@ -100,7 +100,7 @@ def print_table(report: dict) -> None:
     for row in report["models"].values():
         seconds = row["seconds"]
         times = [f"{seconds[s]:.2f} s" if s in seconds else "" for s in ("calibrate", "select")]
-        cells = (f"{row['sparsity']:.4f}", f"{row['bytes'] / 1e6:.1f}", f"{row['perplexity']:.2f}")
+        cells: tuple[str, ...] = (f"{row['sparsity']:.4f}", f"{row['bytes'] / 1e6:.1f}", f"{row['perplexity']:.2f}")
         cells += (f"{row['top1']:.4f}", f"{row['retention']:.4f}", *times)
         print(("{:<12}" + "{:>14}" * 7).format(row["label"], *cells))
     stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in report["seconds"].items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 from ..bench.measured import measured_rows
 
@@ -14,7 +15,7 @@ BATCH = "1,16,256,4096"
 class Parser(argparse.ArgumentParser):
     """Errors in the house style: one sentence."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"prunekit: {message}; see '{self.prog} --help'.\n")
 
 

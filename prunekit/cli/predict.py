@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class _Line:
     M: int
     N: int
     K: int
-    columns: dict[str, object]
+    columns: Mapping[str, object]
     prediction: Prediction
 
 
@@ -106,7 +106,8 @@ def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list
             for x in lines
         ]
         dense = sum(x.count * x.prediction.dense_us for x in lines)
-        sparse = sum(x.count * x.prediction.sparse24_us for x in lines) if gpu.sparse24 else None
+        times = [x.count * us for x in lines if (us := x.prediction.sparse24_us) is not None]
+        sparse = sum(times) if gpu.sparse24 else None
         total = Prediction(dense, sparse, dense / sparse if sparse else None, "", None)
         table.append((title, str(sum(x.count for x in lines)), "", "", "", *_figures(total), ""))
     widths = [max(len(row[i]) for row in table) for i in range(9)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ from ..method.targets import check_sparsity
 from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
+from ..model.structure import embedding_of
 from ..system.progress import progress
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 REACH = 0.1  # how far a layer's sparsity may be from the target
 STEPS = 8  # points on either side of the target at which a layer's cost is estimated
@@ -40,7 +45,7 @@ class Allocation:
     after: float
 
     def __str__(self) -> str:
-        dearest = sorted(self.cost, key=self.cost.get, reverse=True)
+        dearest = sorted(self.cost, key=self.cost.__getitem__, reverse=True)
         shown = dearest if len(dearest) <= 10 else [*dearest[:5], *dearest[-5:]]
         lines = [
             f"estimated loss added: {self.after:.4f} nats a token; {self.before:.4f} with {self.target:g} everywhere",
@@ -127,17 +132,19 @@ def sensitivities(
     Returns:
         (`E` ``[in]``, `G` ``[out]``), float32, by name.
     """
-    squares, G, seen = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
+    squares: dict[str, Tensor] = {}
+    G: dict[str, Tensor] = {}
+    seen = dict.fromkeys(layers, 0)
 
     def take(name: str, value: tuple[Tensor, int]) -> None:
-        squares[name] = squares[name] + value[0]
+        squares[name] = squares.get(name, 0.0) + value[0]
         seen[name] += value[1]
 
-    def watch(name: str):
+    def watch(name: str) -> RemovableHandle:
         def take_gradient(gradient: Tensor) -> None:
-            G[name] = G[name] + gradient.float().square().flatten(0, -2).sum(0) / ids.numel()
+            G[name] = G.get(name, 0.0) + gradient.float().square().flatten(0, -2).sum(0) / ids.numel()
 
-        def after(_, __, output: Tensor) -> None:
+        def after(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:
                 output.register_hook(take_gradient)
 
@@ -147,7 +154,7 @@ def sensitivities(
     device = device_of(model)
     low_precision = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(model))
     hooks = [watch(name) for name in layers]
-    embedding = model.get_input_embeddings()  # what it gives out gets gradients, though no parameter does
+    embedding = embedding_of(model)  # what it gives out gets gradients, though no parameter does
     hooks.append(embedding.register_forward_hook(lambda _, __, output: output.requires_grad_().clone()))
     try:
         with (
@@ -164,12 +171,12 @@ def sensitivities(
     finally:
         for hook in hooks:
             hook.remove()
-    check_reached(layers, [name for name in layers if isinstance(G[name], Tensor)])
+    check_reached(layers, G)
     E = {name: squares[name] / seen[name] for name in layers}
     for name in layers:
         check_finite(f"inputs of {name}", E[name])
         check_finite(f"gradients of {name}", G[name])
-    return E, G
+    return E, {name: G[name] for name in layers}
 
 
 @torch.no_grad()

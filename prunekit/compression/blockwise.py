@@ -112,10 +112,10 @@ def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple
     options: list[list[tuple[list, dict]]] = [[] for _ in watched]
 
     def catch(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        args, kwargs = list(args), dict(kwargs)
-        x = args.pop(0) if args else kwargs.pop("hidden_states")
+        by_place, by_name = list(args), dict(kwargs)
+        x = by_place.pop(0) if by_place else by_name.pop("hidden_states")
         index = next(i for i, b in enumerate(watched) if b is block)
-        options[index].append((args, kwargs))
+        options[index].append((by_place, by_name))
         if index == 0:
             hidden.append(x)
         if index == len(watched) - 1:

@@ -80,7 +80,7 @@ def compress(
     layers = linear_layers(model, include, exclude)
     check_weights(model, layers, recipe.pattern)
     seconds = {}
-    if recipe.permute:
+    if recipe.permute and recipe.pattern is not None:
         if ids is None or calibration is not None:
             raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
@@ -125,7 +125,7 @@ def _listing_fields(signature: Signature) -> Signature:
     return signature.replace(parameters=own + new)
 
 
-compress.__signature__ = _listing_fields(signature(compress))
+compress.__signature__ = _listing_fields(signature(compress))  # type: ignore[attr-defined]
 
 
 def _chosen(recipe: Recipe | None, options: Options) -> Recipe:
@@ -145,6 +145,7 @@ def _calibrated(
     model: nn.Module, ids: Tensor | None, layers: dict[str, nn.Module], recipe: Recipe, stop: bool
 ) -> Calibration:
     """`calibrate` with what a recipe asks of it."""
+    assert ids is not None  # or a calibration was given, and this not called
     share = min(max(recipe.share, 0.01), 0.99)
     samples = SAMPLES if recipe.compensate else 0
     return calibrate(model, ids, layers, stop=stop, sparsity=share, samples=samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ..method.compensation import compensate
 from ..method.scores import column_factors
 from ..model.copies import with_weight
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import exact_dtype, is_transposed, weight_of
+from ..model.linear import bias_of, exact_dtype, is_transposed, weight_of
 from .recipe import Recipe
 
 RULES = {"ewma-mean": ewma.mean_mask, "exact": masks.exact_mask}
@@ -34,7 +35,8 @@ def compress_layer(
     Returns:
         A new layer: of the same class, or `fp8_linear.Fp8Linear`.
     """
-    W, fmt, target = weight_of(module), recipe.format, {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
+    W, fmt = weight_of(module), recipe.format
+    target: dict[str, Any] = {"sparsity": recipe.sparsity, "pattern": recipe.pattern}
     if recipe.method == "magnitude":
         return finish(module, W, baselines.magnitude_mask(W, **target), recipe)
     f = torch.ones(W.shape[1], device=W.device) if E is None else column_factors(E, recipe.metric)
@@ -43,7 +45,7 @@ def compress_layer(
         if fmt is not None and recipe.granularity == "row":
             one = passes.select_cast if answer is None else passes.select_compensate_cast
             _, codes, scale = one(W, f, *(answer or ()), **target, fmt=fmt)
-            return Fp8Linear(codes, scale, module.bias, is_transposed(module))
+            return Fp8Linear(codes, scale, bias_of(module), is_transposed(module))
         select = passes.select
     else:
         select = partial(one_pass.select, rule=RULES[recipe.select])
@@ -59,7 +61,7 @@ def finish(module: nn.Module, W: Tensor, keep: Tensor, recipe: Recipe) -> nn.Mod
     if recipe.format is None:
         return with_weight(module, torch.where(keep, W, 0))
     scale = fp8.scales(W, recipe.format, recipe.granularity, keep)
-    return Fp8Linear(codes_of(W, scale, recipe.format, keep), scale, module.bias, is_transposed(module))
+    return Fp8Linear(codes_of(W, scale, recipe.format, keep), scale, bias_of(module), is_transposed(module))
 
 
 def as_precise_as(old: Tensor, new: Tensor) -> Tensor:

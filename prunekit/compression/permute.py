@@ -196,7 +196,8 @@ def _beside(model: nn.Module, layers: dict[str, nn.Module], m: int) -> dict[str,
 
 def _reordered(modules: dict[str, nn.Module], order: Tensor) -> dict[str, nn.Module]:
     """Copies of embeddings and norms with their last axis in another order; what was tied stays tied."""
-    new, done = {}, {}
+    new: dict[str, nn.Module] = {}
+    done: dict[int, nn.Parameter] = {}
     for name, module in modules.items():
         new[name] = shallow_copy(module)
         for p in module.parameters():

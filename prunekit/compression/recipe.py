@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from ..errors import PrunekitError
 from ..method import fp8
+from ..method.fp8 import Format
 from ..method.scores import METRICS
 from ..method.targets import check_sparsity, check_target, parse_pattern
 
@@ -75,7 +76,7 @@ class Recipe:
             )
 
     @property
-    def format(self) -> fp8.Format | None:
+    def format(self) -> Format | None:
         """The FP8 format, or None."""
         return None if self.fp8 is None else fp8.format_named(self.fp8)
 
@@ -88,6 +89,7 @@ class Recipe:
     def share(self) -> float:
         """The share of the weights that is pruned, whatever the pattern."""
         if self.pattern is None:
+            assert self.sparsity is not None  # as __post_init__ saw to it
             return self.sparsity
         n, m = parse_pattern(self.pattern)
         return 1 - n / m

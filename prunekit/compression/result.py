@@ -9,7 +9,7 @@ from torch import nn
 from ..errors import PrunekitError
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import weight_of, zeros_in
+from ..model.linear import stored_weight, weight_of, zeros_in
 from .recipe import Provenance, Recipe
 
 
@@ -52,8 +52,9 @@ def assemble(
     """Put new layers, given by name, into a copy of the model, and count their zeros."""
     report, zeros, total = [], 0, 0
     for name, module in layers.items():
-        count, size = zeros_in(module.weight), module.weight.numel()
-        shape = list(module.weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
+        weight = stored_weight(module)
+        count, size = zeros_in(weight), weight.numel()
+        shape = list(weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
         report.append({"name": name, "shape": shape, "sparsity": count / size})
         zeros, total = zeros + count, total + size
     return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)

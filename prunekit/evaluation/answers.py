@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..model.structure import body_of, head_of
 from ..system.machine import fast_bfloat16
 
 
@@ -46,10 +47,10 @@ def judge(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
     Returns:
         What it said about every next token.
     """
-    head, nll, hits = model.get_output_embeddings(), [], []
+    head, body, nll, hits = head_of(model), body_of(model), [], []
     for window in ids.split(batch):
         with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
-            hidden = model.base_model(window, use_cache=False).last_hidden_state[:, :-1]
+            hidden = body(window, use_cache=False).last_hidden_state[:, :-1]
         logits, target = head(hidden.float()).flatten(0, 1), window[:, 1:]
         nll.append(cross_entropy(logits, target.flatten(), reduction="none").view_as(target))
         hits.append(logits.argmax(-1).view_as(target) == target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -12,7 +14,7 @@ from ..system.notices import quiet
 
 
 @torch.inference_mode()
-def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
+def generate(model: nn.Module, tokenizer: Any, prompt: str, tokens: int = 40) -> str:
     """Continue a prompt greedily.
 
     Args:
@@ -35,8 +37,9 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     inputs = tokenizer(prompt, return_tensors="pt").to(device_of(model))
     check_text(model, inputs["input_ids"])
     check_context(model, inputs["input_ids"].shape[1] + tokens - 1)  # the last one is not read again
-    own = model.generation_config
-    model.generation_config = type(own)(  # greedily, whatever else the model's own settings are
+    causal: Any = model
+    own = causal.generation_config
+    causal.generation_config = type(own)(  # greedily, whatever else the model's own settings are
         max_new_tokens=tokens,
         do_sample=False,
         bos_token_id=own.bos_token_id,
@@ -45,7 +48,7 @@ def generate(model: nn.Module, tokenizer, prompt: str, tokens: int = 40) -> str:
     )
     try:
         with without_dropout(model), quiet():
-            out = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
+            out = causal.generate(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
     finally:
-        model.generation_config = own
+        causal.generation_config = own
     return tokenizer.decode(out[0], skip_special_tokens=True)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..method.ewma import BLOCK, gaussian_share, step_tables
 from ..method.fp8 import E4M3, E5M2, Format, scale_blocks
-from ..method.targets import check_target
+from ..method.targets import check_sparsity, check_target
 from ..system.machine import fast_bfloat16
 from . import numba_loops
 from .arguments import check_size, results
@@ -42,7 +43,7 @@ def _groups(W: Tensor) -> int:
     return -(-W.shape[0] // numba_loops.GROUP)
 
 
-def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None):
+def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None) -> tuple[Any, ...]:
     """Weights and factors as float32 arrays, and the numbers that steer the selection."""
     check_size(f, "f", (W.shape[1],))
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
@@ -50,12 +51,13 @@ def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None
     n, m = check_target(sparsity, pattern, W.shape[1])
     if m:
         return *arrays, n, m, np.float32(0), none, none
-    warmup, decision = step_tables(W.shape[1], float(sparsity))
-    share = np.float32(gaussian_share(float(sparsity)) / min(BLOCK, W.shape[1]))
+    pruned = check_sparsity(sparsity)
+    warmup, decision = step_tables(W.shape[1], pruned)
+    share = np.float32(gaussian_share(pruned) / min(BLOCK, W.shape[1]))
     return *arrays, 0, 0, share, warmup.numpy(), decision.numpy()
 
 
-def _constants(fmt: Format):
+def _constants(fmt: Format) -> tuple[np.float32, np.int32, np.int32]:
     return np.float32(fmt.max), np.int32(fmt.mantissa_bits), np.int32(fmt.min_exponent)
 
 

@@ -17,7 +17,7 @@ from ..method.compensation import compensate
 from ..method.ewma import BLOCK, gaussian_share, step_tables
 from ..method.fp8 import E4M3, Format, scale_blocks, scales
 from ..method.one_pass import cast_kept
-from ..method.targets import check_target
+from ..method.targets import check_sparsity, check_target
 from .arguments import check_size, results
 from .triton_kernel import fused_pass
 
@@ -78,7 +78,15 @@ def select_compensate_cast(
     return cast_kept(compensate(W, keep, X, Z), keep, fmt)
 
 
-def _launch(W, f, sparsity, pattern, joint, fmt, out) -> None:
+def _launch(
+    W: Tensor,
+    f: Tensor,
+    sparsity: float | None,
+    pattern: str | None,
+    joint: tuple[Format, Tensor] | None,
+    fmt: Format,
+    out: tuple[Tensor, Tensor | None, Tensor | None],
+) -> None:
     """Choose tile and grid, and start the kernel."""
     rows, columns = W.shape
     check_size(f, "f", (columns,))
@@ -91,8 +99,9 @@ def _launch(W, f, sparsity, pattern, joint, fmt, out) -> None:
     keep, codes, scale = out
     share, sweeps, warmup, decision = 0.0, 0, f, f
     if not m:
-        warmup, decision = _tables(columns, float(sparsity), W.device)
-        share, sweeps = gaussian_share(float(sparsity)) / min(BLOCK, columns), len(warmup) // len(decision)
+        pruned = check_sparsity(sparsity)
+        warmup, decision = _tables(columns, pruned, W.device)
+        share, sweeps = gaussian_share(pruned) / min(BLOCK, columns), len(warmup) // len(decision)
     given, height, width = (joint[1].contiguous(), *scale_blocks(joint[1], W.shape)) if joint else (f, 1, columns)
 
     places = triton.next_power_of_2(m or BLOCK)

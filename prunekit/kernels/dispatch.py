@@ -44,8 +44,8 @@ def _on_gpu(device: torch.device) -> ModuleType:
 
         W, f = torch.arange(1.0, 257.0).reshape(2, 128), torch.ones(128)
         for target in ({"pattern": "2:4"}, {"sparsity": 0.5}):
-            ours = cuda.select_cast(W.to(device), f.to(device), **target)
-            theirs = cpu.select_cast(W, f, **target)
+            ours: tuple[Tensor, ...] = cuda.select_cast(W.to(device), f.to(device), **target)
+            theirs: tuple[Tensor, ...] = cpu.select_cast(W, f, **target)
             scale = theirs[2]  # with which a compensated layer is selected
             ours += (cuda.select(W.to(device), f.to(device), **target, joint=(E4M3, scale.to(device))),)
             theirs += (cpu.select(W, f, **target, joint=(E4M3, scale)),)

@@ -71,7 +71,7 @@ def admm(
     for step in range(steps):
         penalty = PENALTIES[step * len(PENALTIES) // steps]
         if penalty != previous:
-            inverse = None  # makes room for the next
+            inverse = torch.empty(0)  # makes room for the next
             inverse = _inverse(H, penalty)
             pull = target - (penalty * target) @ inverse  # target H (H + penalty)^-1
             inverse = inverse.bfloat16() if bfloat16 else inverse

@@ -31,6 +31,7 @@ def magnitude_mask(W: Tensor, sparsity: float | None = None, pattern: str | None
     n, m = check_target(sparsity, pattern, W.shape[1])
     if m:
         return nm_mask(W.abs(), n, m)
+    assert sparsity is not None  # check_target saw to it
     return exact_mask(W.abs().reshape(1, -1), sparsity).reshape(W.shape)
 
 
@@ -53,7 +54,10 @@ def wanda_mask(W: Tensor, E: Tensor, sparsity: float | None = None, pattern: str
     """
     L = contribution(W, E)
     n, m = check_target(sparsity, pattern, W.shape[1])
-    return nm_mask(L, n, m) if m else exact_mask(L, sparsity)
+    if m:
+        return nm_mask(L, n, m)
+    assert sparsity is not None  # check_target saw to it
+    return exact_mask(L, sparsity)
 
 
 @torch.no_grad()
@@ -113,6 +117,7 @@ def sparsegpt(
         w, u, k = new[:, start:end], U[start:end, start:end], keep[:, start:end]
         cost = w**2 / u.diagonal() ** 2
         if not m:
+            assert sparsity is not None  # check_target saw to it
             # The share refers to the block as a whole: rows that matter less lose more.
             k[:] = exact_mask(cost.reshape(1, -1), sparsity).reshape(k.shape)
         errors = torch.zeros_like(w)

@@ -16,7 +16,7 @@ from .ewma import quantile_mask
 from .fp8 import E4M3, Format, cast, scales, uncast
 from .masks import nm_mask
 from .scores import keep_score, score
-from .targets import check_target, parse_pattern
+from .targets import check_sparsity, check_target, parse_pattern
 
 Rule = Callable[[Tensor, float], Tensor]  # from scores [out, in] and a share to a mask, True where a weight is kept
 
@@ -55,7 +55,7 @@ def select(
         L = keep_score(W, uncast(cast(W, scale, fmt), scale), f)
     if pattern is not None:
         return nm_mask(L, *parse_pattern(pattern))
-    return rule(L, float(sparsity))
+    return rule(L, check_sparsity(sparsity))
 
 
 def select_cast(

@@ -7,14 +7,14 @@ from torch import Tensor
 from ..errors import PrunekitError
 
 
-def check_sparsity(sparsity: float, name: str = "sparsity") -> float:
+def check_sparsity(sparsity: float | str | None, name: str = "sparsity") -> float:
     """Return `sparsity`, or another share called `name`, as a float.
 
     Raises:
         PrunekitError: not a number in ``[0, 1)``.
     """
     try:
-        value = float(sparsity)
+        value = float(sparsity)  # type: ignore[arg-type]  # None is caught, too
     except (TypeError, ValueError):
         value = float("nan")
     if not 0 <= value < 1:

@@ -60,7 +60,7 @@ def check_text(model: nn.Module, ids: Tensor, least: int = 1) -> None:
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < least:
         raise PrunekitError(f"token windows have shape {tuple(ids.shape)}: expected [windows, context >= {least}].")
     check_context(model, ids.shape[1])
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    embedding = getattr(model, "get_input_embeddings", lambda: None)()
     known = getattr(embedding, "num_embeddings", None)
     low, high = ids.min(), ids.max()
     if known is not None and (low < 0 or high >= known):

@@ -7,7 +7,7 @@ from types import MethodType
 from torch import Tensor, nn
 
 from ..errors import PrunekitError
-from .linear import is_conv1d, weight_of
+from .linear import bias_of, is_conv1d, stored_weight, weight_of
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
@@ -32,7 +32,7 @@ def shallow_copy(module: nn.Module) -> nn.Module:
 def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
     """A copy of the layer that has the weight `W`, ``[out, in]``, and shares the bias."""
     copy = shallow_copy(module)
-    W = W.to(module.weight.dtype)
+    W = W.to(stored_weight(module).dtype)
     copy._parameters["weight"] = nn.Parameter((W.T if is_conv1d(module) else W).contiguous(), requires_grad=False)
     return copy
 
@@ -40,8 +40,9 @@ def with_weight(module: nn.Module, W: Tensor) -> nn.Module:
 def with_rows(module: nn.Module, index: Tensor) -> nn.Module:
     """A copy of a linear layer with the rows ``index``, int64 ``[new out]``, and their biases, in that order."""
     copy = with_weight(module, weight_of(module)[index])
-    if module.bias is not None:
-        copy._parameters["bias"] = nn.Parameter(module.bias.detach()[index], requires_grad=False)
+    bias = bias_of(module)
+    if bias is not None:
+        copy._parameters["bias"] = nn.Parameter(bias.detach()[index], requires_grad=False)
     return _with_size(copy, ("out_features", "nf"), len(index))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ..kernels.dispatch import widen
@@ -14,6 +16,9 @@ class Fp8Module(nn.Module):
     Moving a model moves them; casting it (`model.half()`) would turn codes into other numbers, so it passes by.
     """
 
+    weight: Tensor
+    weight_scale: Tensor
+
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         check_codes(codes)
@@ -22,7 +27,7 @@ class Fp8Module(nn.Module):
         self.register_buffer("weight_scale", scale.detach())
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
-    def _apply(self, fn, recurse: bool = True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fp8Module:
         codes, scale = self.weight, self.weight_scale
         super()._apply(fn, recurse)
         self.weight, self.weight_scale = codes.to(self.weight.device), scale.to(self.weight.device)

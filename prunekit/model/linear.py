@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,20 @@ def weight_of(module: nn.Module) -> Tensor:
     """The weight as ``[out, in]``, whatever the layer's class; FP8 layers give float32."""
     if isinstance(module, Fp8Linear):
         return module.dense_weight()
-    return module.weight.detach().T if is_conv1d(module) else module.weight.detach()
+    weight = stored_weight(module).detach()
+    return weight.T if is_conv1d(module) else weight
+
+
+def stored_weight(module: nn.Module) -> Tensor:
+    """The weight as a linear layer holds it: FP8 codes, or ``[in, out]`` where `is_transposed`."""
+    weight: Any = module.weight
+    return weight
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """The bias of a linear layer, or None."""
+    bias: Any = module.bias
+    return bias
 
 
 def without_sign(weight: Tensor) -> Tensor:
@@ -49,7 +63,7 @@ def without_sign(weight: Tensor) -> Tensor:
 
 def zeros_in(weight: Tensor) -> int:
     """How many weights are zero; of FP8 codes both zeros count."""
-    return weight.numel() - without_sign(weight).count_nonzero().item()
+    return weight.numel() - int(without_sign(weight).count_nonzero())
 
 
 def exact_dtype(tensor: Tensor) -> torch.dtype:
@@ -87,7 +101,7 @@ def linear_layers(
         return any(fnmatchcase(name, f"*{pattern}*") for pattern in patterns)
 
     include, exclude = ([patterns] if isinstance(patterns, str) else patterns for patterns in (include, exclude))
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = getattr(model, "get_output_embeddings", lambda: None)()
     found = {name: module for name, module in model.named_modules() if is_linear(module) and module is not head}
     if not found:
         raise PrunekitError("the model has no linear layer to compress: expected nn.Linear or Conv1D modules.")

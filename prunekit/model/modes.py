@@ -18,7 +18,7 @@ def in_bfloat16(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def frozen(model: nn.Module):
+def frozen(model: nn.Module) -> Iterator[None]:
     """No gradients for the model's own parameters meanwhile."""
     wanted = [p for p in model.parameters() if p.requires_grad]
     for p in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -19,9 +20,26 @@ _KINDS = (
 )
 
 
-def text_config(config: object) -> object:
+def text_config(config: Any) -> Any:
     """The part of a model's config that describes the language model."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The output embedding of a causal language model, which gives the logits."""
+    causal: Any = model
+    return causal.get_output_embeddings()
+
+
+def embedding_of(model: nn.Module) -> nn.Module:
+    """The input embedding of a causal language model."""
+    causal: Any = model
+    return causal.get_input_embeddings()
+
+
+def body_of(model: nn.Module) -> nn.Module:
+    """A causal language model without its output embedding; a model that has no such part is given back."""
+    return getattr(model, "base_model", model)
 
 
 def decoder_blocks(model: nn.Module, layers: Iterable[str]) -> tuple[str, nn.ModuleList]:

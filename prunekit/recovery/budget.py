@@ -25,16 +25,21 @@ class Budget:
             raise PrunekitError("give either steps or minutes: how long the recovery may take.")
         if self.steps is not None:
             object.__setattr__(self, "steps", check_count(self.steps, "steps"))
-        elif not self.minutes > 0:
+        elif self.minutes is not None and not self.minutes > 0:
             raise PrunekitError(f"minutes is {self.minutes}: expected a number above 0.")
+
+    @property
+    def _seconds(self) -> float:
+        assert self.minutes is not None  # as there are no steps
+        return 60 * self.minutes
 
     def part(self, step: int, spent: float) -> float:
         """How much of it is used after so many steps and seconds: from 0 on, and 1 at the end."""
-        return step / self.steps if self.steps else spent / (60 * self.minutes)
+        return step / self.steps if self.steps else spent / self._seconds
 
     def is_at_least(self, count: float) -> bool:
         """Whether it is so many steps or more, or as many seconds."""
-        return (self.steps or 60 * self.minutes) >= count
+        return (self.steps or self._seconds) >= count
 
 
 def recovery_minutes(share: float, spent: float) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from ..model.copies import replace_layers, with_rows
+from ..model.structure import head_of
 
 TEXT_SHARE = 0.3
 VOCABULARY = 8192  # tokens of the vocabulary that a step looks at, those of its text among them
@@ -98,7 +101,7 @@ def loss(
 
 def speaking(model: nn.Module, part: Tensor) -> nn.Module:
     """A copy of the model whose logits are those of the tokens `part` alone, int64 ``[tokens]``."""
-    head = model.get_output_embeddings()
+    head = head_of(model)
     name = next(name for name, module in model.named_modules() if module is head)
     return replace_layers(model, {name: with_rows(head, part)})
 
@@ -118,7 +121,9 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, wanted: Tensor, following: Tensor, share: Tensor, raised: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, wanted: Tensor, following: Tensor, share: Tensor, raised: Tensor | None
+    ) -> Tensor:
         total = torch.zeros((), device=logits.device)
         rows = CHUNK if logits.device.type == "cpu" else len(logits)
         for got, teacher, right, s in zip(*(x.split(rows) for x in (logits, wanted, following, share))):
@@ -131,5 +136,5 @@ class _Loss(torch.autograd.Function):
         return total / len(logits)
 
     @staticmethod
-    def backward(ctx, outer: Tensor):
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
         return ctx.gradient.mul_(outer), None, None, None, None

@@ -15,6 +15,7 @@ from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..model.checks import check_text
 from ..model.modes import device_of, frozen, in_bfloat16, without_dropout
+from ..model.structure import head_of
 from ..system.machine import fast_bfloat16
 from .budget import Budget
 from .compiled import compiled
@@ -139,9 +140,9 @@ class Lesson:
         self.autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=low_precision)
         teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
         self.models: Sequence[nn.Module] = (student.model, teacher)
-        head = dense.get_output_embeddings()
-        large = isinstance(head, nn.Linear) and head.out_features > VOCABULARY
-        self.chance = chances(ids, head.out_features, VOCABULARY) if large else None
+        head = head_of(dense)
+        words = head.out_features if isinstance(head, nn.Linear) else 0
+        self.chance = chances(ids, words, VOCABULARY) if words > VOCABULARY else None
 
     def backward(self, step: int, casts: bool, models: Sequence[nn.Module] | None = None) -> Tensor:
         """The loss of a step, of which the gradients are added to the weights'.
@@ -153,8 +154,9 @@ class Lesson:
         """
         self.student.cast(casts)
         window = self.ids[_order(step, self.batch, len(self.ids), self.seed)].to(self.device)
+        student, teacher = models or self.models
         with self.autocast():
-            value = loss(*(models or self.models), window, self.text_share, self.chance, _seed(self.seed, step))
+            value = loss(student, teacher, window, self.text_share, self.chance, _seed(self.seed, step))
         value.backward()
         return value
 

@@ -7,9 +7,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 from warnings import warn
 
 import torch
@@ -59,7 +59,7 @@ class Run:
         self.budget, self.report, self.path, self.optimizer = budget, report, path, optimizer
         self.step, self.spent = load_state(path, plan, moving, optimizer) if path else (0, 0.0)
         self.tell = report or warn
-        self._save = partial(save_state, path, plan, moving, optimizer)
+        self._what = plan, moving, optimizer
         self._before, self._pause = self.spent, SAVE_EVERY
         self._begin = self._saved = perf_counter()
         self._told = self._tenths()
@@ -86,8 +86,7 @@ class Run:
     def save(self) -> None:
         """Save, or say why that is not possible: a full disk, perhaps, is no reason to stop."""
         try:
-            if self.path:
-                self._save(self.step, self.spent)
+            self._save()
         except PrunekitError as error:
             self.tell(str(error))
 
@@ -110,11 +109,14 @@ class Run:
         try:
             yield
         except KeyboardInterrupt:
-            if self.path:
-                self.optimizer.zero_grad()
-                self._save(self.step, self.spent)
+            self.optimizer.zero_grad()
+            self._save()
             raise
         self.save()
+
+    def _save(self) -> None:
+        if self.path:
+            save_state(self.path, *self._what, self.step, self.spent)
 
     def _tenths(self) -> int:
         return int(10 * self.part)
@@ -223,7 +225,7 @@ def load_state(
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator:
+def _opened(path: Path | str) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
@@ -233,7 +235,7 @@ def _opened(path: Path | str) -> Iterator:
         raise PrunekitError(f"cannot go on from {path}: {error}; remove it to begin anew.") from None
 
 
-def _plan(file) -> object:
+def _plan(file: Any) -> object:
     return json.loads((file.metadata() or {}).get("plan", "null"))
 
 

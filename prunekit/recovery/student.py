@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from zlib import crc32
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..compression.layer import as_precise_as
 from ..compression.result import Compressed, assemble
@@ -29,7 +29,7 @@ class Student:
         self._trained = {name: TrainedLayer(layer, result.recipe) for name, layer in self.layers.items()}
         self._norms = {name: deepcopy(norm).float() for name, norm in norms(result.model, self.layers).items()}
         self.model = replace_layers(result.model, self._trained | self._norms)
-        self.moving = {f"{name}.weight": layer.weight for name, layer in self._trained.items()}
+        self.moving: dict[str, Tensor] = {f"{name}.weight": layer.weight for name, layer in self._trained.items()}
         self.moving |= {
             f"{name}.{key}": p.requires_grad_()
             for name, norm in self._norms.items()
@@ -38,7 +38,7 @@ class Student:
 
     def masks(self) -> list[int]:
         """A checksum of what each layer keeps."""
-        return [crc32(layer.keep.contiguous().cpu().numpy()) for layer in self._trained.values()]
+        return [crc32(layer.keep.contiguous().cpu().numpy().data) for layer in self._trained.values()]
 
     def cast(self, casts: bool) -> None:
         """Let the layers compute with weights cast to FP8 from now on, or not."""

@@ -11,7 +11,7 @@ from ..compression.recipe import Recipe
 from ..kernels import cpu
 from ..kernels.dispatch import codes_of, widen
 from ..method import fp8
-from ..model.linear import weight_of
+from ..model.linear import bias_of, weight_of
 
 
 @torch.library.custom_op("prunekit::straight_through", mutates_args=())  # which torch.compile does not look into
@@ -36,11 +36,12 @@ class TrainedLayer(nn.Module):
         W = weight_of(layer).float()
         self.weight = nn.Parameter(W.clone(memory_format=torch.contiguous_format))
         self.keep = W != 0
-        self.bias, self.recipe = layer.bias, recipe
+        self.bias, self.recipe = bias_of(layer), recipe
         self.casts = True
         self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
 
     def _spare_zeros(self, weight: nn.Parameter) -> None:
+        assert weight.grad is not None  # which torch has just accumulated
         weight.grad.mul_(self.keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import PrunekitError, first_line, out_of_memory
 from ..model.copies import replace_layers, shallow_copy
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import linear_layers, weight_of, without_sign
+from ..model.linear import bias_of, linear_layers, stored_weight, weight_of, without_sign
 from .tensor_core_layers import Fp8Product, Sparse24Fp8Product, Sparse24Product, fp8_error_bound
 
 TRIAL_TOKENS = 17  # odd, so that padding is tried as well
@@ -37,15 +39,15 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
         dtype: what a 2:4 weight in FP8 is computed in where FP8 does not run, bfloat16 or float16.
     """
     codes = module.weight if isinstance(module, Fp8Linear) else None
-    candidates = []
+    candidates: list[tuple[Callable[[Tensor | None], nn.Module], str, tuple[int, int]]] = []
     sparse = is_24(weight_of(module) if codes is None else codes)
-    if codes is not None:
+    if isinstance(module, Fp8Linear):
         kinds = (Sparse24Fp8Product, Fp8Product) if sparse else (Fp8Product,)
-        candidates += [(partial(kind, codes, module.weight_scale), kind.path, (8, 9)) for kind in kinds]
-    if sparse and (codes is not None or module.weight.dtype in (torch.bfloat16, torch.float16)):
+        candidates += [(partial(kind, module.weight, module.weight_scale), kind.path, (8, 9)) for kind in kinds]
+    if sparse and (codes is not None or stored_weight(module).dtype in (torch.bfloat16, torch.float16)):
 
         def sparse24(bias: Tensor | None) -> nn.Module:
-            return Sparse24Product(weight_of(module).to(module.weight.dtype if codes is None else dtype), bias)
+            return Sparse24Product(weight_of(module).to(stored_weight(module).dtype if codes is None else dtype), bias)
 
         candidates.append((sparse24, Sparse24Product.path, (8, 0)))
 
@@ -54,15 +56,15 @@ def fast_layer(module: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Mod
         reason = "the weight is 2:4 in float32, load the model in bfloat16"
     for make, path, capability in candidates:
         try:
-            _require(module.weight.device, path, capability)
-            layer = make(module.bias)
+            _require(stored_weight(module).device, path, capability)
+            layer = make(bias_of(module))
             _try(layer, module)
             return layer
         except Exception as problem:  # whatever a driver or library lacks: the next one may run
             if out_of_memory(problem):
                 raise
             reason = reason or f"{path} does not run: {first_line(problem).rstrip('.')}"
-    plain = shallow_copy(module)
+    plain: Any = shallow_copy(module)
     plain.path = f"plain: {reason}" if reason else "dense"
     return plain
 
@@ -86,7 +88,7 @@ def accelerate(model: nn.Module) -> nn.Module:
     """
     layers = linear_layers(model)
     half = next((p.dtype for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)), torch.bfloat16)
-    new = {name: fast_layer(module, half) for name, module in layers.items()}
+    new: dict[str, Any] = {name: fast_layer(module, half) for name, module in layers.items()}
     reasons = Counter(layer.path for layer in new.values() if layer.path.startswith("plain"))
     for reason, count in reasons.most_common(1):
         warnings.warn(f"{sum(reasons.values())} of {len(new)} layers run as before ({count}: {reason}).", stacklevel=2)
@@ -107,7 +109,8 @@ def _try(layer: nn.Module, module: nn.Module) -> None:
     W = weight_of(module).float()
     g = torch.Generator().manual_seed(0)
     x = torch.randn(TRIAL_TOKENS, W.shape[1], generator=g).to(W.device)
-    expected = x @ W.T + (0 if module.bias is None else module.bias.float())
+    bias = bias_of(module)
+    expected = x @ W.T + (0 if bias is None else bias.float())
     slack = fp8_error_bound(x, W) + expected.abs() / 64
     error = layer(x) - expected
     if not ((error.abs() <= slack).all() and error.norm() <= 0.1 * expected.norm()):

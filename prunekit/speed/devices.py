@@ -74,12 +74,22 @@ def _cards() -> dict[str, Gpu]:
     text = resources.files(__package__).joinpath("devices.csv").read_text(encoding="utf-8")
     cards = {}
     for row in csv.DictReader(text.splitlines()):
-        rates = {dtype: float(row[dtype]) if row[dtype] else None for dtype in ("bf16", "fp16", "fp8")}
-        sizes = {name: float(row[name]) for name in ("boost_mhz", "bandwidth_gbs", "l2_mb", "burst")}
-        counts = {name: int(row[name]) for name in ("sms", "l2_parts")}
         major, minor = row["capability"].split(".")
-        about = {"capability": (int(major), int(minor)), "source": row["source"], "server": row["server"] == "yes"}
-        cards[row["name"]] = Gpu(row["name"], **about, **rates, **sizes, **counts)
+        cards[row["name"]] = Gpu(
+            row["name"],
+            capability=(int(major), int(minor)),
+            sms=int(row["sms"]),
+            boost_mhz=float(row["boost_mhz"]),
+            bandwidth_gbs=float(row["bandwidth_gbs"]),
+            l2_mb=float(row["l2_mb"]),
+            bf16=float(row["bf16"]) if row["bf16"] else None,
+            fp16=float(row["fp16"]),
+            fp8=float(row["fp8"]) if row["fp8"] else None,
+            source=row["source"],
+            burst=float(row["burst"]),
+            server=row["server"] == "yes",
+            l2_parts=int(row["l2_parts"]),
+        )
     return cards
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 from ..errors import first_line
 from ..system.machine import cpu_name, cpuinfo
@@ -63,7 +66,7 @@ def summarise(report: dict) -> str:
     return f"The course runs here, with {measured} products measured live on the {gpu['name']}{shown}."
 
 
-def _gpu(torch) -> dict:
+def _gpu(torch: ModuleType) -> dict:
     device = torch.device("cuda", torch.cuda.current_device())
     properties = torch.cuda.get_device_properties(device)
     drivers = _nvidia_smi("driver_version")
@@ -79,14 +82,14 @@ def _gpu(torch) -> dict:
     }
 
 
-def _bf16_check(torch, device, tensor_cores: bool) -> dict:
+def _bf16_check(torch: ModuleType, device: object, tensor_cores: bool) -> dict:
     check = _attempt(lambda: _bf16_product(torch, device))
     if check["works"] and not tensor_cores:
         check["detail"] = "computes, but without tensor cores (they need compute capability 8.0): slow"
     return check
 
 
-def _attempt(product) -> dict:
+def _attempt(product: Callable[[], Any]) -> dict:
     """Run a tiny product: whether it works, and if not, why not in one line."""
     try:
         error = float(product())
@@ -124,7 +127,7 @@ def _fp8_product(torch, device):
     return _relative_error(torch, scaled_mm(a, b.t(), one, one), a.float() @ b.float().T)
 
 
-def _cpu(torch) -> dict:
+def _cpu(torch: ModuleType) -> dict:
     device = torch.device("cpu")
     return {
         "name": cpu_name(),
@@ -158,7 +161,7 @@ def copy_bandwidth(megabytes: int = 128, seconds: float = 0.5) -> float:
     return 2 * source.nbytes / best / 1e9
 
 
-def _vector_features(torch) -> list[str]:
+def _vector_features(torch: ModuleType) -> list[str]:
     flags = set(cpuinfo("flags", "Features").split())
     return [f for f in VECTOR_FLAGS if f in flags] or [torch.backends.cpu.get_cpu_capability().lower()]
 

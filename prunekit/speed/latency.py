@@ -218,7 +218,8 @@ def _memory_us(p: _Product, c: Constants) -> tuple[float, float]:
 def _tensor_core_us(p: _Product, c: Constants) -> float:
     """Microseconds of the best tile and split: waves x (work of a tile / rate of a multiprocessor)."""
     gpu, rate = p.gpu, _rate(p.gpu, p.dtype, p.sparse, c)
-    edge, fill, splits = c.dense_edge, 0.0, SPLITS
+    edge, fill = c.dense_edge, 0.0
+    splits: tuple[int, ...] = SPLITS
     if p.sparse:
         edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
     best = float("inf")

@@ -17,6 +17,7 @@ from .published import CITATION, published_rows
 from .shapes import Layer, exceeds_cache
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#666666"
@@ -96,7 +97,8 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
     if not rows:
         raise PrunekitError(f"no published rows are carried for {gpu.name}, {dtype}, {model or 'any model'}.")
     sizes = sorted({row.M for row in rows})
-    predicted = {row: predict(gpu, dtype, row.M, row.N, row.K).speedup for row in rows}
+    predictions = {row: predict(gpu, dtype, row.M, row.N, row.K) for row in rows}
+    predicted = {row: p.speedup for row, p in predictions.items() if p.speedup is not None}
     figure, axes = _axes()
     axes.axhline(1, color=GREY, lw=1)
     _note(axes, "no gain", (sizes[-1], 1), (0, -12), "right")
@@ -126,7 +128,7 @@ def speedup_by_batch(gpu: Gpu | str, dtype: str, model: str | None = None) -> Fi
         title=f"{name}: 2:4 speed-up, published and predicted",
     )
     axes.legend(frameon=False, loc="lower right")
-    axes.xaxis.label.set_size(9)
+    axes.xaxis.label.set_fontsize(9)
     return figure
 
 
@@ -148,11 +150,11 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     dtype = check_dtype(gpu, dtype)
     cold = exceeds_cache(gpu, dtype, layers)
     predictions = [predict(gpu, dtype, batch, layer.N, layer.K, cold=cold) for layer in layers]
+    bars: list[tuple[str, str, str, list[float], list[str | None]]]
     bars = [("dense", BLUE, "", [p.dense_us for p in predictions], [p.bound for p in predictions])]
     if gpu.sparse24:
-        bars.append(
-            ("2:4", ORANGE, "///", [p.sparse24_us for p in predictions], [p.sparse24_bound for p in predictions])
-        )
+        times = [p.sparse24_us for p in predictions if p.sparse24_us is not None]
+        bars.append(("2:4", ORANGE, "///", times, [p.sparse24_bound for p in predictions]))
     figure, axes = _axes(height=1.4 + 0.55 * len(layers))
     thickness = 0.8 / len(bars)
     longest = 0.0
@@ -185,16 +187,16 @@ def token_time(gpu: Gpu | str, dtype: str, layers: Sequence[Layer], batch: int =
     return figure
 
 
-def _note(axes, text: str, at: tuple[float, float], offset: tuple[int, int], side: str) -> None:
+def _note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], side: str) -> None:
     axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=side, color=GREY)
 
 
-def _axes(height: float = 4.2):
+def _axes(height: float = 4.2) -> tuple[Figure, Axes]:
     """A figure of its own with one plain axes, outside pyplot's list so that nothing is shown twice."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.title.set_size(11)
+    axes.title.set_fontsize(11)
     return figure, axes

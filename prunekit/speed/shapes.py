@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def config_layers(config: Mapping) -> list[Layer]:
             "list other models' shapes in a file for --shapes."
         )
 
-    def size(key: str, default=None) -> int:
+    def size(key: str, default: int | None = None) -> int:
         value = config.get(key)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -117,7 +117,7 @@ def config_layers(config: Mapping) -> list[Layer]:
     ]
 
 
-def exceeds_cache(gpu: Gpu, dtype: str, layers: list[Layer]) -> bool:
+def exceeds_cache(gpu: Gpu, dtype: str, layers: Iterable[Layer]) -> bool:
     """Whether a model's dense weights outgrow the L2 cache, so that every layer finds its own evicted.
 
     Args:

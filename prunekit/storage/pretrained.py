@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PrunekitError
 from ..system.notices import explained, quiet
 from .compatibility import savable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ADAPTER = "{} holds an adapter (LoRA): merge it into its model first, and give that."
 _QUANTIZED = ("_scale", "_scale_inv", ".scales", ".qweight", ".qzeros", ".absmax", ".SCB", "_zero_point")
@@ -23,7 +25,7 @@ _TOKENIZER_FILES = (
 )
 
 
-def open_model(source: str, **options) -> nn.Module:
+def open_model(source: str, **options: Any) -> PreTrainedModel:
     """`AutoModelForCausalLM.from_pretrained` without progress bars, and with one sentence when it fails.
 
     Raises:
@@ -34,9 +36,10 @@ def open_model(source: str, **options) -> nn.Module:
     with quiet(), explained(source, "model"):
         if not os.path.isdir(source):
             _check_hub(source)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, trust_remote_code=False, use_safetensors=True, **options
         )
+        model, info = loaded
     missing = sorted(info["missing_keys"]) + [key for key, *_ in info.get("mismatched_keys", ())]
     if missing:
         raise PrunekitError(
@@ -64,7 +67,7 @@ def _check_hub(name: str) -> None:
         raise PrunekitError(f"{name} holds no model.safetensors, and pickles are never read: choose another model.")
 
 
-def open_tokenizer(source: str):
+def open_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     folder = Path(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -94,7 +95,8 @@ def _restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put tensors into a model whose parameters are on the meta device."""
     result = model.load_state_dict(tensors, strict=False, assign=True)
     if any(p.is_meta for p in model.parameters()):  # else a head of its own stays, whatever the config says
-        model.tie_weights()
+        causal: Any = model
+        causal.tie_weights()
     if result.unexpected_keys:
         raise ValueError(f"unexpected tensor {result.unexpected_keys[0]}")
     for name, tensor in list(model.named_parameters()):

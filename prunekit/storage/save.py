@@ -8,9 +8,11 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from copy import copy, deepcopy
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -27,7 +29,7 @@ from .tensors import is_described, stored_tensors, usual_dtype
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
 
-def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = "none") -> Path:
+def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: str = "none") -> Path:
     """Write a compressed model as a new folder, complete or not at all.
 
     Args:
@@ -46,7 +48,8 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     if activations not in ("dynamic", "none"):
         raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
     check_compressed(compressed)
-    model, recipe, out = copy(compressed.model), compressed.recipe, Path(out)
+    model: Any = copy(compressed.model)
+    recipe, out = compressed.recipe, Path(out)
     model.config = deepcopy(model.config)  # transformers notes in it what it writes
     if getattr(model, "generation_config", None) is not None:
         model.generation_config = savable(model.generation_config)
@@ -80,7 +83,7 @@ def save(compressed: Compressed, tokenizer, out: str | Path, activations: str = 
     return out
 
 
-def _save_tokenizer(tokenizer, folder: Path) -> None:
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Save it, or say in one sentence why not."""
     try:
         tokenizer.save_pretrained(folder)
@@ -92,7 +95,7 @@ def _save_tokenizer(tokenizer, folder: Path) -> None:
         raise PrunekitError(f"cannot write the tokenizer ({reason}): {advice}.") from None
 
 
-def _quantization_config(model: nn.Module, layers: dict[str, nn.Module], granularity: str, activations: str) -> dict:
+def _quantization_config(model: nn.Module, layers: Collection[str], granularity: str, activations: str) -> dict:
     weights = {
         "num_bits": 8,
         "type": "float",

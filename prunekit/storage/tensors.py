@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import check_model, exact_dtype
-from ..model.structure import text_config
+from ..model.structure import head_of, text_config
 
 
 def usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -18,7 +18,7 @@ def usual_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
     for t in tensors:
         if t.dtype in counts:
             counts[t.dtype] += t.numel()
-    return max(counts, key=counts.get)
+    return max(counts, key=counts.__getitem__)
 
 
 def narrow(tensor: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     check_model(model)
     seen = set()
     tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
-    head = model.get_output_embeddings() if tied else None
+    head = head_of(model) if tied else None
     for name, tensor in model.state_dict().items():
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)

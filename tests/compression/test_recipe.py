@@ -22,7 +22,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_recipe_does_what_its_options_do(llama, ids, options):
     by_options, by_recipe = pk.compress(llama, ids, **options), pk.compress(llama, ids, pk.Recipe(**options))
-    assert_same_state(by_options.model.state_dict(), by_recipe.model.state_dict())
+    assert_same_state(by_options.model, by_recipe.model.state_dict())
     assert by_options.recipe == by_recipe.recipe == Recipe(**options)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...compression.recipe import Recipe
-from ...model.linear import weight_of
+from ...model.linear import stored_weight, weight_of
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
 
@@ -20,7 +20,7 @@ def describe(layers: dict[str, nn.Module]) -> str:
     """The layers that will be touched, those that differ only in the block's number on one line."""
     kinds: dict[str, list[str]] = {}
     for name, module in layers.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, module.weight.shape)))
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, stored_weight(module).shape)))
     lines = [f"{len(layers)} layers:"]
     lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
     return "\n".join(lines)
@@ -35,7 +35,7 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
         recovers: whether recovery follows.
     """
     found = []
-    weight = next(iter(layers.values())).weight
+    weight = stored_weight(next(iter(layers.values())))
     shapes = [weight_of(module).shape for module in layers.values()]
     needed = more_memory(shapes, weight.element_size(), recipe, recovers)
     if needed > (free := memory_free(weight.device)):
@@ -50,7 +50,7 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     return found
 
 
-def more_memory(shapes: Sequence[tuple[int, int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
+def more_memory(shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
     """Predicted: what compressing a model takes beside the model itself, in bytes.
 
     New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds

@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from ...compression.layer import warm_up
 from ...compression.result import Compressed
 from ...errors import PrunekitError
 from ...model.checks import check_weights
-from ...model.linear import is_conv1d, linear_layers
+from ...model.linear import is_conv1d, linear_layers, stored_weight
 from ...model.modes import device_of
 from ...recovery.budget import recovery_minutes
 from ...recovery.recover import check_windows, recover
@@ -53,8 +54,15 @@ def run_compress(a: argparse.Namespace) -> None:
     if job.allocates:
         with stages("allocate"):
             budget = _allocate(job, model, tokenizer)
-    names = {"include": job.rest.include, "exclude": job.rest.exclude}
-    result = compress(model, ids, recipe=job.recipe, budget=budget, stop=job.rest.tokens is None, **names)
+    result = compress(
+        model,
+        ids,
+        recipe=job.recipe,
+        budget=budget,
+        stop=job.rest.tokens is None,
+        include=job.rest.include,
+        exclude=job.rest.exclude,
+    )
     if training is not None:
         result = _recover(job, result, model, *training, begin)
     del model
@@ -83,13 +91,13 @@ def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
     for caution in cautions(layers, job.recipe, job.recovers):
         print(f"prunekit: {caution}", file=sys.stderr)
     if job.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
-        fewest = sum(layer.weight.numel() for layer in layers.values()) if job.recipe.fp8 else bytes_dense
+        fewest = sum(stored_weight(layer).numel() for layer in layers.values()) if job.recipe.fp8 else bytes_dense
         check_space(job.out, fewest)
     elif job.recipe.method == "admm" or job.recovers:
         print("no --out: the figures are printed, the compressed model is not kept")
 
 
-def _read_text(job: Job, model: nn.Module, tokenizer) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+def _read_text(job: Job, model: nn.Module, tokenizer: Any) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
     """Windows to calibrate on, and those to train on and to watch; None for what is not needed."""
     ids = training = None
     if job.recovers:
@@ -100,16 +108,16 @@ def _read_text(job: Job, model: nn.Module, tokenizer) -> tuple[Tensor | None, tu
     return ids, training
 
 
-def _windows(job: Job, model: nn.Module, tokenizer, tokens: int | None) -> Tensor:
+def _windows(job: Job, model: nn.Module, tokenizer: Any, tokens: int | None) -> Tensor:
     limit = longest_window(model)
     return calibration_text(tokenizer, job.recipe.method, tokens, job.rest.text, job.rest.seed, limit)
 
 
-def _allocate(job: Job, model: nn.Module, tokenizer) -> dict[str, float]:
+def _allocate(job: Job, model: nn.Module, tokenizer: Any) -> dict[str, float]:
     """The sparsity of each layer; prints why."""
     text = _windows(job, model, tokenizer, min(job.rest.tokens or ALLOCATION_TOKENS, ALLOCATION_TOKENS))
-    names = {"include": job.rest.include, "exclude": job.rest.exclude}
-    allocation = allocate(model, text, job.recipe.sparsity, **names)
+    rest = job.rest
+    allocation = allocate(model, text, job.recipe.share, include=rest.include, exclude=rest.exclude)
     print(allocation)
     return allocation.sparsity
 
@@ -119,7 +127,7 @@ def _recover(job: Job, result: Compressed, model: nn.Module, ids: Tensor, watch:
     time = job.rest.recovery or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
     state = job.state if job.out else None
     try:
-        options = {"seed": job.rest.seed} | time
+        options: dict[str, Any] = {"seed": job.rest.seed} | time
         return recover(result, model, ids, **options, state=state, watch=watch, report=print)
     except KeyboardInterrupt:
         kept = state is not None and state.exists()

@@ -1,0 +1,51 @@
+"""The public names for type checkers, which cannot follow `make_lazy`; a test holds them to the table there."""
+
+from .calibration.calibrate import Calibration as Calibration
+from .calibration.calibrate import calibrate as calibrate
+from .calibration.corpus import corpus as corpus
+from .calibration.corpus import documents as documents
+from .compression.allocate import Allocation as Allocation
+from .compression.allocate import allocate as allocate
+from .compression.compress import compress as compress
+from .compression.neurons import remove_neurons as remove_neurons
+from .compression.permute import channel_order as channel_order
+from .compression.permute import permute_channels as permute_channels
+from .compression.recipe import Recipe as Recipe
+from .compression.result import Compressed as Compressed
+from .errors import PrunekitError as PrunekitError
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.evaluate import evaluate_all as evaluate_all
+from .evaluation.generate import generate as generate
+from .method.admm import admm as admm
+from .method.baselines import magnitude_mask as magnitude_mask
+from .method.baselines import sparsegpt as sparsegpt
+from .method.baselines import wanda_mask as wanda_mask
+from .method.compensation import compensate as compensate
+from .method.compensation import response as response
+from .method.ewma import BatchEWMA as BatchEWMA
+from .method.ewma import mean_mask as mean_mask
+from .method.ewma import quantile_mask as quantile_mask
+from .method.fp8 import E4M3 as E4M3
+from .method.fp8 import E5M2 as E5M2
+from .method.fp8 import cast as cast
+from .method.fp8 import decode as decode
+from .method.fp8 import encode as encode
+from .method.fp8 import scales as scales
+from .method.fp8 import uncast as uncast
+from .method.masks import exact_mask as exact_mask
+from .method.masks import nm_mask as nm_mask
+from .method.masks import sparsity_of as sparsity_of
+from .method.scores import column_factors as column_factors
+from .method.scores import contribution as contribution
+from .method.scores import keep_score as keep_score
+from .method.scores import magnitude as magnitude
+from .method.scores import rank_one as rank_one
+from .model.fp8_linear import Fp8Linear as Fp8Linear
+from .model.linear import linear_layers as linear_layers
+from .recovery.recover import recover as recover
+from .speed.accelerate import accelerate as accelerate
+from .storage.load import load as load
+from .storage.save import save as save
+from .storage.tensors import stored_bytes as stored_bytes
+
+__version__: str
