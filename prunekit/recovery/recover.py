@@ -20,7 +20,8 @@ from ..system.machine import fast_bfloat16
 from .budget import Budget
 from .compiled import compiled
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
-from .state import Run
+from .run import Run
+from .state import checksum
 from .student import Student
 
 RATE = 5e-4
@@ -102,7 +103,12 @@ def recover(
     weights = list(student.moving.values())
     optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     options = asdict(budget) | {"rate": rate, "batch": batch, "text_share": text_share, "seed": seed}
-    about = {"text": [*ids.shape, int(ids.sum())], "recipe": asdict(result.recipe), "mask": student.masks()}
+    about = {
+        "text": [*ids.shape, checksum([ids])],
+        "teacher": checksum(dense.parameters()),
+        "recipe": asdict(result.recipe),
+        "mask": student.masks(),
+    }
     run = Run(budget, options | about, student.moving, optimizer, state, report)
     perplexity = None if watch is None else lambda: lesson.perplexity(watch)
     with frozen(result.model), without_dropout(*lesson.models), torch.enable_grad(), run.kept():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from zlib import crc32
 
 from torch import Tensor, nn
 
 from ..compression.layer import as_precise_as
 from ..compression.result import Compressed, assemble
 from ..model.copies import replace_layers
+from .state import checksum
 from .trained_layer import TrainedLayer
 
 
@@ -38,7 +38,7 @@ class Student:
 
     def masks(self) -> list[int]:
         """A checksum of what each layer keeps."""
-        return [crc32(layer.keep.contiguous().cpu().numpy().data) for layer in self._trained.values()]
+        return [checksum([layer.keep]) for layer in self._trained.values()]
 
     def cast(self, casts: bool) -> None:
         """Let the layers compute with weights cast to FP8 from now on, or not."""

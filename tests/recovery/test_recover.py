@@ -19,7 +19,7 @@ from prunekit.model.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recovery.recover import recover
 from prunekit.recovery.trained_layer import TrainedLayer, straight_through
 
-module, state_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.state")
+module, run_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.run")
 RECIPES = [
     {"sparsity": 0.5},
     {"pattern": "2:4"},
@@ -126,7 +126,7 @@ def test_the_same_steps_give_the_same_model_and_another_seed_another(llama, ids)
 
 def test_minutes_end_in_time_and_progress_is_told(llama, ids, monkeypatch):
     lines = []
-    monkeypatch.setattr(state_module, "perf_counter", Clock())
+    monkeypatch.setattr(run_module, "perf_counter", Clock())
     result = compress(llama, ids, sparsity=0.5)
     better = recover(result, llama, ids, minutes=0.25, watch=ids[:2], report=lines.append)
     assert better.seconds["recover"] == 15 and better.steps == 15

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_recover import RECIPES, Clock, assert_same, module, state_module, state_of
+from test_recover import RECIPES, Clock, assert_same, module, run_module, state_of
 
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
@@ -81,8 +81,8 @@ def test_ctrl_c_is_not_lost_if_the_update_fails(ctrl_c):
 def test_a_kill_between_two_saves_loses_only_what_came_after(llama, ids, tmp_path, monkeypatch, stop_recovery):
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, steps=6)
-    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_REST", 0.0)
     state, calls = tmp_path / "state.safetensors", stop_recovery(4, SystemExit)  # not caught: nothing is written then
     with pytest.raises(SystemExit):
         recover(result, llama, ids, steps=6, state=state)
@@ -98,8 +98,8 @@ def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, mon
         saves.append(clock.now)
         clock.now += 60
 
-    monkeypatch.setattr(state_module, "perf_counter", clock)
-    monkeypatch.setattr(state_module, "save_state", slow)
+    monkeypatch.setattr(run_module, "perf_counter", clock)
+    monkeypatch.setattr(run_module, "save_state", slow)
     monkeypatch.setattr(module, "COMPILE_FROM", inf)
     recover(compress(llama, ids, sparsity=0.5), llama, ids, minutes=30, rate=1e-6, state=tmp_path / "state")
     first, second, *_ = saves
@@ -107,7 +107,7 @@ def test_saving_takes_no_more_than_a_tenth_of_the_time(llama, ids, tmp_path, mon
 
 
 def test_minutes_go_on_where_they_were_interrupted(llama, ids, tmp_path, monkeypatch, stop_recovery):
-    monkeypatch.setattr(state_module, "perf_counter", Clock())
+    monkeypatch.setattr(run_module, "perf_counter", Clock())
     result = compress(llama, ids, sparsity=0.5)
     whole = recover(result, llama, ids, minutes=0.2, state=tmp_path / "whole")
     stop_recovery(4)
@@ -143,7 +143,7 @@ def test_the_state_of_another_recovery_is_refused(llama, ids, tmp_path, stop_rec
 
 def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch):
     result, lines = compress(llama, ids, sparsity=0.5), []
-    original, failures = state_module.save_state, [1, 1]
+    original, failures = run_module.save_state, [1, 1]
     whole = recover(result, llama, ids, steps=4)
 
     def full(*arguments):
@@ -152,9 +152,9 @@ def test_a_full_disk_does_not_end_the_training(llama, ids, tmp_path, monkeypatch
             raise PrunekitError("cannot write the state: no space left; free some space.")
         original(*arguments)
 
-    monkeypatch.setattr(state_module, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(state_module, "SAVE_REST", 0.0)
-    monkeypatch.setattr(state_module, "save_state", full)
+    monkeypatch.setattr(run_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_REST", 0.0)
+    monkeypatch.setattr(run_module, "save_state", full)
     recover(result, llama, ids, steps=4, state=tmp_path / "state", report=lines.append)
     assert sum("no space left" in line for line in lines) == 2
     failures = [1] * 9  # the last time, too
@@ -174,13 +174,19 @@ def test_what_gets_no_gradient_is_resumed_as_it_was(llama, ids, tmp_path, stop_r
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_state_knows_its_text(llama, ids, tmp_path, stop_recovery):
+def test_a_state_knows_its_text_and_its_teacher(llama, ids, make_model, tmp_path):
     result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
     recover(result, llama, ids, steps=2, state=state)
-    other = ids.clone()
-    other[0, 0] += 1
-    with pytest.raises(PrunekitError, match="another recovery"):
-        recover(result, llama, other, steps=2, state=state)
+    more, exchanged = ids.clone(), ids.clone()
+    more[0, 0] += 1
+    exchanged[0, :2] = ids[0, [1, 0]]
+    assert ids[0, 0] != ids[0, 1]
+    teacher = make_model()
+    teacher.model.norm.weight[3] += 1
+    for dense, text in ((llama, more), (llama, exchanged), (llama, ids.flip(0)), (teacher, ids)):
+        with pytest.raises(PrunekitError, match="another recovery"):
+            recover(result, dense, text, steps=2, state=state)
+    recover(result, make_model(), ids, steps=2, state=state)  # the same once more
 
 
 @pytest.mark.parametrize("metadata", [{"plan": "{"}, None])
