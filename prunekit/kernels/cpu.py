@@ -22,7 +22,19 @@ from ..system.machine import fast_bfloat16
 from . import numba_loops
 from .arguments import check_size, results
 
-_POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+
+_POOL: ThreadPoolExecutor
+
+
+def _start_pool() -> None:
+    """Threads that share the rows. They do not survive a fork, so that a child process starts its own."""
+    global _POOL
+    _POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+
+
+_start_pool()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_start_pool)
 
 
 def _spread(run: Callable[..., None], count: int, *arguments: object) -> None:
@@ -49,8 +61,8 @@ def _arguments(W: Tensor, f: Tensor, sparsity: float | None, pattern: str | None
     arrays = [t.detach().float().contiguous().numpy() for t in (W, f)]
     none = np.empty((0, BLOCK + 1), np.float32)
     n, m = check_target(sparsity, pattern, W.shape[1])
-    if m:
-        return *arrays, n, m, np.float32(0), none, none
+    if m or not W.shape[1]:  # without columns there is nothing to track
+        return *arrays, max(n, 1), max(m, 1), np.float32(0), none, none
     pruned = check_sparsity(sparsity)
     warmup, decision = step_tables(W.shape[1], pruned)
     share = np.float32(gaussian_share(pruned) / min(BLOCK, W.shape[1]))

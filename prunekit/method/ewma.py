@@ -96,9 +96,9 @@ def quantile_mask(L: Tensor, sparsity: float, rate: float = RATE, block: int = B
     sparsity = check_sparsity(sparsity)
     block = check_count(block, "block")
     keep = torch.ones(L.shape, dtype=torch.bool, device=L.device)
-    if sparsity == 0:
-        return keep
     columns = L.shape[1]
+    if sparsity == 0 or columns == 0:
+        return keep
     L = L.float().clamp(LOW, HIGH)
     warmup, decision = (t.to(L.device) for t in step_tables(columns, sparsity, rate, block))
 

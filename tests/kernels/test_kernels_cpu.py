@@ -1,12 +1,16 @@
 """The fused CPU kernels, bit for bit against the plain page."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import ROOT
 
 from prunekit.errors import PrunekitError
 from prunekit.kernels import cpu, numba_loops
@@ -382,3 +386,25 @@ def test_loops_compile_where_their_code_cannot_be_kept(monkeypatch):
 
     monkeypatch.setattr(numba_loops, "njit", njit)
     assert numba_loops._jit(max) is max and asked == [True, False]
+
+
+FORKED = """
+import os, signal, sys
+import torch
+from prunekit.kernels import cpu
+torch.set_num_threads(2)
+W, f = torch.randn(64, 128), torch.rand(128)
+before = cpu.select(W, f, sparsity=0.5)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(int(not torch.equal(cpu.select(W, f, sparsity=0.5), before)))
+assert torch.equal(cpu.select(W, f, sparsity=0.5), before)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_selects_as_its_parent_does():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

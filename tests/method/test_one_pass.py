@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import PrunekitError
+from prunekit.kernels import cpu
 from prunekit.method import ewma, fp8, masks, one_pass
 from prunekit.method.compensation import compensate, response
 from prunekit.method.fp8 import E4M3, E5M2
@@ -109,3 +110,18 @@ def test_factors_of_another_width_are_refused():
     W, f, _ = example()
     with pytest.raises(PrunekitError, match="expected \\[132\\]"):
         one_pass.select(W, f[:-1], sparsity=0.5)
+
+
+@each_target
+@pytest.mark.parametrize("passes", [one_pass, cpu], ids=["plain", "fused"])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 12), (0, 0)])
+def test_a_weight_without_rows_or_columns_has_an_empty_mask(passes, target, shape):
+    W, f = torch.empty(shape), torch.empty(shape[1])
+    assert passes.select(W, f, **target).shape == shape
+    if shape[1]:  # else there is no largest weight
+        assert passes.select_cast(W, f, **target)[1].shape == shape
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rules_take_scores_without_columns(rule):
+    assert rule(torch.empty(3, 0), 0.5).shape == (3, 0)
