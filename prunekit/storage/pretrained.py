@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PrunekitError
 from ..system.notices import explained, quiet
 from .compatibility import savable
+from .weight_files import INDEX, check_config, names_in_index
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,14 +58,23 @@ def open_model(source: str, **options: Any) -> PreTrainedModel:
 
 
 def _check_hub(name: str) -> None:
-    """Refuse adapters, and what has pickles only, which transformers would ask the hub to convert."""
+    """Refuse adapters, and what has or names pickles or code: transformers would follow, or have it converted."""
     from transformers.utils import cached_file, find_adapter_config_file
 
     if find_adapter_config_file(name):
         raise PrunekitError(ADAPTER.format(name))
-    files = ("model.safetensors", "model.safetensors.index.json")
-    if not any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in files):
+
+    def cached(file: str) -> Path | None:
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        return Path(path) if path else None
+
+    if config := cached("config.json"):
+        check_config(config)
+    if cached("model.safetensors"):
+        return
+    if not (index := cached(INDEX)):
         raise PrunekitError(f"{name} holds no model.safetensors, and pickles are never read: choose another model.")
+    names_in_index(index)
 
 
 def open_tokenizer(source: str) -> Any:

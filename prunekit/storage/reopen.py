@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..method import fp8
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
-from ..model.linear import is_conv1d
+from ..model.linear import is_conv1d, weight_of
 from ..system.notices import explained, quiet
 from .about import read_about
 from .tensors import usual_dtype
@@ -73,15 +73,27 @@ def _stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
 
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
     weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
+    bias, shape = tensors.pop(f"{name}.bias", None), weight_of(old).shape
     fmt = fp8.format_named(about["recipe"]["fp8"])
     scale = scale.reshape(1, 1) if scale.numel() == 1 else scale
     if weight.element_size() == 1 and weight.dtype != fmt.dtype:
         raise ValueError(f"{name} is {weight.dtype} where prunekit.json says {fmt.name}")
-    if weight.dtype != fmt.dtype:  # written widened: dividing by the scale gives the codes back exactly
-        weight = fp8.cast((weight.T if is_conv1d(old) else weight).contiguous(), scale, fmt)
-    if not (torch.isfinite(scale).all() and _finite(weight)):
+    if not weight.is_floating_point() or scale.dtype != torch.float32:
+        raise ValueError(
+            f"{name} is {weight.dtype} with a scale of {scale.dtype}, which is float32 in what save writes"
+        )
+    if not (torch.isfinite(scale) & (scale > 0)).all():
+        raise ValueError(f"{name} holds NaN or infinity, or a number below or at zero, as its scale")
+    wide = weight.dtype != fmt.dtype
+    weight = weight.T if wide and is_conv1d(old) else weight
+    if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
+        raise ValueError(f"{name} has the shape {list(weight.shape)}, or a bias of another, where {list(shape)} fits")
+    if scale.shape not in ((1, 1), (shape[0], 1), tuple(-(-size // fp8.BLOCK) for size in shape)):
+        raise ValueError(f"{name} has scales of the shape {list(scale.shape)}, which fit no granularity")
+    if wide:  # dividing by the scale gives the codes back exactly
+        weight = fp8.cast(weight.contiguous(), scale, fmt)
+    if not _finite(weight):
         raise ValueError(f"{name} holds NaN or infinity")
-    bias = tensors.pop(f"{name}.bias", None)
     return Fp8Linear(weight, scale, bias if bias is None else bias.to(dtype), is_conv1d(old))
 
 

@@ -1,11 +1,15 @@
-"""Which files hold a model's weights: only safetensors are ever read."""
+"""Which files hold a model's weights: only safetensors are ever read, and nothing that a config names beside them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import PrunekitError
+
+INDEX = "model.safetensors.index.json"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -15,9 +19,10 @@ def weight_files(folder: Path) -> list[Path]:
         folder: of a model.
 
     Raises:
-        PrunekitError: there are none, or the index is damaged or names something else.
+        PrunekitError: there are none, the index is damaged or names something else, or `check_config` refuses.
     """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    check_config(folder / "config.json")
+    single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file():
         return [single]
     if not index.is_file():
@@ -27,6 +32,15 @@ def weight_files(folder: Path) -> list[Path]:
                 "convert them to safetensors first."
             )
         raise PrunekitError(f"the folder {folder} holds no model.safetensors: download or save the model again.")
+    return [folder / name for name in names_in_index(index)]
+
+
+def names_in_index(index: Path) -> list[str]:
+    """The names of files in an index, each once: safetensors beside it, never below or outside.
+
+    Raises:
+        PrunekitError: the index is damaged or names something else.
+    """
     try:
         names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
         plain = all(Path(name).name == name and name.endswith(".safetensors") for name in names)
@@ -36,4 +50,45 @@ def weight_files(folder: Path) -> list[Path]:
         raise PrunekitError(
             f"{index} is damaged or names other files than safetensors beside it: download or save the model again."
         )
-    return [folder / name for name in sorted(names)]
+    return sorted(names)
+
+
+def check_config(config: Path) -> None:
+    """Refuse a config that names weights of another kind or code on the hub, which transformers would follow.
+
+    And one of FP8 of compressed-tensors that prunekit did not write, whose layers cannot be read here.
+
+    Args:
+        config: a `config.json`. Where it cannot be read, opening the model will say so.
+
+    Raises:
+        PrunekitError: it sets `transformers_weights`, an attention that is a kernel on the hub (``owner/name``), or the
+            quantization of compressed-tensors with no prunekit.json beside it.
+    """
+    try:
+        values = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    for key, value in _settings(values):
+        if key == "transformers_weights":
+            raise PrunekitError(
+                f"{config} names its weights itself (transformers_weights: {value!r}), which is never followed: remove "
+                "that line, and name them model.safetensors."
+            )
+        if "attn_implementation" in key and "/" in str(value):
+            raise PrunekitError(
+                f"{config} asks for code from the hub ({key}: {value!r}), which is never fetched: remove that line."
+            )
+        if (key, value) == ("quant_method", "compressed-tensors") and not (config.parent / "prunekit.json").is_file():
+            raise PrunekitError(
+                f"{config} says that compressed-tensors has quantized this model, and no prunekit.json lies beside it: "
+                "give the dense model, or the whole folder if prunekit wrote it."
+            )
+
+
+def _settings(values: Any) -> Iterator[tuple[str, Any]]:
+    """All keys and values of a config, those of the configs within it, too."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield key, value
+            yield from _settings(value)

@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_load import assert_refused
 
+from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.storage.load import load
+from prunekit.storage.save import save
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -87,3 +89,41 @@ def test_a_compressed_folder_lacks_a_tensor(compressed, lost):
     del tensors[lost]
     save_file(tensors, compressed / "model.safetensors", metadata={"format": "pt"})
     assert_refused(compressed, "damaged or incomplete")
+
+
+def change_tensor(folder, name, changed):
+    """Put something else in the place of a tensor."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name] = changed(tensors[name]).contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+UP = "model.layers.0.mlp.up_proj"
+TAMPERED = {
+    "fewer rows": ("weight", lambda t: t[:-1], "has the shape"),
+    "narrower": ("weight", lambda t: t[:, :-1], "has the shape"),
+    "one dimension": ("weight", lambda t: t.flatten(), "has the shape"),
+    "whole numbers": ("weight", lambda t: t.view(torch.int8), "torch.int8"),
+    "another format": ("weight", lambda t: t.view(torch.float8_e5m2), "e5m2 where prunekit.json says"),
+    "bfloat16 scale": ("weight_scale", lambda t: t.bfloat16(), "which is float32"),
+    "whole scale": ("weight_scale", lambda t: torch.ones_like(t).int(), "which is float32"),
+    "negative scale": ("weight_scale", lambda t: -t, "below or at zero"),
+    "zero scale": ("weight_scale", lambda t: 0 * t, "below or at zero"),
+    "NaN scale": ("weight_scale", lambda t: t * float("nan"), "NaN or infinity"),
+    "fewer scales": ("weight_scale", lambda t: t[:-1], "which fit no granularity"),
+    "scales of columns": ("weight_scale", lambda t: t.T, "which fit no granularity"),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_a_tampered_fp8_layer_is_refused(compressed, kind):
+    key, changed, said = TAMPERED[kind]
+    change_tensor(compressed, f"{UP}.{key}", changed)
+    assert_refused(compressed, said)
+
+
+@pytest.mark.parametrize("key", ["weight", "bias"])
+def test_a_tampered_widened_layer_is_refused(gpt2, ids, tokenizer, tmp_path, key):
+    folder = save(compress(gpt2, ids, sparsity=0.5, fp8="e5m2"), tokenizer, tmp_path / "gpt2")
+    change_tensor(folder, f"transformer.h.0.mlp.c_fc.{key}", lambda t: t[:-1])
+    assert_refused(folder, "has the shape")
