@@ -181,10 +181,10 @@ def _package(name: str, texts: str, install: str) -> Path:
 def _wikipedia() -> list[str]:
     """All articles as plain text, read once and then kept in the cache."""
     cached = cache_dir() / "wikipedia.json"
-    try:
-        return json.loads(cached.read_text("utf-8"))
-    except (OSError, ValueError):
-        pass
+    with suppress(OSError, ValueError, RecursionError):
+        articles = json.loads(cached.read_text("utf-8"))
+        if isinstance(articles, list) and articles and all(isinstance(article, str) for article in articles):
+            return articles  # else it is damaged, and made anew
     source = _gensim_data() / _WIKI
     from gensim.corpora.wikicorpus import extract_pages, filter_wiki
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from ..errors import PrunekitError
 from ..system.files import cache_dir, check_writable, new_folder
@@ -22,9 +24,9 @@ CACHED = "smollm2-135m-instruct-2"  # another number for another content
 def embedded_folder() -> Path:
     """The embedded model as a bfloat16 checkpoint in the cache, converted from GGUF the first time."""
     folder = cache_dir() / CACHED
-    if (folder / "config.json").is_file():
+    if _is_whole(folder):
         return folder
-    shutil.rmtree(folder, ignore_errors=True)  # what somebody has left of it
+    shutil.rmtree(folder, ignore_errors=True)  # what somebody has left of it, or damaged
     spec = importlib.util.find_spec(_PACKAGE)  # importing it would need what --no-deps leaves out
     if spec is None or spec.origin is None or not (Path(spec.origin).parent / _GGUF).is_file():
         raise PrunekitError(
@@ -44,6 +46,17 @@ def embedded_folder() -> Path:
         AutoTokenizer.from_pretrained(package, gguf_file=_GGUF).save_pretrained(temporary)
         add_older_names(temporary)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the files of a checkpoint are there, its weights as long as their header says."""
+    try:
+        for name in ("config.json", "tokenizer.json"):
+            json.loads((folder / name).read_text("utf-8"))
+        with safe_open(folder / "model.safetensors", "pt"):
+            return True
+    except (OSError, ValueError, RecursionError, SafetensorError):
+        return False
 
 
 def _forget_gguf(model: Any) -> None:

@@ -275,3 +275,13 @@ def test_all_of_a_text_that_fills_no_window(tokenizer, tmp_path):
     (tmp_path / "text.txt").write_text("a few words")
     with pytest.raises(PrunekitError, match="fewer than the 64 asked for"):
         pk.corpus(tokenizer, str(tmp_path / "text.txt"), tokens=None, context=64)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "[1]", "{}", "[", '"text"', "[" * 100_000])
+def test_a_damaged_cache_of_the_articles_is_made_anew(monkeypatch, tmp_path, content):
+    """Here from a package that is not there: reading all articles takes a while."""
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    (tmp_path / "wikipedia.json").write_text(content)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PrunekitError, match="gensim"):
+        documents("wikipedia")

@@ -43,3 +43,32 @@ def test_what_is_left_of_a_cache_is_made_anew(monkeypatch, tmp_path):
     (tmp_path / embedded.CACHED).mkdir()
     (tmp_path / embedded.CACHED / "tokenizer.json").write_text("{}")
     assert (Path(locate("embedded")) / "config.json").is_file()
+
+
+def damaged(path, length):
+    path.write_bytes(path.read_bytes()[:length])
+
+
+DAMAGES = {
+    "no weights": lambda f: (f / "model.safetensors").unlink(),
+    "cut weights": lambda f: damaged(f / "model.safetensors", -1),
+    "cut header": lambda f: damaged(f / "model.safetensors", 20),
+    "empty weights": lambda f: damaged(f / "model.safetensors", 0),
+    "no config": lambda f: (f / "config.json").unlink(),
+    "cut config": lambda f: damaged(f / "config.json", 20),
+    "cut tokenizer": lambda f: damaged(f / "tokenizer.json", -9),
+    "no tokenizer": lambda f: (f / "tokenizer.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_anew(monkeypatch, copy, tmp_path, damage):
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    folder = copy.rename(tmp_path / embedded.CACHED)
+    assert embedded.embedded_folder() == folder and (folder / "model.safetensors").is_file()
+    DAMAGES[damage](folder)
+    (folder / "mine").write_text("gone with the rest")
+    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")  # what comes next takes half a minute
+    with pytest.raises(PrunekitError, match="not installed"):
+        embedded.embedded_folder()
+    assert not folder.exists()
