@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import PrunekitError, check_count
 from ..model.checks import check_context, check_text
@@ -27,7 +27,8 @@ def generate(model: nn.Module, tokenizer: Any, prompt: str, tokens: int = 40) ->
         Prompt and continuation as one string.
 
     Raises:
-        PrunekitError: empty prompt, or not valid Unicode, or no tokens, or more than the model takes.
+        PrunekitError: empty prompt, or not valid Unicode, or no tokens, or more than the model takes, or its logits
+            hold NaN.
     """
     if not prompt.strip():
         raise PrunekitError("the prompt is empty: give the beginning of a sentence.")
@@ -48,7 +49,16 @@ def generate(model: nn.Module, tokenizer: Any, prompt: str, tokens: int = 40) ->
     )
     try:
         with without_dropout(model), quiet():
-            out = causal.generate(input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"))
+            out = causal.generate(
+                input_ids=inputs["input_ids"], attention_mask=inputs.get("attention_mask"), logits_processor=[_number]
+            )
     finally:
         causal.generation_config = own
     return tokenizer.decode(out[0], skip_special_tokens=True)
+
+
+def _number(_: Tensor, logits: Tensor) -> Tensor:
+    """The same logits, if all of them are numbers."""
+    if logits.isnan().any():
+        raise PrunekitError("the logits hold NaN; load the model in float32 (--dtype float32), or repair it.")
+    return logits

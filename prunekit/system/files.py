@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from socket import gethostname
 from typing import Any
 
@@ -41,7 +42,8 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_MARK}{os.getpid()}-", dir=target.parent))
+        temporary = _own_name(target.parent)
+        temporary.mkdir()
     except OSError as error:
         raise PrunekitError(f"cannot write to {target.parent}: {error.strerror}; choose another folder.") from None
     try:
@@ -49,8 +51,6 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
         for path in temporary.rglob("*"):
             if path.is_file():
                 _sync(path)
-        with suppress(OSError):  # not every file system has permissions
-            temporary.chmod(0o755)
         if os.name == "nt" and target.is_dir() and not keep_existing:
             target.rmdir()  # an empty one, which elsewhere is replaced
         try:
@@ -131,10 +131,11 @@ def temporary_file(target: Path) -> Iterator[Path]:
     Raises:
         PrunekitError: the place cannot be written.
     """
-    temporary = target.with_name(f"{_MARK}{os.getpid()}-{target.name}")
+    temporary = _own_name(target.parent)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never what somebody put there
         yield temporary
         _sync(temporary)
         os.replace(temporary, target)
@@ -147,6 +148,11 @@ def temporary_file(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _own_name(folder: Path) -> Path:
+    """A name in a folder that no other process or thread has, and nobody can foresee."""
+    return folder / f"{_MARK}{os.getpid()}-{token_hex(8)}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8, see `temporary_file`."""
     with temporary_file(path) as temporary:
@@ -154,8 +160,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, see `temporary_file`."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write `value` as JSON, see `temporary_file`. JSON has no NaN and no infinity: null stands in their place."""
+    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The same value without NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

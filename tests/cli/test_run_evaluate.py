@@ -9,7 +9,7 @@ def test_the_model_against_itself(run, model, text_file, tmp_path):
     options = ("--text", text_file, "--tokens", 512, "--context", 64, "--json", "report.json")
     assert run("evaluate", model, "--dense", model, *options)[0] == 0
     report = json.loads((tmp_path / "report.json").read_text("utf-8"))
-    assert report["kl"] == 0 and report["retention"] in (1, pytest.approx(float("nan"), nan_ok=True))
+    assert report["kl"] == 0 and report["retention"] in (1, None)  # None where the model is never right
 
 
 def test_an_unknown_dense_model(refused, model, text_file):

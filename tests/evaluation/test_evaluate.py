@@ -196,3 +196,10 @@ def test_generation_ends_where_the_model_ends_a_text(make_model, tokenizer):
     first = model(window).logits[0, -1].argmax().item()
     model.generation_config.eos_token_id = first
     assert len(generate(model, tokenizer, "the cat", 12)) < len(long)
+
+
+def test_a_model_whose_logits_are_no_numbers_does_not_speak(make_model, tokenizer):
+    model = make_model()
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(PrunekitError, match="hold NaN"):
+        generate(model, tokenizer, "The weights")

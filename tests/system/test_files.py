@@ -374,7 +374,8 @@ def test_what_is_renamed_is_on_the_disk_before(tmp_path, monkeypatch):
         (folder / "sub" / "file").write_text("text")
     assert ("file", False) in synced
     files.write_json(tmp_path / "report.json", {})
-    assert synced[-1][0].endswith("report.json")
+    name, _ = synced[-1]
+    assert name.startswith(files._MARK) and name not in os.listdir(tmp_path)  # it bears another now
 
 
 def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
@@ -389,14 +390,56 @@ def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_write_a_file_under_two_names(tmp_path, monkeypatch):
+def test_two_that_write_a_file_do_so_under_two_names(tmp_path):
     from prunekit.system import files
 
     with files.temporary_file(tmp_path / "a") as mine:
         mine.write_text("mine")
-        monkeypatch.setattr(files.os, "getpid", lambda: 1)
         with files.temporary_file(tmp_path / "a") as other:
             assert other != mine
             other.write_text("other")
-        monkeypatch.undo()
     assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_what_json_cannot_say_is_null(tmp_path):
+    values = {"a": float("nan"), "b": [1.5, float("inf"), (-float("inf"), 2)], "c": {"d": float("nan")}, "e": True}
+    write_json(tmp_path / "file.json", values)
+    text = (tmp_path / "file.json").read_text("utf-8")
+    read = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert read == {"a": None, "b": [1.5, None, [None, 2]], "c": {"d": None}, "e": True}
+
+
+def test_threads_may_write_the_same_file(tmp_path):
+    values = [{"n": n, "x": "y" * 9999} for n in range(8)]
+    threads = [threading.Thread(target=write_json, args=(tmp_path / "a", value)) for value in values]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert json.loads((tmp_path / "a").read_text("utf-8"))["n"] in range(8)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "token_hex", lambda _: "foreseen")
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    (tmp_path / f"{files._MARK}{os.getpid()}-foreseen").symlink_to(victim)
+    with pytest.raises(PrunekitError, match="cannot write"):
+        write_json(tmp_path / "report.json", {})
+    assert victim.read_text() == "theirs" and not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002], ids=oct)
+def test_the_umask_holds_for_folders_and_files(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with new_folder(tmp_path / "out") as folder:
+            (folder / "file").write_text("text")
+        write_json(tmp_path / "report.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~mask
+    for file in (tmp_path / "out" / "file", tmp_path / "report.json"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~mask
