@@ -22,7 +22,6 @@ from ..system.machine import fast_bfloat16
 from . import numba_loops
 from .arguments import check_size, results
 
-
 _POOL: ThreadPoolExecutor
 
 
