@@ -11,7 +11,7 @@ from prunekit.compression.compress import compress
 from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
 from prunekit.kernels import cpu
-from prunekit.method import fp8
+from prunekit.method import fp8, one_pass
 from prunekit.method.compensation import SAMPLES, compensate, response
 from prunekit.method.fp8 import E4M3, E5M2
 from prunekit.method.masks import exact_mask
@@ -87,7 +87,7 @@ def test_the_fused_pass_is_the_plain_one_but_for_bfloat16(seed, rows, columns, f
     W = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 0.1
     Z = response(X, E, 0.5)
     keep, codes, scale = cpu.select_compensate_cast(W, E, X, Z, **target, fmt=fmt)
-    assert torch.equal(keep, cpu.select(W, E, **target, joint=(fmt, fp8.scales(W, fmt))))
+    assert torch.equal(keep, one_pass.select_compensate_cast(W, E, X, Z, **target, fmt=fmt)[0])
     exact = compensate(W, keep, X, Z)
     change = (exact - W).abs().amax() + 1e-6
     got = fp8.uncast(codes, scale)
