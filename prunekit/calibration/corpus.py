@@ -113,9 +113,9 @@ def corpus(
     return torch.stack([torch.cat([ids.new_tensor(bos), ids[s : s + length]]) for s in starts])
 
 
-def check_texts(text: str | Sequence[str]) -> None:
+def check_texts(text: str | Sequence[str], split: str = "test") -> None:
     """Raise what `documents` would, before anything large is loaded; articles, slow the first time, are not read."""
-    documents([name for name in _names(text) if name != "wikipedia"])
+    documents([name for name in _names(text) if name != "wikipedia"], split)
 
 
 def _names(text: str | Path | Sequence[str]) -> list[str]:

@@ -15,12 +15,13 @@ from ..system.files import write_json
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
-    check_texts(a.text)
+    check_texts(a.text, a.split)
     model, tokenizer = load(a.model, a.dtype, a.device)
     dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
-    ids = corpus(tokenizer, a.text, "test", a.tokens, a.context)
-    result = {"model": a.model, "text": a.text} | evaluate(model, ids, dense)
-    print(f"protocol: {a.text}, {len(ids)} windows of {a.context} tokens, every token but a window's first predicted")
+    ids = corpus(tokenizer, a.text, a.split, a.tokens, a.context)
+    result = {"model": a.model, "text": a.text, "split": a.split} | evaluate(model, ids, dense)
+    windows = f"{len(ids)} windows of {a.context} tokens"
+    print(f"protocol: {a.text} ({a.split}), {windows}, every token but a window's first predicted")
     print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
     if dense is not None:
         print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")

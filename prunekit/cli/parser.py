@@ -92,6 +92,7 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help=MODEL)
     c.add_argument("--dense", metavar="MODEL", help="the model before compression: adds retention and KL")
     c.add_argument("--text", default="wikipedia", help=TEXT)
+    c.add_argument("--split", default="test", help="of the text: test (default), validation or train")
     c.add_argument("--tokens", type=int, default=8192, help="default 8192")
     c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
     _json(c)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 
 def test_the_model_against_itself(run, model, text_file, tmp_path):
@@ -84,3 +85,14 @@ def test_windows_longer_than_the_model_has_positions(refused, folders, text_file
     error = refused("evaluate", folders.gpt2, "--text", text_file, "--tokens", 512, "--context", 256)
     assert "256 tokens in a row, but the model takes at most 128" in error
     assert "takes at most 128" in refused("generate", folders.gpt2, "<end>", "--tokens", 129)
+
+
+def test_a_model_is_judged_on_the_split_that_is_asked_for(run, refused, model, monkeypatch):
+    seen = []
+    monkeypatch.setattr("prunekit.cli.evaluate.corpus", lambda *a: seen.append(a[1:]) or torch.ones(2, 8).long())
+    options = ("--text", "news", "--tokens", 16, "--context", 8)
+    assert run("evaluate", model, *options)[0] == 0
+    code, out, _ = run("evaluate", model, *options, "--split", "train")
+    assert code == 0 and "protocol: news (train), 2 windows of 8 tokens" in out
+    assert seen == [("news", "test", 16, 8), ("news", "train", 16, 8)]
+    assert "unknown split 'all'" in refused("evaluate", model, *options, "--split", "all")
