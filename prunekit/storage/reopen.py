@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..errors import PrunekitError
 from ..method import fp8
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
@@ -88,8 +89,10 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
     weight = weight.T if wide and is_conv1d(old) else weight
     if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
         raise ValueError(f"{name} has the shape {list(weight.shape)}, or a bias of another, where {list(shape)} fits")
-    if scale.shape not in ((1, 1), (shape[0], 1), tuple(-(-size // fp8.BLOCK) for size in shape)):
-        raise ValueError(f"{name} has scales of the shape {list(scale.shape)}, which fit no granularity")
+    try:
+        fp8.scale_blocks(scale, shape)
+    except PrunekitError:
+        raise ValueError(f"{name} has scales of the shape {list(scale.shape)}, which fit no granularity") from None
     if wide:  # dividing by the scale gives the codes back exactly
         weight = fp8.cast(weight.contiguous(), scale, fmt)
     if not _finite(weight):

@@ -13,16 +13,27 @@ def fake_clock(monkeypatch):
     return now
 
 
-def test_candidates_take_turns_and_samples_last_long_enough(fake_clock):
-    order = []
+@pytest.fixture
+def order():
+    """The names of the calls so far."""
+    return []
 
-    def call(name, seconds):
+
+@pytest.fixture
+def call(fake_clock, order):
+    """``call(name, seconds)`` is a function that takes so long by the clock."""
+
+    def make(name, seconds):
         def run():
             order.append(name)
             fake_clock[0] += seconds
 
         return run
 
+    return make
+
+
+def test_candidates_take_turns_and_samples_last_long_enough(call, order):
     result = time_in_turn({"a": call("a", 1e-3), "b": call("b", 4e-3)}, rounds=3, warmup=2, sample_s=2e-3)
     assert "".join(order[4:]) == "aab" * 3
     assert result["a"].median == pytest.approx(1e-3) and result["b"].median == pytest.approx(4e-3)
@@ -30,16 +41,7 @@ def test_candidates_take_turns_and_samples_last_long_enough(fake_clock):
     assert speedup(result["b"], result["a"])[0] == pytest.approx(4)
 
 
-def test_slow_calls_may_have_fewer_rounds_and_no_warm_up(fake_clock):
-    order = []
-
-    def call(name, seconds):
-        def run():
-            order.append(name)
-            fake_clock[0] += seconds
-
-        return run
-
+def test_slow_calls_may_have_fewer_rounds_and_no_warm_up(call, order):
     calls = {"quick": call("q", 1.0), "slow": call("s", 100.0)}
     result = time_in_turn(calls, rounds={"quick": 3, "slow": 2}, warmup={"quick": 1, "slow": 0})
     assert "".join(order) == "q" + "qs" * 2 + "q"
