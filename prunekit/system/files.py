@@ -9,15 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
-from socket import gethostname
 from typing import Any
 
 from safetensors import SafetensorError
 
 from ..errors import PrunekitError
-
-_MARK = f".prunekit-tmp-{gethostname()}~"  # a shared folder may hold those of processes elsewhere
+from .locks import moved_away, own_name
 
 
 def cache_dir() -> Path:
@@ -41,33 +38,42 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
         check_free(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        temporary = _own_name(target.parent)
-        temporary.mkdir()
     except OSError as error:
         raise PrunekitError(f"cannot write to {target.parent}: {error.strerror}; choose another folder.") from None
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        if os.name == "nt" and target.is_dir() and not keep_existing:
-            target.rmdir()  # an empty one, which elsewhere is replaced
+    with own_name(target.parent) as temporary:
         try:
-            os.rename(temporary, target)  # replaces an empty folder, refuses a full one
+            temporary.mkdir()
         except OSError as error:
-            if not (keep_existing and target.is_dir()):
-                raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
-        with suppress(OSError):  # not every system can do this with a folder
-            _sync(target.parent, os.O_RDONLY)
+            raise PrunekitError(f"cannot write to {target.parent}: {error.strerror}; choose another folder.") from None
+        try:
+            yield temporary
+            _settle(temporary, target, keep_existing)
+        except OSError as error:
+            if error.errno is None:  # a library's own, and not about this place
+                raise
+            raise PrunekitError(
+                f"cannot write {target}: {error.strerror}; free some space or choose another."
+            ) from None
+        except SafetensorError as error:  # a full disk, for one
+            raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another.") from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _settle(temporary: Path, target: Path, keep_existing: bool) -> None:
+    """Bring a folder to the disk, then give it its name."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    if os.name == "nt" and target.is_dir() and not keep_existing:
+        target.rmdir()  # an empty one, which elsewhere is replaced
+    try:
+        os.rename(temporary, target)  # replaces an empty folder, refuses a full one
     except OSError as error:
-        if error.errno is None:  # a library's own, and not about this place
-            raise
-        raise PrunekitError(f"cannot write {target}: {error.strerror}; free some space or choose another.") from None
-    except SafetensorError as error:  # a full disk, for one
-        raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another.") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if not (keep_existing and target.is_dir()):
+            raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
+    with suppress(OSError):  # not every system can do this with a folder
+        _sync(target.parent, os.O_RDONLY)
 
 
 def check_free(target: Path) -> None:
@@ -131,26 +137,21 @@ def temporary_file(target: Path) -> Iterator[Path]:
     Raises:
         PrunekitError: the place cannot be written.
     """
-    temporary = _own_name(target.parent)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # never what somebody put there
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, target)
+        with own_name(target.parent) as temporary:
+            try:
+                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not what somebody put there
+                yield temporary
+                _sync(temporary)
+                os.replace(temporary, target)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
     except OSError as error:
         raise PrunekitError(f"cannot write {target}: {error.strerror}; choose another file.") from None
     except SafetensorError as error:  # a full disk, for one
         raise PrunekitError(f"cannot write {target}: {error}; free some space or choose another file.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _own_name(folder: Path) -> Path:
-    """A name in a folder that no other process or thread has, and nobody can foresee."""
-    return folder / f"{_MARK}{os.getpid()}-{token_hex(8)}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -176,17 +177,19 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A name for a new folder, which then takes the place of `target`; an old one there stays whole until then."""
-    new, old = (target.with_name(f"{_MARK}{os.getpid()}-{age}-{target.name}") for age in ("new", "old"))
-    try:
-        yield new
-        if target.exists():
-            os.rename(target, old)
-        os.rename(new, target)
-    finally:
-        if old.exists() and not target.exists():  # interrupted between the two
-            os.rename(old, target)
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with own_name(target.parent) as name:
+        new, old = name, moved_away(name, target)
+        try:
+            yield new
+            if target.exists():
+                os.rename(target, old)
+            os.rename(new, target)
+        finally:
+            if old.exists() and not target.exists():  # interrupted between the two
+                os.rename(old, target)
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path, access: int = os.O_RDWR) -> None:
@@ -195,18 +198,3 @@ def _sync(path: Path, access: int = os.O_RDWR) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what killed processes have left behind, and put back what `replacing` had moved away."""
-    import psutil
-
-    for path in parent.glob(f"{_MARK}*"):
-        pid, _, rest = path.name[len(_MARK) :].partition("-")
-        age, _, name = rest.partition("-")
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            with suppress(OSError):  # it may be somebody else's
-                if path.is_dir() and age == "old" and not (parent / name).exists():
-                    path.rename(parent / name)
-                else:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,10 +1,14 @@
 """The embedded model and its place in the cache."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import ROOT
 
 from prunekit.errors import PrunekitError
 from prunekit.storage import embedded
@@ -34,7 +38,7 @@ def test_the_embedded_model_is_converted_and_continues_a_sentence(monkeypatch, t
     model, tokenizer = pk.load(dtype="bfloat16", device="cpu")
     assert "Paris" in pk.generate(model, tokenizer, "The capital of France is", 6)
     assert len(pk.linear_layers(model)) == 210
-    assert [path.name for path in tmp_path.iterdir()] == [embedded.CACHED]
+    assert {path.name for path in tmp_path.iterdir()} == {embedded.CACHED, f"{embedded.CACHED}.lock"}
 
 
 @pytest.mark.embedded
@@ -71,4 +75,43 @@ def test_a_damaged_cache_is_made_anew(monkeypatch, copy, tmp_path, damage):
     monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")  # what comes next takes half a minute
     with pytest.raises(PrunekitError, match="not installed"):
         embedded.embedded_folder()
-    assert not folder.exists()
+    assert (folder / "mine").exists()  # nothing is removed that cannot be made anew
+    monkeypatch.setattr(embedded, "_package", lambda: "package")
+    monkeypatch.setattr(embedded, "_convert", lambda package, folder: assert_gone(folder))
+    assert embedded.embedded_folder() == folder
+
+
+def assert_gone(folder):
+    assert not folder.exists() and folder.parent.is_dir()
+
+
+CONVERTING = """
+import shutil, sys, time
+from pathlib import Path
+from prunekit.storage import embedded
+
+def convert(package, folder):
+    print("converting", flush=True)
+    time.sleep(0.5)
+    shutil.copytree(sys.argv[1], folder)
+
+embedded._package, embedded._convert = (lambda: "package"), convert
+print(embedded._is_whole(embedded.embedded_folder()), flush=True)
+"""
+
+
+@pytest.mark.parametrize("damage", [None, "no config"])
+def test_of_two_processes_at_the_first_start_one_converts_and_both_end_well(folders, copy, tmp_path, damage):
+    cache = tmp_path / "cache"
+    if damage:
+        shutil.copytree(copy, cache / embedded.CACHED)
+        DAMAGES[damage](cache / embedded.CACHED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PRUNEKIT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONVERTING, folders.llama], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [line for process in both for line in process.communicate(timeout=120)[0].splitlines()]
+    assert sorted(said) == ["True", "True", "converting"]

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from socket import gethostname
 
 import pytest
 from safetensors import SafetensorError
 from tiny import ROOT
 
 from prunekit.errors import PrunekitError
-from prunekit.system import files
+from prunekit.system import files, locks
 from prunekit.system.files import cache_dir, check_free, check_writable, check_writable_file, new_folder, write_json
 
 FILES = 6
@@ -163,10 +162,10 @@ def test_work_of_processes_that_live_is_not_swept(tmp_path):
     process = start(WRITER, tmp_path, 0, "abc")
     try:
         assert process.stdout.readline() == "begun\n"
-        (theirs,) = leftovers(tmp_path)
+        theirs = leftovers(tmp_path)
         with new_folder(tmp_path / "mine") as folder:
             (folder / "file").write_text("text")
-        assert leftovers(tmp_path) == [theirs]
+        assert leftovers(tmp_path) == theirs
         go_on(process)
         assert process.wait(60) == 0
         assert_complete(tmp_path / "model")
@@ -175,14 +174,14 @@ def test_work_of_processes_that_live_is_not_swept(tmp_path):
         process.communicate()
 
 
+DEAD, ALIVE = f"{locks.MARK}{'0' * 16}", f"{locks.MARK}{'1' * 16}"
+
+
 def test_what_a_killed_process_had_moved_away_comes_back(tmp_path):
-    process = start("pass")
-    process.wait()
-    mark = f"{files._MARK}{process.pid}"
-    for name in ("gone", "there"):
-        for age in ("old", "new"):
-            (tmp_path / f"{mark}-{age}-{name}").mkdir()
-            (tmp_path / f"{mark}-{age}-{name}" / "text").write_text(age)
+    (tmp_path / f"{DEAD}.lock").write_text("")
+    for name in (DEAD, f"{DEAD}-old-gone", f"{DEAD}-old-there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text("old")
     (tmp_path / "there").mkdir()
     write_json(tmp_path / "report.json", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "report.json", "there"]
@@ -196,18 +195,66 @@ def test_an_error_that_is_no_matter_of_files_is_not_called_one(tmp_path):
 
 
 def test_sweeping_touches_nothing_of_others(tmp_path):
-    kept = [".prunekit-tmp-", ".prunekit-tmp-x-1", f"{files._MARK}x-1", ".hidden", "file"]
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    kept += [f".prunekit-tmp-{gethostname()}{other}~{dead.pid}-abc" for other in ("2", "-3")]  # of other machines
-    for name in kept:
+    kept = [locks.MARK, f"{locks.MARK}x-1", f"{locks.MARK}x.lock", f"{ALIVE}-abc", ".hidden", "file"]
+    for name in kept:  # no lock tells of an owner, or it is no name of ours
         (tmp_path / name).write_text("mine")
-    (tmp_path / f"{files._MARK}{dead.pid}-abc").mkdir()
-    (tmp_path / f"{files._MARK}{dead.pid}-abc" / "half").write_text("half")
-    (tmp_path / f"{files._MARK}{dead.pid}-report.json").write_text("half")
+    (tmp_path / f"{ALIVE}.lock").symlink_to(tmp_path / "file")
+    (tmp_path / f"{DEAD}.lock").write_text("")
+    (tmp_path / DEAD).mkdir()
+    (tmp_path / DEAD / "half").write_text("half")
+    (tmp_path / f"{DEAD}-report.json").write_text("half")
     with new_folder(tmp_path / "new"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "new"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, f"{ALIVE}.lock", "new"])
+    assert all((tmp_path / name).read_text() == "mine" for name in kept)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from prunekit.system.locks import own_name
+with own_name(Path(sys.argv[1])) as name:
+    name.mkdir()
+    print(name.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_lock_tells_who_lives_where_process_numbers_do_not(tmp_path, monkeypatch):
+    """As in two containers with one folder: neither sees the other's processes, and both bear the same name."""
+    import psutil
+
+    monkeypatch.setattr(psutil, "pid_exists", lambda _: False)
+    process = start(HOLDER, tmp_path)
+    try:
+        theirs = process.stdout.readline().strip()
+        for _ in range(2):
+            write_json(tmp_path / "report.json", {})
+            assert (tmp_path / theirs).is_dir()
+        process.kill()
+        process.wait()
+        write_json(tmp_path / "report.json", {})
+        assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_without_locks_nothing_is_taken_from_anybody(tmp_path, monkeypatch):
+    """On a file system that has none, or where the lock's file is somebody else's."""
+    import filelock
+
+    def acquire(self, *_, **__):
+        raise OSError(38, "Function not implemented")
+
+    (tmp_path / f"{ALIVE}.lock").write_text("")
+    (tmp_path / ALIVE).mkdir()
+    with monkeypatch.context() as m:
+        m.setattr(filelock.FileLock, "acquire", acquire)
+        write_json(tmp_path / "report.json", [1])
+        with new_folder(tmp_path / "new"), locks.locked(tmp_path / "lock") as held:
+            assert held is False
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([ALIVE, f"{ALIVE}.lock", "new", "report.json"])
 
 
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), OSError(28, "No space left on device")])
@@ -375,7 +422,7 @@ def test_what_is_renamed_is_on_the_disk_before(tmp_path, monkeypatch):
     assert ("file", False) in synced
     files.write_json(tmp_path / "report.json", {})
     name, _ = synced[-1]
-    assert name.startswith(files._MARK) and name not in os.listdir(tmp_path)  # it bears another now
+    assert name.startswith(locks.MARK) and name not in os.listdir(tmp_path)  # it bears another now
 
 
 def test_a_full_disk_under_safetensors_is_a_sentence(tmp_path):
@@ -421,10 +468,10 @@ def test_threads_may_write_the_same_file(tmp_path):
 
 
 def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "token_hex", lambda _: "foreseen")
+    monkeypatch.setattr(locks, "token_hex", lambda _: "foreseen")
     victim = tmp_path / "victim"
     victim.write_text("theirs")
-    (tmp_path / f"{files._MARK}{os.getpid()}-foreseen").symlink_to(victim)
+    (tmp_path / f"{locks.MARK}foreseen").symlink_to(victim)
     with pytest.raises(PrunekitError, match="cannot write"):
         write_json(tmp_path / "report.json", {})
     assert victim.read_text() == "theirs" and not (tmp_path / "report.json").exists()
