@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from ..errors import PrunekitError
 from ..model.copies import replace_layers, shallow_copy
 from ..model.structure import decoder_blocks
+from ..system.files import cache_dir
 
 
 def compiled(
@@ -32,6 +35,7 @@ def compiled(
     Returns:
         The new models, or the given ones.
     """
+    _keep_compiled_code_to_oneself()
     torch.compiler.reset()
     try:
         fast = [with_compiled_blocks(model, layers) for model in models]
@@ -45,6 +49,14 @@ def compiled(
         )
         return models
     return fast
+
+
+def _keep_compiled_code_to_oneself() -> None:
+    """Have torch.compile keep its code in the user's cache: its own place in /tmp anybody can foresee, and fill."""
+    folder = cache_dir() / "inductor"
+    with suppress(OSError):  # no cache can be written: torch's own place
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def with_compiled_blocks(model: nn.Module, layers: Iterable[str]) -> nn.Module:

@@ -1,5 +1,6 @@
 """Compiled blocks compute what plain ones do, and where nothing can be compiled all goes on without."""
 
+import os
 from importlib import import_module
 
 import pytest
@@ -49,6 +50,17 @@ def test_recovery_with_compiled_blocks_resumes_where_it_was(llama, ids, tmp_path
         assert torch.equal(resumed.model.state_dict()[name].view(torch.uint8), value.view(torch.uint8)), name
     losses = [loss(each.model, llama, ids).item() for each in (result, plain, whole)]
     assert losses[2] == pytest.approx(losses[1], abs=0.05 * (losses[0] - losses[1]))
+
+
+def test_compiled_code_lies_in_the_users_cache_and_not_where_all_may_write(llama, tmp_path, monkeypatch):
+    place = "TORCHINDUCTOR_CACHE_DIR"
+    monkeypatch.delenv(place, raising=False)
+    monkeypatch.setenv("PRUNEKIT_CACHE", str(tmp_path))
+    seen = []
+    for _ in range(2):
+        compiled.compiled([llama], linear_layers(llama), lambda _: seen.append(os.environ[place]), print)
+        monkeypatch.setenv(place, str(tmp_path / "mine"))
+    assert seen == [str(tmp_path / "inductor"), str(tmp_path / "mine")]  # what the user says goes before
 
 
 def test_where_compiling_fails_it_is_said_and_the_outcome_is_that_of_plain_blocks(llama, ids, monkeypatch):
