@@ -1,6 +1,7 @@
 """`prunekit evaluate` and `prunekit generate`."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +97,14 @@ def test_a_model_is_judged_on_the_split_that_is_asked_for(run, refused, model, m
     assert code == 0 and "protocol: news (train), 2 windows of 8 tokens" in out
     assert seen == [("news", "test", 16, 8), ("news", "train", 16, 8)]
     assert "unknown split 'all'" in refused("evaluate", model, *options, "--split", "all")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_offered_where_it_is_faster(run, model, text_file, monkeypatch, fast):
+    monkeypatch.setattr("prunekit.model.modes.fast_bfloat16", lambda: fast)
+    options = ("evaluate", model, "--text", text_file, "--tokens", 512, "--context", 64, "--device", "cpu")
+    said = run(*options)[1]
+    assert ("with --dtype bfloat16" in said) == fast and "64 tokens in float32" in said
+    said = run(*options, "--dtype", "bfloat16", "--json", "report.json")[1]
+    assert "with --dtype" not in said and "64 tokens in bfloat16" in said
+    assert json.loads(Path("report.json").read_text("utf-8"))["dtype"] == "bfloat16"
