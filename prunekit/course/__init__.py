@@ -24,5 +24,10 @@ make_lazy(
         "reveal": "predict",
         "check": "exercises",
         "grade": "exercises",
+        "ready": "ready",
+        "table": "tables",
+        "quiz": "quiz.question",
+        "interpret": "quiz.readings",
+        "holds": "quiz.sentences",
     },
 )

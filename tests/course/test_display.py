@@ -157,3 +157,16 @@ def test_a_slow_picture_is_drawn_when_the_slider_is_let_go(monkeypatch):
     live = LiveFigure(lambda height: (_line(height), "A line."), height=ipywidgets.FloatSlider())
     live.draw_now()
     assert live.controls["height"].continuous_update is False
+
+
+def test_a_table_is_html_in_a_notebook_and_aligned_text_elsewhere(shown):
+    from prunekit.course import table
+
+    head, rows = ["rule", "share", "n"], [["sort", 0.5, 7], ["mean < d", 0.54321, 12]]
+    table(head, rows, "measured on one row")
+    ((content, _),) = shown
+    page = content["text/html"]
+    assert page.count("<tr>") == 3 and "mean &lt; d" in page and "<caption>measured on one row</caption>" in page
+    assert page.count('"text-align: right"') == 6  # two columns of numbers, head and rows
+    lines = content["text/plain"].splitlines()
+    assert lines[1:] == ["rule       share   n", "sort         0.5   7", "mean < d  0.5432  12"]

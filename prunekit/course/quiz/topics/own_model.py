@@ -1,0 +1,9 @@
+"""Quiz, readings and sentences of notebook 06."""
+
+from ..question import Question
+
+QUIZ: list[Question] = []
+
+READINGS: dict = {}
+
+SENTENCES: dict = {}
