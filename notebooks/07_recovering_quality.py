@@ -237,7 +237,7 @@ assert own[1] < own[0] and articles[1] > articles[0]
 # "train", ...)`). It then keeps far more of news and, having read fewer articles, a little less of Wikipedia after as
 # many steps. The news that we judge by stay what nobody trains on: another publisher's, and some fifteen years older.
 # But they are no longer of a kind that training has not seen. A third kind is a check from outside: of `speeches` in
-# parliament `best` kept 92.8 % with half of the weights pruned (measured, in the project's README).
+# parliament `best` kept 92.8 % with half of the weights pruned (measured, in [RESULTS](RESULTS.md#what-is-kept)).
 #
 # ### Where it is lost
 # Retention is one number for all tokens. Three kinds of them: *common* ones, which occur 300 times or more in the
@@ -394,7 +394,7 @@ print(f"peak memory {peak_rss() / 1e9:.1f} GB")
 #
 # One more warning about the last hollow point. With `text_share`, 0.3 in the preset, the *text's own* next word has a
 # share in the loss. That teaches the manner of what is read, which the dense model would profit from, too: at 20 %
-# pruned retention even passes 1 (101.1 to 101.8 %, measured, in the table of the project's README). It is a better
+# pruned retention even passes 1 (101.1 to 101.8 %, measured, in [RESULTS](RESULTS.md#what-is-kept)). It is a better
 # model for such text, and no proof that nothing was lost. `text_share=0`, as above, distils alone.
 #
 # ## What you can do now

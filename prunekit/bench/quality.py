@@ -163,7 +163,7 @@ def _row(
 
 
 def markdown(table: dict) -> str:
-    """The table for the README: a line for each method, of each pattern perplexity and retention on both texts."""
+    """The table of RESULTS.md: a line for each method, of each pattern perplexity, and retention on both texts."""
     runs: dict[tuple, dict[str, dict]] = {}  # rows by pattern, of each line
     for row in sorted(table["rows"], key=_key):
         runs.setdefault((row["method"], row["seed"], row["bfloat16"]), {})[row["pattern"]] = row
@@ -185,12 +185,12 @@ def markdown(table: dict) -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str, table: dict) -> str:
-    """The README with the table between its two marks made anew."""
-    head, rest = readme.split(BEGIN)
+def with_table(page: str, table: dict) -> str:
+    """notebooks/RESULTS.md with the table between its two marks made anew."""
+    head, rest = page.split(BEGIN)
     return f"{head}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    place = Path("README.md")
+    place = Path("notebooks/RESULTS.md")
     place.write_text(with_table(place.read_text("utf-8"), measured()), "utf-8")

@@ -22,7 +22,9 @@ def run_evaluate(a: argparse.Namespace) -> None:
     ids = corpus(tokenizer, a.text, a.split, a.tokens, a.context)
     dtype = str(model.dtype).removeprefix("torch.")
     if dtype == "float32" and bfloat16_pays(model):
-        print("judged in float32; this CPU is faster, and nearly as exact, with --dtype bfloat16 (README has figures)")
+        print(
+            "judged in float32; this CPU is faster, and nearly as exact, with --dtype bfloat16 (notebooks/RESULTS.md)"
+        )
     result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype} | evaluate(model, ids, dense)
     windows = f"{len(ids)} windows of {a.context} tokens in {dtype}"
     print(f"protocol: {a.text} ({a.split}), {windows}, every token but a window's first predicted")

@@ -179,10 +179,8 @@ def run(action: str, names: list[str]) -> list[str]:
         for name in COMPANIONS:
             if (FOLDER / name).exists():
                 shutil.copy(FOLDER / name, target)
-        wheel = build_wheel(target)
-        (target / "README.md").write_text(
-            ABOUT[action].format(wheel=wheel.name, data=" ".join(f'"{each}"' for each in DATA)), "utf-8"
-        )
+        wheel, data = build_wheel(target), " ".join(f'"{each}"' for each in DATA)
+        (target / "README.md").write_text(ABOUT[action].format(wheel=wheel.name, data=data), "utf-8")
         print(f"wrote {target}")
     return wrong
 

@@ -1,4 +1,4 @@
-"""The table of qualities: rows are kept and replaced, files of another kind refused, the README is in step."""
+"""The table of qualities: rows are kept and replaced, files of another kind refused, RESULTS is in step."""
 
 import json
 
@@ -11,7 +11,7 @@ from prunekit.bench.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, qu
 from prunekit.errors import PrunekitError
 from prunekit.recovery.recover import recover
 
-README = ROOT / "README.md"
+RESULTS = ROOT / "notebooks" / "RESULTS.md"
 
 
 @pytest.fixture
@@ -106,10 +106,10 @@ def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
     assert [line.split("|")[3].strip() for line in lines] == ["steps", "---", "", "341, 0, -", ""]
 
 
-def test_the_readme_shows_the_table_that_comes_with_prunekit():
-    table, text = measured(), README.read_text("utf-8")
+def test_results_show_the_table_that_comes_with_prunekit():
+    table, text = measured(), RESULTS.read_text("utf-8")
     assert with_table(text, table) == text, "run: python -m prunekit.bench.quality"
-    prose = text.split("## Measured")[1].split(BEGIN)[0]
+    prose = text.split("## What is kept")[1].split(BEGIN)[0]
     for dense in table["dense"].values():
         assert f"{dense['perplexity']:.2f}" in prose
     assert {row["method"] for row in table["rows"]} <= METHODS.keys()
