@@ -22,10 +22,12 @@ COLORS = {
     "exact": "#009E73",  # green
     "muted": "#999999",  # grey
     "light": "#56B4E9",  # sky blue
-    "other": "#CC79A7",  # purple
+    "cast": "#CC79A7",  # purple
     "yellow": "#F0E442",
     "ink": "#000000",
 }
+
+HATCHES = {"keep": "", "prune": "////", "cast": "...."}  # with the colours of the same names, in every figure
 
 ON_WHITE = {"fc": "white", "ec": "none", "pad": 0.5}  # the box of a label that lines may cross
 
@@ -53,7 +55,7 @@ def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 
     from cycler import cycler
     from matplotlib.figure import Figure
 
-    colors = [COLORS[name] for name in ("keep", "prune", "exact", "accent", "other", "light", "ink")]
+    colors = [COLORS[name] for name in ("keep", "prune", "exact", "accent", "cast", "light", "ink")]
     with mpl.rc_context(SETTINGS | {"axes.prop_cycle": cycler(color=colors)}):
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(rows, columns, **options)

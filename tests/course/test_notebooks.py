@@ -105,6 +105,36 @@ def test_exercises_are_complete(name):
 
 
 @each
+def test_exercises_that_ask_what_a_figure_says_are_complete(name):
+    cells = source(name).cells
+    asking = [index for index, cell in enumerate(cells) if "course.interpret(" in cell.source]
+    for index in asking:
+        identifier = re.search(r'course\.interpret\("([\d.]+)"', cells[index].source)[1]
+        before = "\n".join(cell.source for cell in cells[:index] if cell.cell_type == "markdown")
+        assert re.search(rf"^### Exercise {identifier}: .*\(interpret, \d+ minutes\)$", before, re.MULTILINE)
+        assert "exercise" in _tags(cells[index])
+        after = next(cell for cell in cells[index + 1 :] if "solution" in _tags(cell))
+        assert "<details>" in after.source and "</details>" in after.source
+    texts = [
+        output.get("text", "")
+        for cell in stored(name).cells
+        if "course.interpret(" in cell.source
+        for output in cell.outputs
+    ]
+    assert len(texts) == len(asking) and all("not attempted yet" in text for text in texts)
+
+
+@each
+def test_two_folded_hints_stand_before_each_solution(name):
+    kinds = [kind for cell in source(name).cells for kind in ("exercise", "hint", "solution") if kind in _tags(cell)]
+    if "hint" in kinds:
+        assert kinds == ["exercise", "hint", "hint", "solution"] * kinds.count("exercise")
+    for cell in source(name).cells:
+        if "hint" in _tags(cell):
+            assert re.fullmatch(r"<details><summary>Hint [12]</summary>.*</details>", cell.source.strip(), re.DOTALL)
+
+
+@each
 def test_an_exercise_that_nobody_attempted_says_so(name):
     checks = [cell for cell in stored(name).cells if "course.check(" in cell.source]
     texts = [output.get("text", "") for cell in checks for output in cell.outputs]

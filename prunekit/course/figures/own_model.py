@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["other"], "xx"))
+LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["cast"], "xx"))
 STATES = {"passed": (COLORS["keep"], "o"), "open": (COLORS["ink"], "D"), "failed": (COLORS["prune"], "X")}
 
 

@@ -150,7 +150,7 @@ def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: 
         "blue: kept, darker where larger; nearly white: pruned",
         fontsize=9,
     )
-    rows = [("contribution lost", lost, f"{lost:.1%}", COLORS["other"])]
+    rows = [("contribution lost", lost, f"{lost:.1%}", COLORS["cast"])]
     for label, (size, _) in forms.items():
         rows.append((f"file, {label}", size, f"{size:.2f}", ""))
     for label, (_, time) in forms.items():
