@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LOOKS = {  # marker and colour of each method
     "EWMA": ("o", "keep"),
     "Wanda": ("^", "exact"),
-    "SparseGPT": ("D", "other"),
+    "SparseGPT": ("D", "cast"),
     "magnitude": ("s", "prune"),
     "FP8 alone": ("P", "accent"),
     "dense": ("X", "ink"),
