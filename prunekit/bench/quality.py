@@ -70,7 +70,7 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
         model_name: as in `load.load`.
 
     Returns:
-        What the file holds: ``protocol``, ``dense`` by text, and ``rows``.
+        What the file holds: ``protocol``, ``dense`` by text, and ``rows``, with processor and versions of each run.
 
     Raises:
         PrunekitError: an unknown method or pattern, or the file is not a table of this protocol.
@@ -93,15 +93,10 @@ def quality(path: Path, only: Sequence[str] = (), seeds: Sequence[int] = (0,), m
         for pattern in patterns:
             for seed in seeds:
                 row: dict = {"method": method, "pattern": pattern, "seed": seed}
-                row |= {"processor": machine()["processor"], "bfloat16": fast_bfloat16()}
+                row |= {"processor": machine()["processor"], "bfloat16": fast_bfloat16(), "versions": versions()}
                 row |= _row(model, tokenizer, method, pattern, seed, texts, dense)
                 rows = [r for r in rows if _key(r) != _key(row)] + [row]
-                table = {
-                    "protocol": protocol,
-                    "versions": versions(),
-                    "dense": dense,
-                    "rows": sorted(rows, key=_key),
-                }
+                table = {"protocol": protocol, "dense": dense, "rows": sorted(rows, key=_key)}
                 write_json(path, table)
                 news = row["texts"]["news"]["retention"]
                 print(
@@ -129,7 +124,7 @@ def read(path: Path) -> dict:
 
 
 def _is_row(row: object) -> bool:
-    keys = {"method", "pattern", "seed", "bfloat16", "seconds", "steps", "texts"}
+    keys = {"method", "pattern", "seed", "bfloat16", "versions", "seconds", "steps", "texts"}
     return isinstance(row, dict) and keys <= row.keys() and row["method"] in METHODS and row["pattern"] in PATTERNS
 
 

@@ -10,6 +10,7 @@ from prunekit.bench.measured import measured
 from prunekit.bench.quality import BEGIN, METHODS, PATTERNS, TEXTS, markdown, quality, read, with_table
 from prunekit.errors import PrunekitError
 from prunekit.recovery.recover import recover
+from prunekit.system.machine import versions
 
 RESULTS = ROOT / "notebooks" / "RESULTS.md"
 
@@ -43,6 +44,7 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
     again = quality(path, ["fast", "20 %"], seeds=[1])
     assert len(again["rows"]) == len(table["rows"])
     for row in again["rows"]:
+        assert row["versions"] == versions() and row["processor"]
         wikipedia = row["texts"]["wikipedia"]
         assert wikipedia["retention"] == pytest.approx(wikipedia["top1"] / again["dense"]["wikipedia"]["top1"])
         assert row["sparsity"] == pytest.approx({"20 %": 0.2}.get(row["pattern"], 0.5), abs=0.03)
