@@ -151,7 +151,7 @@ def _bounds(p: Prediction) -> str:
 def _error_note(dtype: str) -> str:
     """One sentence on how far off the model is where it can be checked."""
     parts = [
-        f"{find_gpu(a.gpu).name} ({'fitted on it' if a.gpu == FITTED_ON else 'not fitted, but looked at'}) "
+        f"{find_gpu(a.gpu).name} ({'fitted on it' if a.gpu in FITTED_ON else 'not fitted, but looked at'}) "
         f"{a.dense:.0%} dense, {a.sparse24:.0%} 2:4, {a.speedup:.0%} speed-up"
         for a in accuracy_table()
         if a.dtype == dtype

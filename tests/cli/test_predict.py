@@ -28,11 +28,11 @@ def test_the_embedded_model_on_a_card(capsys):
 
 
 def test_what_nothing_published_covers_is_said(capsys):
-    run("predict", "--gpu", "rtx4090", "--batch", "16384")
+    run("predict", "--gpu", "rtx4090", "--batch", "65536")
     assert "published:" not in (covered := capsys.readouterr().out) and "Beyond" not in covered
-    run("predict", "--gpu", "rtx3070", "--dtype", "bf16", "--batch", "16385")
+    run("predict", "--gpu", "rtx3070", "--dtype", "bf16", "--batch", "65537")
     out = capsys.readouterr().out
-    assert "Beyond M 16384" in out and "No bf16 row of RTX 3070 was published" in out and "burst assumed" in out
+    assert "Beyond M 65536" in out and "No bf16 row of RTX 3070 was published" in out and "burst assumed" in out
 
 
 def test_totals_count_every_layer(tmp_path, capsys):
