@@ -23,6 +23,7 @@ FITTED = (
     "sparse_fill",
     "sparse_half_rate",
     "sparse_fp8_12",
+    "sparse_clocks",
     "dram_share",
     "l2_speed",
     "split_us",

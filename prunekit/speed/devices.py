@@ -1,13 +1,13 @@
 """Cards and their data-sheet figures, from `devices.csv`: what the latency model knows about a GPU.
 
-Rates are *dense* tensor-core TFLOPS with FP32 accumulation, which is what matrix libraries use for language
-models. Data sheets often print twice that (2:4 sparse), and GeForce cards reach only half their
-FP16-accumulate rate here, in FP8 as in BF16: the fastest published products are 0.99 (FP8) and 1.02 (BF16) of
-these rates on the RTX 4090, 1.08 in both on the RTX 5080, which clocks higher than its data sheet says.
-Workstation and data-centre cards, the GB10 among them, are not halved. `burst` is the one figure that no data sheet has: the share of the BF16 rate that a
-matrix product really reaches before the card has warmed up, because the power limit holds the clock down. It
-is taken from published `torch.matmul` timings where there are some, as `source` says; "burst assumed" in `source`
-says that there are none.
+Rates are *dense* tensor-core TFLOPS with FP32 accumulation, which is what matrix libraries use for language models.
+Data sheets often print twice that (2:4 sparse), and GeForce cards reach only half their FP16-accumulate rate here, in
+FP8 as in BF16: the fastest published products are 0.99 (FP8) and 1.02 (BF16) of these rates on the RTX 4090, 1.08 in
+both on the RTX 5080, which clocks higher than its data sheet says. Workstation and data-centre cards, the GB10 among
+them, are not halved. `burst` is the one figure that no data sheet has: the share of the BF16 rate that a matrix
+product really reaches before the card has warmed up, because the power limit holds the clock down. It is taken from
+published `torch.matmul` timings where there are some, as `source` says; "burst assumed" in `source` says that there
+are none.
 """
 
 from __future__ import annotations

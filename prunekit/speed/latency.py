@@ -18,13 +18,13 @@ and RTX 5080 rows. No constant was fitted to the H100 rows (`prunekit.speed.accu
 the other way round), but they were looked at while the terms were chosen, and the time a server takes to start
 its smallest kernel is theirs.
 
-What is left unexplained: 2:4 in FP8 with 64 tokens takes a third longer than predicted on both GeForce cards, and
-2:4 in BF16 with up to 128 tokens on the H100 even more. On the RTX 5080 cuBLASLt has no good BF16 kernel for some
-shapes with up to 256 tokens (64 x 16384 x 3072 takes 283 microseconds, where memory needs 105). 37888 x 3584 in BF16
-gains less from 2:4 than its neighbours on both. Why 2:4 in FP8 stops at 1.75 times dense on compute capability
-12.x is not known either: `sparse_fp8_12` only says so. And those cards' FP8 rates are those of kernels with one scale
-a tensor, which accumulate in FP32 at half rate; with a scale for each block of 32 (MXFP8) the same tensor cores
-are not halved (600 TFLOPS on an RTX 5090: github.com/NVIDIA/CUDALibrarySamples, issue 283).
+What is left unexplained: with 64 tokens the gain of 2:4 is off by 9 to 29 % in the median, since which kernel a
+library has there is chance. On the RTX 5080 cuBLASLt has no good BF16 kernel for some shapes with up to 256 tokens
+(64 x 16384 x 3072 takes 283 microseconds, where memory needs 105). 37888 x 3584 in BF16 gains less from 2:4 than
+its neighbours on both. Why 2:4 in FP8 stops at 1.75 times dense on compute capability 12.x is not known either:
+`sparse_fp8_12` only says so. And those cards' FP8 rates are those of kernels with one scale a tensor, which
+accumulate in FP32 at half rate; with a scale for each block of 32 (MXFP8) the same tensor cores are not halved (600
+TFLOPS on an RTX 5090: github.com/NVIDIA/CUDALibrarySamples, issue 283).
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ class Constants:
     split_us: float = 3.0
     # Fitted: hits fade out until the buffers are this many times the cache.
     l2_fade: float = 1.25
+    # Fitted: a 2:4 kernel does not split K, and no tile walks along it faster than a column in so many clocks, however
+    # few tokens there are; the FP8 kernels of the H100 and all of the B200, another kind of instruction, do. The
+    # GeForce cards' FP8 rows would take 7.5 to 9.5; the H100's BF16 rows, which want 9, were looked at.
+    sparse_clocks: float = 8.8
     # A small kernel waits for the host: published at M = N = K = 64 are 9.4 to 11.3 us on the RTX 4090's desktop, 4.5
     # to 5.8 on the H100's server, and 2.1 to 4.1 on the RTX 5080's desktop, which also stands for others of its time.
     desktop_issue_us: float = 9.8
@@ -240,6 +244,8 @@ def _tensor_core_us(p: _Product, c: Constants) -> float:
             if split > 1:  # FP32 partial sums, written and read again through the cache
                 us += c.split_us + 2 * split * p.M * p.N * 4 / (gpu.bandwidth_gbs * 1e3 * c.l2_speed)
             best = min(best, us)
+    if p.sparse and gpu.capability[0] not in ((9, 10) if p.dtype == "fp8" else (10,)):
+        best = max(best, p.K * c.sparse_clocks / gpu.boost_mhz)
     lacking = max(0.0, c.unlimited - gpu.burst)
     return best * max(1.0, best / c.throttle_from_us) ** (c.throttle_power * lacking)
 

@@ -60,6 +60,16 @@ def test_dense_products_published_elsewhere(gpu, dtype, shape, tflops):
     assert 2 * M * N * K / predict(gpu, dtype, M, N, K).dense_us / 1e6 == pytest.approx(tflops, rel=0.2)
 
 
+def test_with_few_tokens_a_2_4_kernel_waits_for_its_longest_tile():
+    """With 64 tokens 2:4 in FP8 was published slower than dense for many shapes; that it is, is in the model."""
+    for gpu in ("RTX4090", "RTX5080"):
+        rows = [row for row in published_rows(gpu, "fp8") if row.M == 64 and row.model != "SQUARE"]
+        predictions = [predict(gpu, "fp8", row.M, row.N, row.K) for row in rows]
+        assert median(abs(p.sparse24_us / row.sparse24_us - 1) for p, row in zip(predictions, rows)) < 0.12
+    long, short = (predict("RTX 4090", "fp8", 64, 2048, K).sparse24_us for K in (16384, 8192))
+    assert long - short == pytest.approx(8192 * CONSTANTS.sparse_clocks / 2520)
+
+
 def test_only_power_limited_cards_slow_down_over_time():
     def share(name):
         gpu = find_gpu(name)
