@@ -15,6 +15,7 @@ from statistics import median
 from .devices import find_gpu
 from .latency import CONSTANTS, Constants, predict
 from .published import Row, published_rows
+from .whole import accuracy as whole
 
 FITTED = (
     "launch_us",
@@ -121,17 +122,21 @@ def format_table(table: list[Accuracy], fitted: Sequence[str] = FITTED_ON) -> st
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the table, and with --fit both directions of fitting."""
+    """Print the tables, and with --fit what fits give."""
     parser = argparse.ArgumentParser(description="median absolute relative errors of the latency model")
     parser.add_argument("--fit", action="store_true", help="fit on each card and test on both")
     fits = parser.parse_args(argv).fit
     print(format_table(accuracy_table()))
+    print(f"\nwhole models, FP8, against published throughputs\n{whole.format_regimes()}")
     if fits:
         for gpus in (FITTED_ON, ("H100",)):
             c = fit(gpus)
             values = ", ".join(f"{name} {getattr(c, name):.3g}" for name in FITTED)
             print(f"\nfitted on {' and '.join(gpus)}: {values}")
             print(format_table(accuracy_table(c), gpus))
+        server = whole.fit(whole.FITTED_ON)
+        values = ", ".join(f"{name} {getattr(server, name):.3g}" for name in whole.FITTED)
+        print(f"\nwhole models, fitted on {whole.FITTED_ON}: {values}\n{whole.format_regimes(server=server)}")
 
 
 if __name__ == "__main__":
