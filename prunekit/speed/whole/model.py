@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,10 +86,9 @@ def find_model(name: str) -> Model:
         return config_model(name, read_config(folder))
     if (config := built_in_config(name)) is not None:
         return config_model(str(config["name"]), config)
-    near = sorted(MODELS, key=lambda known: -difflib.SequenceMatcher(None, _key(name), _key(known)).ratio())[:3]
     raise PrunekitError(
-        f"there is no configuration of {name!r} here: give a folder with its config.json, 'embedded', or one of the "
-        f"built-in models, for example {', '.join(near)}."
+        f"there is no configuration of {name!r} here: give a folder with its config.json, 'embedded', or one of "
+        f"{', '.join(MODELS)}."
     )
 
 
