@@ -19,12 +19,14 @@ the other way round), but they were looked at while the terms were chosen, and t
 its smallest kernel is theirs.
 
 What is left unexplained: with 64 tokens the gain of 2:4 is off by 9 to 29 % in the median, since which kernel a
-library has there is chance. On the RTX 5080 cuBLASLt has no good BF16 kernel for some shapes with up to 256 tokens
-(64 x 16384 x 3072 takes 283 microseconds, where memory needs 105). 37888 x 3584 in BF16 gains less from 2:4 than
-its neighbours on both. Why 2:4 in FP8 stops at 1.75 times dense on compute capability 12.x is not known either:
-`sparse_fp8_12` only says so. And those cards' FP8 rates are those of kernels with one scale a tensor, which
-accumulate in FP32 at half rate; with a scale for each block of 32 (MXFP8) the same tensor cores are not halved (600
-TFLOPS on an RTX 5090: github.com/NVIDIA/CUDALibrarySamples, issue 283).
+library has there is chance; with fewer nothing was published, and what 2:4 gains with one token rests on how
+cuSPARSELt walks along K (`sparse_clocks`), which kernels made for one token need not do. On the RTX 5080 cuBLASLt
+has no good BF16 kernel for some shapes with up to 256 tokens (64 x 16384 x 3072 takes 283 microseconds, where
+memory needs 105). 37888 x 3584 in BF16 gains less from 2:4 than its neighbours on both. Why 2:4 in FP8 stops at
+1.75 times dense on compute capability 12.x is not known either: `sparse_fp8_12` only says so. And those cards' FP8
+rates are those of kernels with one scale a tensor, which accumulate in FP32 at half rate; with a scale for each
+block of 32 (MXFP8) the same tensor cores are not halved (600 TFLOPS on an RTX 5090:
+github.com/NVIDIA/CUDALibrarySamples, issue 283).
 """
 
 from __future__ import annotations
