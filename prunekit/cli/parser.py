@@ -127,9 +127,13 @@ def _predict(c: argparse.ArgumentParser) -> None:
     c.add_argument("--gpu", required=True, metavar="NAME", help="card, for example 'RTX 4090' or H100")
     c.add_argument("--dtype", choices=("fp8", "bf16", "fp16"), help="default: the narrowest that the card has")
     what = c.add_mutually_exclusive_group()
-    what.add_argument("--model", help=MODEL)
+    what.add_argument("--model", help=f"{MODEL}; Qwen2.5-7B and other published ones are built in")
     what.add_argument("--shapes", metavar="FILE.csv", help="a file with columns M,N,K instead of a model")
-    c.add_argument("--batch", metavar="M,M,...", help=f"tokens at once, with --model; default {BATCH}")
+    c.add_argument("--batch", metavar="M,M,...", help=f"tokens, or with --prompt prompts, at once; default {BATCH}")
+    c.add_argument("--prompt", metavar="N", help="only tokens per second of the whole model, for prompts of N tokens")
+    c.add_argument(
+        "--host-us", metavar="US", help="what the server's host takes for a block, microseconds; default as published"
+    )
     c.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
 
 
@@ -153,7 +157,7 @@ COMMANDS = {  # what each command does, and what adds its options
     "bench": ("Time the method against its rivals.", _bench),
     "demo": ("Compress the embedded model twice, judge it, write report.json and a figure.", _demo),
     "info": ("Versions, threads, model and cache.", _info),
-    "predict": ("Predicted latency of a model's layers on a GPU, dense and 2:4.", _predict),
+    "predict": ("Predicted latency of a model's layers, and its tokens per second, on a GPU, dense and 2:4.", _predict),
     "doctor": ("What this machine can run, checked by running it.", _json),
 }
 

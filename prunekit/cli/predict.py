@@ -1,4 +1,4 @@
-"""`prunekit predict`: predicted latency of a model's layers on a GPU."""
+"""`prunekit predict`: predicted latency of a model's layers on a GPU; `throughput` has the whole model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from ..speed.accuracy import FITTED_ON, accuracy_table
 from ..speed.devices import Gpu, find_gpu
 from ..speed.latency import Prediction, check_dtype, predict
 from ..speed.published import published_rows
-from ..speed.shapes import Layer, ShapeRow, exceeds_cache, model_layers, read_shapes
+from ..speed.shapes import Layer, ShapeRow, config_layers, exceeds_cache, model_config, read_shapes
+from ..speed.whole.model import built_in_config
 from ..system.files import check_writable_file, write_text
+from . import throughput
 from .parser import BATCH
 
 
@@ -34,18 +36,28 @@ class _Line:
 
 
 def run_predict(args: argparse.Namespace) -> None:
-    """`prunekit predict`: print the table, and write the CSV file if one was asked for.
+    """`prunekit predict`: print the tables, and write the CSV file if one was asked for.
 
     Args:
         args: the options, parsed.
 
     Raises:
-        PrunekitError: bad card, format, model, batch or shapes file, or a CSV file that cannot be written.
+        PrunekitError: bad card, format, model, batch, prompt or shapes file, or a CSV file that cannot be written.
     """
     if args.csv:
         check_writable_file(Path(args.csv))
     gpu = find_gpu(args.gpu)
-    dtype = check_dtype(gpu, args.dtype or gpu.dtypes[0])
+    if args.shapes and (args.prompt or args.host_us):
+        raise PrunekitError("--prompt and --host-us go with --model: a file of shapes is no model.")
+    host = throughput.parse_host(args.host_us)
+    if args.prompt:
+        batches = _parse_batch(args.batch or throughput.BATCH)
+        printed, table = throughput.report_prompt(gpu, args.dtype, args.model or "embedded", args.prompt, batches, host)
+        if args.csv:
+            write_text(Path(args.csv), table)
+        print("\n".join([printed, *([f"Written to {args.csv}."] if args.csv else [])]))
+        return
+    dtype = check_dtype(gpu, args.dtype or gpu.dtypes[0], tokens=1)
     if args.shapes:
         if args.batch:
             raise PrunekitError("--batch goes with --model; a shapes file brings its own M.")
@@ -54,7 +66,9 @@ def run_predict(args: argparse.Namespace) -> None:
         groups = [("all rows", [_shape_line(gpu, dtype, row) for row in rows])]
     else:
         header = ["layer", "count", "M", "N", "K"]
-        layers = model_layers(args.model or "embedded")
+        name = args.model or "embedded"
+        config = (not Path(name).exists() and built_in_config(name)) or model_config(name)
+        layers = config_layers(config)
         cold = exceeds_cache(gpu, dtype, layers)
         where = "come from memory each time" if cold else "stay in the cache"
         assumed = f"one layer a line, totals count them all, weights {where}"
@@ -65,7 +79,11 @@ def run_predict(args: argparse.Namespace) -> None:
     lines = [line for _, group in groups for line in group]
     if args.csv:
         _write_csv(args.csv, header, lines)
-    print("\n".join(_report(gpu, dtype, assumed, groups)))
+    text = _report(gpu, dtype, assumed, groups)
+    if not args.shapes:
+        batches = [batch for batch in _parse_batch(args.batch or throughput.BATCH) if batch <= throughput.MOST]
+        text += throughput.report_config(gpu, args.dtype, name, config, batches or [throughput.MOST], host)
+    print("\n".join(text))
     if args.csv:
         print(f"Written to {args.csv}.")
 
@@ -107,7 +125,7 @@ def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list
         ]
         dense = sum(x.count * x.prediction.dense_us for x in lines)
         times = [x.count * us for x in lines if (us := x.prediction.sparse24_us) is not None]
-        sparse = sum(times) if gpu.sparse24 else None
+        sparse = sum(times) if times else None
         total = Prediction(dense, sparse, dense / sparse if sparse else None, "", None)
         table.append((title, str(sum(x.count for x in lines)), "", "", "", *_figures(total), ""))
     widths = [max(len(row[i]) for row in table) for i in range(9)]
@@ -117,6 +135,8 @@ def _report(gpu: Gpu, dtype: str, assumed: str, groups: Iterable[tuple[str, list
         text.append("  ".join(cells).rstrip())
     if not gpu.sparse24:
         text.append(f"{gpu.name} has no 2:4 tensor cores (they need compute capability 8.0): those columns are empty.")
+    elif dtype not in gpu.dtypes:
+        text.append(f"{gpu.name} has no {dtype} tensor cores: a weight-only kernel, for which there is no 2:4.")
     text.append(_error_note(dtype))
     return text + _unchecked(gpu, dtype, [line for _, lines in groups for line in lines])
 
@@ -151,7 +171,7 @@ def _bounds(p: Prediction) -> str:
 def _error_note(dtype: str) -> str:
     """One sentence on how far off the model is where it can be checked."""
     parts = [
-        f"{find_gpu(a.gpu).name} ({'fitted on it' if a.gpu == FITTED_ON else 'not fitted, but looked at'}) "
+        f"{find_gpu(a.gpu).name} ({'fitted on it' if a.gpu in FITTED_ON else 'not fitted, but looked at'}) "
         f"{a.dense:.0%} dense, {a.sparse24:.0%} 2:4, {a.speedup:.0%} speed-up"
         for a in accuracy_table()
         if a.dtype == dtype

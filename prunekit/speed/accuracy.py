@@ -1,18 +1,21 @@
 """How far the latency model is off: medians against the published rows, and the fit of its constants.
 
-`python -m prunekit.speed.accuracy` prints the table; with `--fit` it also fits the constants to one card,
-tests them on the other, and the other way round (a minute of one core).
+`python -m prunekit.speed.accuracy` prints the table, and below it how far `whole` is off the published
+throughputs of whole models; with `--fit` it also fits the constants to the GeForce cards, tests them on the H100,
+and the other way round (two minutes of one core).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from .devices import find_gpu
 from .latency import CONSTANTS, Constants, predict
 from .published import Row, published_rows
+from .whole import accuracy as whole
 
 FITTED = (
     "launch_us",
@@ -20,12 +23,14 @@ FITTED = (
     "sparse_edge",
     "sparse_fill",
     "sparse_half_rate",
+    "sparse_fp8_12",
+    "sparse_clocks",
     "dram_share",
     "l2_speed",
     "split_us",
     "l2_fade",
 )
-FITTED_ON = "RTX4090"
+FITTED_ON = ("RTX4090", "RTX5080")
 
 
 @dataclass(frozen=True)
@@ -74,21 +79,22 @@ def accuracy_table(c: Constants = CONSTANTS) -> list[Accuracy]:
     return [accuracy(gpu, dtype, c) for gpu, dtype in pairs]
 
 
-def fit(gpu: str, c: Constants = CONSTANTS, rounds: int = 6) -> Constants:
-    """Constants fitted to one card's rows: one at a time, up and down by a shrinking step, for some rounds.
+def fit(gpus: str | Sequence[str], c: Constants = CONSTANTS, rounds: int = 6) -> Constants:
+    """Constants fitted to some cards' rows: one at a time, up and down by a shrinking step, for some rounds.
 
     The loss is the mean of the three absolute errors, each cut off at 10 % so that rows which no model of
     this size explains do not steer it; the speed-up counts twice.
 
     Args:
-        gpu: the card whose FP8 and BF16 rows are fitted, as `published_rows` takes it.
+        gpus: the card or cards whose FP8 and BF16 rows are fitted, as `published_rows` takes them.
         c: where the fit begins.
         rounds: how often every constant of `FITTED` is tried.
 
     Raises:
         PrunekitError: unknown card.
     """
-    rows = [row for dtype in ("fp8", "bf16") for row in published_rows(gpu, dtype)]
+    names = (gpus,) if isinstance(gpus, str) else gpus
+    rows = [row for gpu in names for dtype in ("fp8", "bf16") for row in published_rows(gpu, dtype)]
 
     def loss(c: Constants) -> float:
         cut = ([min(abs(e), 0.1) for e in relative_errors(row, c)] for row in rows)
@@ -105,27 +111,32 @@ def fit(gpu: str, c: Constants = CONSTANTS, rounds: int = 6) -> Constants:
     return c
 
 
-def format_table(table: list[Accuracy], fitted: str = FITTED_ON) -> str:
+def format_table(table: list[Accuracy], fitted: Sequence[str] = FITTED_ON) -> str:
     """The table as text, with a column that says which rows were fitted."""
     lines = ["gpu      dtype  rows  dense  2:4    speed-up"]
     for a in table:
-        use = "fitted on this card" if a.gpu == fitted else "not fitted, but looked at"
+        use = "fitted on this card" if a.gpu in fitted else "not fitted, but looked at"
         errors = f"{a.dense:5.1%}  {a.sparse24:5.1%}  {a.speedup:5.1%}"
         lines.append(f"{a.gpu:8} {a.dtype:5} {a.rows:5}  {errors}    {use}")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the table, and with --fit both directions of fitting."""
+    """Print the tables, and with --fit what fits give."""
     parser = argparse.ArgumentParser(description="median absolute relative errors of the latency model")
     parser.add_argument("--fit", action="store_true", help="fit on each card and test on both")
     fits = parser.parse_args(argv).fit
     print(format_table(accuracy_table()))
+    print(f"\nwhole models, FP8, against published throughputs\n{whole.format_regimes()}")
     if fits:
-        for gpu in ("RTX4090", "H100"):
-            c = fit(gpu)
-            print(f"\nfitted on {gpu}: " + ", ".join(f"{name} {getattr(c, name):.3g}" for name in FITTED))
-            print(format_table(accuracy_table(c), gpu))
+        for gpus in (FITTED_ON, ("H100",)):
+            c = fit(gpus)
+            values = ", ".join(f"{name} {getattr(c, name):.3g}" for name in FITTED)
+            print(f"\nfitted on {' and '.join(gpus)}: {values}")
+            print(format_table(accuracy_table(c), gpus))
+        server = whole.fit(whole.FITTED_ON)
+        values = ", ".join(f"{name} {getattr(server, name):.3g}" for name in whole.FITTED)
+        print(f"\nwhole models, fitted on {whole.FITTED_ON}: {values}\n{whole.format_regimes(server=server)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Cards and their data-sheet figures, from `devices.csv`: what the latency model knows about a GPU.
 
-Rates are *dense* tensor-core TFLOPS with FP32 accumulation, which is what matrix libraries use for language
-models. Data sheets often print twice that (2:4 sparse), and consumer cards reach only half their
-FP16-accumulate rate here. `burst` is the one figure that no data sheet has: the share of the BF16 rate that a
-matrix product really reaches before the card has warmed up, because the power limit holds the clock down. It
-is taken from published `torch.matmul` timings where there are some, as `source` says; "burst assumed" in `source`
-says that there are none.
+Rates are *dense* tensor-core TFLOPS with FP32 accumulation, which is what matrix libraries use for language models.
+Data sheets often print twice that (2:4 sparse), and GeForce cards reach only half their FP16-accumulate rate here, in
+FP8 as in BF16: the fastest published products are 0.99 (FP8) and 1.02 (BF16) of these rates on the RTX 4090, 1.08 in
+both on the RTX 5080, which clocks higher than its data sheet says. Workstation and data-centre cards, the GB10 among
+them, are not halved. `burst` is the one figure that no data sheet has: the share of the BF16 rate that a matrix
+product really reaches before the card has warmed up, because the power limit holds the clock down. It is taken from
+published `torch.matmul` timings where there are some, as `source` says; "burst assumed" in `source` says that there
+are none.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from dataclasses import dataclass
 from importlib import resources
 
 from ..errors import PrunekitError
+
+# Tokens up to which a weight-only kernel is taken for granted: the narrow side of a tensor core's instruction. Such
+# kernels hold the weight in FP8 and multiply in 16 bits; vLLM has them (Marlin) from compute capability 7.5 on. For
+# 2:4 in FP8, or for 2:4 without its tensor cores, none is known.
+FEW_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Gpu:
         fp16: the same in FP16; every card here has it.
         fp8: the same in FP8; None where the card has no such unit.
         source: where the figures are from.
+        memory_gb: memory as the card is sold, in GiB (2^30 bytes), of two sizes the smaller; the GB10's is
+            shared with its CPU.
         burst: share of `bf16` (or `fp16`) that a short product reaches under the power limit.
         server: a data-centre card (a server host issues kernels faster than a desktop does).
         l2_parts: 2 where the L2 is two halves and shared data is kept in both.
@@ -49,6 +58,7 @@ class Gpu:
     fp16: float
     fp8: float | None
     source: str
+    memory_gb: float
     burst: float = 1.0
     server: bool = False
     l2_parts: int = 1
@@ -86,6 +96,7 @@ def _cards() -> dict[str, Gpu]:
             fp16=float(row["fp16"]),
             fp8=float(row["fp8"]) if row["fp8"] else None,
             source=row["source"],
+            memory_gb=float(row["memory_gb"]),
             burst=float(row["burst"]),
             server=row["server"] == "yes",
             l2_parts=int(row["l2_parts"]),
@@ -141,3 +152,26 @@ def find_gpu(name: str | Gpu) -> Gpu:
         return _BY_KEY[key]
     near = sorted(GPUS, key=lambda known: -difflib.SequenceMatcher(None, key, _key(known)).ratio())[:3]
     raise PrunekitError(f"there is no card {str(name)!r} in the table; nearest in name: {', '.join(near)}.")
+
+
+def check_dtype(gpu: Gpu, dtype: str, tokens: int | None = None) -> str:
+    """`dtype` in lower case.
+
+    Args:
+        gpu: a card of `prunekit.speed.devices`.
+        dtype: "fp8", "bf16" or "fp16", in either case.
+        tokens: how many meet the weight: few of them meet one in FP8 on any card.
+
+    Raises:
+        PrunekitError: the card's tensor cores do not multiply it; the message lists those that they do.
+    """
+    name = dtype.lower()
+    few = name == "fp8" and tokens is not None and tokens <= FEW_TOKENS
+    if name not in gpu.dtypes and not few:
+        has = " and ".join(gpu.dtypes)
+        major, minor = gpu.capability
+        less = f", or at most {FEW_TOKENS} tokens, which a weight-only kernel takes" if name == "fp8" else ""
+        raise PrunekitError(
+            f"{gpu.name} (compute capability {major}.{minor}) has no {dtype} tensor cores; choose {has}{less}."
+        )
+    return name

@@ -11,12 +11,22 @@
    elements plus 2 bits of position for each one kept: `N K / 8` bytes, whatever the format.
 3. **Clock.** Data-centre cards meet their power limit long before their data-sheet rate (`Gpu.burst`), and
    the longer a kernel runs the further the regulator turns them down. GeForce cards, whose tensor cores run
-   at half rate when they accumulate in FP32, hardly do.
+   at half rate when they accumulate in FP32, hardly do: an RTX 5080 keeps 7 % above its boost clock.
 
 Where the constants come from is said beside each. Those called *fitted* were fitted to the published RTX 4090
-rows. No constant was fitted to the H100 rows (`prunekit.speed.accuracy` tests on them, and can fit the other
-way round), but they were looked at while the terms were chosen, and the time a server takes to start its
-smallest kernel is theirs.
+and RTX 5080 rows. No constant was fitted to the H100 rows (`prunekit.speed.accuracy` tests on them, and can fit
+the other way round), but they were looked at while the terms were chosen, and the time a server takes to start
+its smallest kernel is theirs.
+
+What is left unexplained: with 64 tokens the gain of 2:4 is off by 9 to 29 % in the median, since which kernel a
+library has there is chance; with fewer nothing was published, and what 2:4 gains with one token rests on how
+cuSPARSELt walks along K (`sparse_clocks`), which kernels made for one token need not do. On the RTX 5080 cuBLASLt
+has no good BF16 kernel for some shapes with up to 256 tokens (64 x 16384 x 3072 takes 283 microseconds, where
+memory needs 105). 37888 x 3584 in BF16 gains less from 2:4 than its neighbours on both. Why 2:4 in FP8 stops at
+1.75 times dense on compute capability 12.x is not known either: `sparse_fp8_12` only says so. And those cards' FP8
+rates are those of kernels with one scale a tensor, which accumulate in FP32 at half rate; with a scale for each
+block of 32 (MXFP8) the same tensor cores are not halved (600 TFLOPS on an RTX 5090:
+github.com/NVIDIA/CUDALibrarySamples, issue 283).
 """
 
 from __future__ import annotations
@@ -26,7 +36,7 @@ from math import ceil
 from operator import index
 
 from ..errors import PrunekitError
-from .devices import Gpu, find_gpu
+from .devices import Gpu, check_dtype, find_gpu
 
 # Rows (tokens) x columns (outputs) of an output tile, and the shares that K may be split into.
 TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
@@ -47,9 +57,12 @@ class Constants:
     # Fitted: filling and draining a 2:4 kernel's pipeline costs every tile as much as this many more columns
     # of K.
     sparse_fill: float = 220.0
-    # Fitted: where FP32 accumulation halves the rate (GeForce) the power limit costs a dense product a
+    # Fitted: where FP32 accumulation halves the rate (GeForce before 12.x) the power limit costs a dense product a
     # little, and a 2:4 product, which moves half the weight, nothing.
     sparse_half_rate: float = 1.05
+    # Fitted: on GeForce cards of compute capability 12.x a 2:4 tile loses no more by its edges than a dense one, and
+    # reaches twice the dense rate in 16 bits, but only this share of it in FP8.
+    sparse_fp8_12: float = 0.91
     # Fitted: share of the data-sheet bandwidth that a product gets; the L2 cache is taken as 3 times as fast.
     dram_share: float = 0.88
     l2_speed: float = 3.0
@@ -57,10 +70,15 @@ class Constants:
     split_us: float = 3.0
     # Fitted: hits fade out until the buffers are this many times the cache.
     l2_fade: float = 1.25
-    # A small kernel waits for the host, a desktop or a server: published at M = N = K = 64 are 9.4 to 11.3 us (RTX
-    # 4090) and 4.5 to 5.8 (H100), of which these are within.
+    # Fitted: a 2:4 kernel does not split K, and no tile walks along it faster than a column in so many clocks, however
+    # few tokens there are; the FP8 kernels of the H100 and all of the B200, another kind of instruction, do. The
+    # GeForce cards' FP8 rows would take 7.5 to 9.5; the H100's BF16 rows, which want 9, were looked at.
+    sparse_clocks: float = 8.8
+    # A small kernel waits for the host: published at M = N = K = 64 are 9.4 to 11.3 us on the RTX 4090's desktop, 4.5
+    # to 5.8 on the H100's server, and 2.1 to 4.1 on the RTX 5080's desktop, which also stands for others of its time.
     desktop_issue_us: float = 9.8
     server_issue_us: float = 4.6
+    desktop_12_issue_us: float = 3.3
     # Full-rate tensor cores cannot be fed twice as fast: a 2:4 product gets this share of twice the dense
     # rate. An A100 held at one clock reached 484 TFLOPS against 302 dense (github.com/NVIDIA/cutlass, issue
     # 408).
@@ -68,15 +86,13 @@ class Constants:
     # Under a power limit FP8 is not quite twice as fast as BF16: 1.9 times (github.com/pytorch/FBGEMM, pull
     # 2546).
     fp8_power: float = 0.95
-    # The regulator: beyond 150 us per kernel (25 + 50 launches: 10 ms) a power-limited card slows as t^0.06.
-    # Chosen between published curves over size (H100 SXM, A100 PCIe, B200: the sources in `devices`) and the
-    # H100 rows.
+    # The regulator: beyond 150 us per kernel (25 + 50 launches: 10 ms) a power-limited card slows as a power of the
+    # time, the more so the further `Gpu.burst` lies below the 0.95 of a card that power does not limit: t^0.06 on the
+    # H100 PCIe. Chosen between published curves over size (H100 SXM, A100 PCIe, B200: the sources in `devices`; an
+    # A100 SXM still does 268 TFLOPS in a product of 2 ms) and the H100 rows.
     throttle_from_us: float = 150.0
-    throttle_power: float = 0.06
-    # On compute capability 12.x cuBLASLt (CUDA 12.9) runs dense FP8 on kernels made for 8.9
-    # (github.com/sgl-project/sglang, pull 31961). The size of the loss is inferred, not measured here: a
-    # plain roofline was reported to miss such a card's FP8 by 22 % dense but only 7 % with 2:4.
-    borrowed_fp8: float = 0.82
+    throttle_power: float = 0.207
+    unlimited: float = 0.95
 
 
 CONSTANTS = Constants()
@@ -84,7 +100,7 @@ CONSTANTS = Constants()
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted latencies in microseconds; the 2:4 figures are None where the card has no 2:4 tensor cores.
+    """Predicted latencies in microseconds; the 2:4 figures are None where no kernel multiplies a 2:4 weight.
 
     `bound` and `sparse24_bound` say what sets the time: "launch", "memory", "cache" or "tensor cores".
     """
@@ -97,7 +113,15 @@ class Prediction:
 
 
 def predict(
-    gpu: Gpu | str, dtype: str, M: int, N: int, K: int, *, cold: bool = False, c: Constants = CONSTANTS
+    gpu: Gpu | str,
+    dtype: str,
+    M: int,
+    N: int,
+    K: int,
+    *,
+    cold: bool = False,
+    weight_only: bool = False,
+    c: Constants = CONSTANTS,
 ) -> Prediction:
     """Latency of `[M, K] @ [N, K].T` by a tuned library, dense and with a 2:4 weight.
 
@@ -109,6 +133,8 @@ def predict(
         K: inputs. 2:4 keeps two of every four weights along K, so K must divide by 4 where the card has 2:4.
         cold: the weight comes from memory, as in a model that is larger than the cache; otherwise the same product is
             repeated, as the published benchmarks do, and a small weight is still in the cache.
+        weight_only: an FP8 weight meets 16-bit inputs in 16-bit arithmetic; no 2:4. So it is by itself on cards without
+            FP8 tensor cores, with up to `devices.FEW_TOKENS` tokens.
         c: the model's constants.
 
     Returns:
@@ -118,35 +144,17 @@ def predict(
         PrunekitError: unknown card, a format that the card lacks, or an impossible shape.
     """
     gpu = find_gpu(gpu)
-    dtype = check_dtype(gpu, dtype)
     check_sizes(M, N, K, gpu.sparse24)
-    dense, bound = _latency(_Product(gpu, dtype, M, N, K, False, cold), c)
-    if not gpu.sparse24:
+    dtype = dtype.lower() if weight_only else check_dtype(gpu, dtype, M)
+    weight_only = dtype == "fp8" and (weight_only or gpu.fp8 is None)
+    dense, bound = _latency(_Product(gpu, dtype, M, N, K, False, cold, weight_only), c)
+    if not gpu.sparse24 or weight_only:
         return Prediction(dense, None, None, bound, None)
     # Sparse kernels take K in steps of 32 bytes; a shorter last step is padded.
     step = 32 if dtype == "fp8" else 16
     padded = ceil(K / step) * step
     sparse, sparse_bound = _latency(_Product(gpu, dtype, M, N, padded, True, cold), c)
     return Prediction(dense, sparse, dense / sparse, bound, sparse_bound)
-
-
-def check_dtype(gpu: Gpu, dtype: str) -> str:
-    """`dtype` in lower case.
-
-    Args:
-        gpu: a card of `prunekit.speed.devices`.
-        dtype: "fp8", "bf16" or "fp16", in either case.
-
-    Raises:
-        PrunekitError: the card's tensor cores do not multiply it; the message lists those that they do.
-    """
-    if dtype.lower() not in gpu.dtypes:
-        has = " and ".join(gpu.dtypes)
-        major, minor = gpu.capability
-        raise PrunekitError(
-            f"{gpu.name} (compute capability {major}.{minor}) has no {dtype} tensor cores; choose {has}."
-        )
-    return dtype.lower()
 
 
 def check_sizes(M: int, N: int, K: int, sparse24: bool = True) -> None:
@@ -183,6 +191,7 @@ class _Product:
     K: int
     sparse: bool
     cold: bool
+    weight_only: bool = False
 
 
 def _latency(p: _Product, c: Constants) -> tuple[float, str]:
@@ -190,7 +199,8 @@ def _latency(p: _Product, c: Constants) -> tuple[float, str]:
     tensor = _tensor_core_us(p, c)
     memory, hit = _memory_us(p, c)
     core = max(tensor, memory)
-    issue = c.server_issue_us if p.gpu.server else c.desktop_issue_us
+    desktop = c.desktop_12_issue_us if p.gpu.capability >= (12, 0) else c.desktop_issue_us
+    issue = c.server_issue_us if p.gpu.server else desktop
     if c.launch_us + core < issue or core < c.launch_us:
         bound = "launch"
     elif memory >= tensor:
@@ -204,7 +214,7 @@ def _memory_us(p: _Product, c: Constants) -> tuple[float, float]:
     """Microseconds to move the operands once, and the share of the weight that the L2 cache still holds."""
     gpu, size = p.gpu, 1 if p.dtype == "fp8" else 2
     weight = p.N * p.K * size * 0.5 + p.N * p.K / 8 if p.sparse else p.N * p.K * size
-    rest = p.M * p.K * size + p.M * p.N * 2
+    rest = p.M * p.K * (2 if p.weight_only else size) + p.M * p.N * 2
     # Two-part caches keep shared data twice, so hits begin to fade at half the size.
     full, gone = gpu.l2_mb * 1e6 / gpu.l2_parts, gpu.l2_mb * 1e6 * c.l2_fade
     hit = min(1.0, max(0.0, (gone - weight - rest) / (gone - full)))
@@ -217,11 +227,13 @@ def _memory_us(p: _Product, c: Constants) -> tuple[float, float]:
 
 def _tensor_core_us(p: _Product, c: Constants) -> float:
     """Microseconds of the best tile and split: waves x (work of a tile / rate of a multiprocessor)."""
-    gpu, rate = p.gpu, _rate(p.gpu, p.dtype, p.sparse, c)
+    gpu, rate = p.gpu, _rate(p, c)
     edge, fill = c.dense_edge, 0.0
     splits: tuple[int, ...] = SPLITS
     if p.sparse:
-        edge, fill, splits = c.sparse_edge * max(1.0, gpu.feed_ratio), c.sparse_fill, (1,)
+        fill, splits = c.sparse_fill, (1,)
+        if not _half_rate_12(gpu):
+            edge = c.sparse_edge * max(1.0, gpu.feed_ratio)
     best = float("inf")
     for rows, columns in TILES:
         rows = min(rows, 16 * ceil(p.M / 16))  # few tokens: libraries have thinner tiles, in steps of 16
@@ -234,16 +246,27 @@ def _tensor_core_us(p: _Product, c: Constants) -> float:
             if split > 1:  # FP32 partial sums, written and read again through the cache
                 us += c.split_us + 2 * split * p.M * p.N * 4 / (gpu.bandwidth_gbs * 1e3 * c.l2_speed)
             best = min(best, us)
-    if gpu.burst < 0.9:
-        best *= max(1.0, best / c.throttle_from_us) ** c.throttle_power
-    return best
+    if p.sparse and gpu.capability[0] not in ((9, 10) if p.dtype == "fp8" else (10,)):
+        best = max(best, p.K * c.sparse_clocks / gpu.boost_mhz)
+    lacking = max(0.0, c.unlimited - gpu.burst)
+    return best * max(1.0, best / c.throttle_from_us) ** (c.throttle_power * lacking)
 
 
-def _rate(gpu: Gpu, dtype: str, sparse: bool, c: Constants) -> float:
+def _rate(p: _Product, c: Constants) -> float:
     """Floating-point operations a microsecond of the whole card on its largest tile (zeros count for 2:4)."""
+    gpu, dtype = p.gpu, p.dtype
+    if p.weight_only:
+        dtype = "bf16" if gpu.bf16 else "fp16"
     rate = getattr(gpu, dtype) * 1e6 * gpu.burst
     if dtype == "fp8" and gpu.burst < 0.9:
         rate *= c.fp8_power
-    if not sparse:
-        return rate * c.borrowed_fp8 if dtype == "fp8" and gpu.capability >= (12, 0) else rate
+    if not p.sparse:
+        return rate
+    if _half_rate_12(gpu):
+        return 2 * rate * (c.sparse_fp8_12 if dtype == "fp8" else 1.0)
     return 2 * rate * (c.sparse_half_rate if gpu.feed_ratio < 1.5 else c.sparse_full_rate)
+
+
+def _half_rate_12(gpu: Gpu) -> bool:
+    """A GeForce card of compute capability 12.x."""
+    return gpu.capability >= (12, 0) and gpu.feed_ratio < 1.5

@@ -1,4 +1,4 @@
-"""Published measurements: 842 matrix products, dense and 2:4, on an RTX 4090 and an H100 PCIe.
+"""Published measurements: 1,286 matrix products, dense and 2:4, on an RTX 4090, an RTX 5080 and an H100 PCIe.
 
 The file `gemm_latency.csv` beside this module was measured by the authors of SlideSparse (arXiv 2603.05232;
 repository bcacdwk/vllmbench, commit 92a8ca49, Apache-2.0) and is carried here with this citation, unchanged.
@@ -61,10 +61,10 @@ def _all_rows() -> tuple[Row, ...]:
 def published_rows(gpu: str | None = None, dtype: str | None = None) -> list[Row]:
     """The published rows, all of them or those of one card and one format.
 
-    The five rows whose 2:4 time is 0 are left out, so that 837 come back.
+    The five rows whose 2:4 time is 0 are left out, so that 1,281 come back.
 
     Args:
-        gpu: "RTX4090" or "H100" (the PCIe card), in any spelling that `find_gpu` takes; default both.
+        gpu: "RTX4090", "RTX5080" or "H100" (the PCIe card), in any spelling that `find_gpu` takes; default all.
         dtype: "fp8", "bf16" or "fp16"; default all.
 
     Returns:

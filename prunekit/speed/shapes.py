@@ -26,7 +26,7 @@ UNLIKE = {
     }.items()
     for kind in kinds.split()
 }
-# SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes.
+# SmolLM2-135M, the embedded model: the keys of its config.json that decide the shapes, the cache and the context.
 EMBEDDED = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -34,6 +34,9 @@ EMBEDDED = {
     "num_hidden_layers": 30,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
 }
 
 
@@ -136,28 +139,47 @@ def model_layers(model: str = "embedded") -> list[Layer]:
         model: "embedded", the folder or its config.json, or the name.
 
     Raises:
-        PrunekitError: the folder has no readable config.json, the name cannot be resolved, or as `config_layers`.
+        PrunekitError: as `model_config` and `config_layers`.
+    """
+    return config_layers(model_config(model))
+
+
+def model_config(model: str) -> Mapping:
+    """The configuration of "embedded" (SmolLM2-135M), of a local folder, or of a Hugging Face name.
+
+    Args:
+        model: "embedded", the folder or its config.json, or the name.
+
+    Raises:
+        PrunekitError: the folder has no readable config.json, or the name cannot be resolved.
     """
     if model == "embedded":
-        return config_layers(EMBEDDED)
+        return EMBEDDED
     if (folder := Path(model).expanduser()).exists():
-        return config_layers(_read_config(folder))
+        return read_config(folder)
     try:
         from transformers import AutoConfig
 
         from ..system.notices import quiet
 
         with quiet():  # the hub's retries drown the sentence
-            config = AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
+            return AutoConfig.from_pretrained(model, trust_remote_code=False).to_dict()
     except Exception as error:  # transformers raises many kinds: no network, no such name, a gated model
         raise PrunekitError(
             f"{model!r} is neither 'embedded' nor a local folder; as a Hugging Face name it fails: "
             f"{first_line(error).rstrip('.')}."
         ) from error
-    return config_layers(config)
 
 
-def _read_config(folder: Path) -> dict:
+def read_config(folder: Path) -> dict:
+    """The configuration of a local folder, or of its config.json.
+
+    Args:
+        folder: the folder or the file.
+
+    Raises:
+        PrunekitError: unreadable, or no JSON object.
+    """
     file = folder / "config.json" if folder.is_dir() else folder
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

@@ -7,6 +7,8 @@ import torch
 
 from prunekit.cli.main import main
 from prunekit.speed.latency import predict
+from prunekit.speed.shapes import EMBEDDED
+from prunekit.speed.whole.throughput import predict_model
 
 
 def run(*words):
@@ -28,11 +30,11 @@ def test_the_embedded_model_on_a_card(capsys):
 
 
 def test_what_nothing_published_covers_is_said(capsys):
-    run("predict", "--gpu", "rtx4090", "--batch", "16384")
+    run("predict", "--gpu", "rtx4090", "--batch", "65536")
     assert "published:" not in (covered := capsys.readouterr().out) and "Beyond" not in covered
-    run("predict", "--gpu", "rtx3070", "--dtype", "bf16", "--batch", "16385")
+    run("predict", "--gpu", "rtx3070", "--dtype", "bf16", "--batch", "65537")
     out = capsys.readouterr().out
-    assert "Beyond M 16384" in out and "No bf16 row of RTX 3070 was published" in out and "burst assumed" in out
+    assert "Beyond M 65536" in out and "No bf16 row of RTX 3070 was published" in out and "burst assumed" in out
 
 
 def test_totals_count_every_layer(tmp_path, capsys):
@@ -77,6 +79,49 @@ def test_a_shapes_file_keeps_its_columns(tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["out.csv", "shapes.csv"]
 
 
+def test_tokens_per_second_of_a_whole_model(tmp_path, capsys):
+    file = tmp_path / "out.csv"
+    words = ("predict", "--gpu", "4090", "--model", "Qwen2.5-7B", "--prompt", "512", "--batch", "1,64")
+    assert run(*words, "--csv", str(file)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Predicted tokens per second of Qwen2.5-7B on RTX 4090: prompts of 512 tokens")
+    assert "q_proj" not in out and "fp8, 2:4: 6.3 GB of weights fit" in out and "1420 us a block" in out
+    assert "Predicted, not measured" in out and "only its host fitted" in out
+    rows = {(r["dtype"], r["batch"]): r for r in csv.DictReader(file.open())}
+    assert set(rows) == {("bf16", "1"), ("bf16", "64"), ("fp8", "1"), ("fp8", "64")}
+    answer = predict_model("RTX 4090", "fp8", "Qwen2.5-7B", prompt=512, batch=64)
+    for phase in ("prefill", "decode"):
+        for how, found in (("dense", answer.dense), ("sparse24", answer.sparse24)):
+            told = float(rows["fp8", "64"][f"{phase}_{how}"])
+            assert told == pytest.approx(getattr(found, f"{phase}_tokens_per_s"), abs=1e-3)
+    run(*words, "--host-us", "100000")
+    assert "host\n" in capsys.readouterr().out
+
+
+def test_a_model_too_large_for_the_card(capsys):
+    assert run("predict", "--gpu", "5080", "--model", "qwen2.5-14b", "--prompt", "512", "--dtype", "fp8") == 0
+    out = capsys.readouterr().out
+    assert "fp8, dense: 16.3 GB of weights and 1.6 GB to work with do not fit into the 13.7 GB" in out
+    assert "dense does not fit" in out
+
+
+def test_layers_and_the_whole_model_together(tmp_path, capsys):
+    run("predict", "--gpu", "4090", "--dtype", "fp8", "--model", "Llama3.2-1B", "--batch", "16")
+    out = capsys.readouterr().out
+    assert "gate_proj" in out and "Predicted tokens per second of Llama3.2-1B" in out
+    sizes = {k: v for k, v in EMBEDDED.items() if k != "vocab_size"}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    run("predict", "--gpu", "4090", "--model", str(tmp_path), "--batch", "16")
+    out = capsys.readouterr().out
+    assert "gate_proj" in out and "No tokens per second: the configuration of" in out and "vocab_size" in out
+
+
+def test_one_token_on_a_card_without_fp8_tensor_cores(capsys):
+    assert run("predict", "--gpu", "A100", "--dtype", "fp8", "--batch", "1") == 0
+    out = capsys.readouterr().out
+    assert "a weight-only kernel, for which there is no 2:4" in out and "fp8 weights" in out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -92,6 +137,14 @@ def test_a_shapes_file_keeps_its_columns(tmp_path, capsys):
         (["predict", "--gpu", "4090", "--shapes", "missing.csv", "--batch", "1"], "--batch"),
         (["predict", "--gpu", "4090", "--shapes", "missing.csv", "--model", "embedded"], "not allowed with"),
         (["predict", "--gpu", "4090", "--csv", "."], "is a folder"),
+        (["predict", "--gpu", "4091", "--prompt", "16"], "RTX 4090"),
+        (["predict", "--gpu", "4090", "--prompt", "16", "--model", "Mistral-7B"], "no configuration of 'Mistral-7B'"),
+        (["predict", "--gpu", "4090", "--prompt", "16", "--model", "."], "config.json"),
+        (["predict", "--gpu", "4090", "--prompt", "32769", "--model", "Qwen2.5-7B"], "longer than the context"),
+        (["predict", "--gpu", "4090", "--prompt", "x"], "'x'"),
+        (["predict", "--gpu", "4090", "--host-us", "0"], "'0'"),
+        (["predict", "--gpu", "4090", "--prompt", "16", "--dtype", "fp8", "--batch", "0"], "'0'"),
+        (["predict", "--gpu", "4090", "--shapes", "missing.csv", "--prompt", "16"], "--prompt"),
         (["doctor", "--nosuch"], "unrecognized arguments: --nosuch"),
         (["doctor", "4090"], "unrecognized arguments: 4090"),
     ],

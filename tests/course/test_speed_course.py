@@ -54,6 +54,13 @@ def test_cards_without_a_unit_gain_nothing_from_it():
     assert all(gain > 1 for gain in speed.card_gains("RTX 4090", 16, 4096, 4096).values())
 
 
+def test_one_token_gains_by_bytes_where_a_weight_only_kernel_exists():
+    for name in ("T4", "RTX 3090"):
+        gains = speed.card_gains(name, 1, 18944, 3584)
+        assert gains["FP8"] > 1.7 and gains["FP8 + 2:4"] is None
+    assert speed.card_gains("T4", 1, 18944, 3584)["2:4"] is None
+
+
 def test_waves_by_hand():
     assert waves(2, 3, 1, 1, 4) == (2, 0.75)  # 6 tiles for 4 multiprocessors
     assert waves(128, 128, 128, 128, 1) == (1, 1.0)

@@ -17,28 +17,66 @@ SIZES = st.integers(1, 512).map(lambda n: 32 * n)
 
 def test_the_published_file_is_whole():
     rows = published_rows()
-    assert len(rows) == 837  # 842 less five that were never finished
+    assert len(rows) == 1281  # 1,286 less five that were never finished
     assert {(row.gpu, row.dtype) for row in rows} == {
         ("RTX4090", "bf16"), ("RTX4090", "fp16"), ("RTX4090", "fp8"), ("H100", "bf16"), ("H100", "fp8"),
+        ("RTX5080", "bf16"), ("RTX5080", "fp8"),
     }  # fmt: skip
     first = published_rows("rtx 4090", "BF16")[0]
     assert (first.M, first.N, first.K, first.dense_us) == (64, 2048, 2048, 19.333)
 
 
-@pytest.mark.parametrize("dtype", ["fp8", "bf16", "fp16"])
-def test_error_on_the_card_that_was_fitted(dtype):
-    a = accuracy("RTX4090", dtype)
-    assert a.dense <= 0.12
-    assert a.sparse24 <= 0.12
-    assert a.speedup <= 0.05
+@pytest.mark.parametrize(
+    ("gpu", "dtype"),
+    [*[("RTX4090", d) for d in ("fp8", "bf16", "fp16")], ("RTX5080", "fp8"), ("RTX5080", "bf16")],
+)
+def test_error_on_the_cards_that_were_fitted(gpu, dtype):
+    a = accuracy(gpu, dtype)
+    assert max(a.dense, a.sparse24, a.speedup) <= 0.05
 
 
 @pytest.mark.parametrize("dtype", ["fp8", "bf16"])
 def test_error_on_the_card_that_was_held_out(dtype):
     a = accuracy("H100", dtype)
-    assert a.dense <= 0.15
-    assert a.sparse24 <= 0.15
+    assert max(a.dense, a.sparse24) <= 0.1
     assert a.speedup <= 0.08
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "shape", "tflops"),
+    [
+        # github.com/stas00/ml-engineering, maximum achievable matmul FLOPS
+        ("A100 SXM", "bf16", (6912, 16384, 2048), 267.9),
+        ("A100 PCIe", "bf16", (2304, 5120, 1536), 256.4),
+        # github.com/pytorch/ao, pull 2427
+        ("B200", "bf16", (2048, 2048, 2048), 1130),
+        ("B200", "bf16", (8192, 8192, 8192), 1420),
+        # github.com/NVIDIA/TransformerEngine, issue 1747: its casts are in the time
+        ("B200", "fp8", (8192, 8192, 8192), 2377),
+    ],
+)
+def test_dense_products_published_elsewhere(gpu, dtype, shape, tflops):
+    M, N, K = shape
+    assert 2 * M * N * K / predict(gpu, dtype, M, N, K).dense_us / 1e6 == pytest.approx(tflops, rel=0.2)
+
+
+def test_with_few_tokens_a_2_4_kernel_waits_for_its_longest_tile():
+    """With 64 tokens 2:4 in FP8 was published slower than dense for many shapes; that it is, is in the model."""
+    for gpu in ("RTX4090", "RTX5080"):
+        rows = [row for row in published_rows(gpu, "fp8") if row.M == 64 and row.model != "SQUARE"]
+        predictions = [predict(gpu, "fp8", row.M, row.N, row.K) for row in rows]
+        assert median(abs(p.sparse24_us / row.sparse24_us - 1) for p, row in zip(predictions, rows)) < 0.12
+    long, short = (predict("RTX 4090", "fp8", 64, 2048, K).sparse24_us for K in (16384, 8192))
+    assert long - short == pytest.approx(8192 * CONSTANTS.sparse_clocks / 2520)
+
+
+def test_only_power_limited_cards_slow_down_over_time():
+    def share(name):
+        gpu = find_gpu(name)
+        return 2 * 16384**3 / predict(gpu, "bf16", 16384, 16384, 16384).dense_us / 1e6 / (gpu.bf16 * gpu.burst)
+
+    assert share("RTX 4090") > 0.99 and share("RTX 5080") > 0.99
+    assert share("H100 PCIe") < share("A100 PCIe") < share("A100 SXM") < 0.99
 
 
 @pytest.mark.parametrize(("gpu", "dtype"), [("RTX4090", "fp8"), ("H100", "fp8"), ("H100", "bf16")])
@@ -103,6 +141,18 @@ def test_waves_show():
     """One tile more than the multiprocessors can take at once costs a whole wave."""
     full, over = (predict("RTX 4090", "bf16", 256, N, 8192).dense_us for N in (16384, 16384 + 128))
     assert over / full > 1.08  # for 0.8 % more work
+
+
+def test_few_tokens_gain_by_the_bytes_of_a_weight_only_kernel():
+    for name, wide in (("A100", "bf16"), ("RTX 3090", "bf16"), ("T4", "fp16")):
+        one = predict(name, "fp8", 1, 18944, 3584, cold=True)
+        assert 1.7 < predict(name, wide, 1, 18944, 3584, cold=True).dense_us / one.dense_us <= 2
+        assert one.sparse24_us is None  # no such kernel is known for 2:4 in FP8
+        # Asked for by name it takes more tokens, too, and gains nothing when arithmetic rules.
+        many = predict(name, "fp8", 4096, 18944, 3584, weight_only=True)
+        assert many.dense_us == pytest.approx(predict(name, wide, 4096, 18944, 3584).dense_us, rel=0.05)
+        with pytest.raises(PrunekitError, match="at most 8 tokens"):
+            predict(name, "fp8", 9, 18944, 3584)
 
 
 def test_a_card_without_sparse_tensor_cores():

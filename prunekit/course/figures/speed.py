@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ...bench.timing import Timing, clock_note, speedup
-from ...speed.devices import Gpu, find_gpu
+from ...speed.devices import FEW_TOKENS, Gpu, find_gpu
 from ...speed.latency import predict
 from ...speed.published import CITATION, Row, published_rows
 from ...speed.shapes import config_layers
@@ -213,7 +213,7 @@ def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> Figur
                 y, (color, hatch) = place + 0.27 * (k - 1), looks[label]
                 legend = label if place == 0 else None
                 axes.barh(y, value or 0, 0.24, color=COLORS[color], hatch=hatch, edgecolor="white", lw=0, label=legend)
-                text = f"{value:.2f}" if value else "no such tensor cores"
+                text = f"{value:.2f}" if value else f"no such {'kernel' if M <= FEW_TOKENS else 'tensor cores'}"
                 white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # above the line at 1
                 axes.text((value or 0) + 0.05, y, text, va="center", fontsize=8, bbox=white)
         axes.axvline(1, color=COLORS["ink"], lw=1)
@@ -229,7 +229,8 @@ def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> Figur
 def card_gains(name: str, M: int, N: int, K: int) -> dict[str, float | None]:
     """Predicted speed-ups of "2:4", "FP8" and "FP8 + 2:4" over dense BF16 (FP16 on cards without BF16).
 
-    None where the card has no such unit. The weight comes from memory each time.
+    None where the card has no such unit, and for few tokens no weight-only kernel either. The weight comes from memory
+    each time.
 
     Args:
         name: the card, as `find_gpu` knows it.
@@ -242,7 +243,7 @@ def card_gains(name: str, M: int, N: int, K: int) -> dict[str, float | None]:
     """
     gpu = find_gpu(name)
     base = predict(gpu, "bf16" if gpu.bf16 else "fp16", M, N, K, cold=True)
-    fp8 = predict(gpu, "fp8", M, N, K, cold=True) if gpu.fp8 else None
+    fp8 = predict(gpu, "fp8", M, N, K, cold=True) if gpu.fp8 or M <= FEW_TOKENS else None
     return {
         "2:4": base.speedup,
         "FP8": base.dense_us / fp8.dense_us if fp8 else None,
