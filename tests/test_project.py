@@ -19,7 +19,9 @@ else:
 
 def test_environment_yml_lists_the_packages_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = project["dependencies"] + sum((project["optional-dependencies"][e] for e in ("course", "test")), [])
+    wanted = project["dependencies"] + sum(
+        (project["optional-dependencies"][e] for e in ("course", "site", "test")), []
+    )
     conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
     listed = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert sorted(listed) == sorted(wanted)

@@ -19,9 +19,11 @@ from ..errors import PrunekitError
 from .handouts import ABOUT, for_students, with_words
 from .ready import DATA
 
-# Where the set-up cell installs prunekit from: a URL, or "git+https://...". The one place where it is set; `make
-# notebooks` fills it in. Empty: prunekit is published nowhere, and comes as a wheel beside the notebook.
-SOURCE = ""
+# Where the repository is, such as "https://github.com/OWNER/prunekit": the one place where it is set. The site's Colab
+# buttons lead there, and the set-up cell, which `make notebooks` fills in, installs from there. Empty: prunekit is
+# published nowhere, and comes as a wheel beside the notebook.
+REPOSITORY = ""
+_FROM = f"git+{REPOSITORY}" if REPOSITORY else "--no-index -f . -f /content prunekit"
 
 SETUP = f"""\
 # Set-up, the same in every notebook. Where prunekit is missing, put its wheel, which came with this notebook, beside it
@@ -31,7 +33,7 @@ from importlib.util import find_spec
 from IPython import get_ipython
 
 if not find_spec("prunekit"):
-    get_ipython().run_line_magic("pip", "install -q --no-deps {SOURCE or "--no-index -f . -f /content prunekit"}")
+    get_ipython().run_line_magic("pip", "install -q --no-deps {_FROM}")
 import prunekit as pk
 
 pk.course.ready()"""
