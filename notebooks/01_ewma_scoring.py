@@ -439,7 +439,8 @@ course.reveal("rank-one", choices[1], f"Rank-one reading {rank_one:.0f}, magnitu
 # ### Exercise 1.3: spot the bug (medium, 10 minutes)
 # This function shall prune a share of *each row*, `floor(sparsity * in)` of its smallest scores. The total is right
 # (but for rounding), and still the masks are wrong: this mistake is easily made. Find the bug, and
-# write it right (which of two equal scores goes is up to you).
+# write it right. Which of two equal scores goes is up to you; scores may be negative; `floor` is of the product as
+# Python computes it, `int(sparsity * in)`.
 #
 # ```python
 # def mask(L, sparsity):

@@ -105,8 +105,9 @@ print(loop.int())
 # Both agree. Each group of four in the printed mask has two ones.
 #
 # ### Exercise 2.1: an N:M mask (medium, 10 minutes)
-# In every group of `m` neighbours along a row keep exactly `n` weights, those of the highest score. Of equal scores any
-# may stay, but never more than `n`. Any `1 <= n <= m`; `m` divides the width. Don't call `pk.nm_mask`.
+# In every group of `m` neighbours along a row keep exactly `n` weights, those of the highest score. Scores may be
+# negative, tiny or huge, and are compared exactly; of equal scores any may stay, but never more than `n`. Any
+# `1 <= n <= m`; `m` divides the width. Don't call `pk.nm_mask`.
 
 
 # %% tags=["exercise"]
@@ -185,7 +186,7 @@ course.check("2.2", pack)
 # ### Exercise 2.3: the bytes of an N:M layer (easy, 5 minutes)
 # The kept values take `width` bytes each (2 in [bfloat16](GLOSSARY.md#bfloat16), 1 in FP8). Each has a place from 0 to
 # `m - 1`, written with the fewest bits that hold any such place. All places are packed tightly, one after the other;
-# together they are rounded up to whole bytes.
+# together, those of all rows, they are rounded up to whole bytes, once. Places are stored even where `n = m`.
 
 
 # %% tags=["exercise"]

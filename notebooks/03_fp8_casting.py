@@ -156,7 +156,8 @@ course.reveal("tie", "3", "The mantissa of 2.75 ends in 1, that of 3 in 0, and t
 #
 # ### Exercise 3.2: round to the nearest code (medium, 15 minutes)
 # `values[c]` is the value of code `c`, ascending from 0. Find each number's code: the nearest value; on a tie the even
-# code; beyond the last value the last code. The check uses a grid of eight values first, then E4M3's 127.
+# code; beyond the last value the last code. A number beside a tie, be it by its last bit, is no tie. The check uses a
+# grid of eight values, and E4M3's 127.
 
 
 # %% tags=["exercise"]

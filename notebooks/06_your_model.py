@@ -153,7 +153,8 @@ assert not FIRST_RUN or ("down_proj" in best and damage[best] < 0.01 and share >
 #
 # ### Exercise 6.2: layers to spare (medium, 10 minutes)
 # Go from the most to the least damaged layer. A layer is spared if its weights still fit into what is left of the
-# budget (an exact fit is fine); if not, skip it and try the next. Return the names of the spared layers.
+# budget (an exact fit is fine); if not, skip it and try the next. Return the names of the spared layers, in any order.
+# Where two are equally damaged, they are equally large as well.
 
 
 # %% tags=["exercise"]
@@ -277,7 +278,9 @@ for prompt in ("The capital of France is", "Photosynthesis is the process by whi
 # The rule is that of section 1, where it was set before any number was in.
 #
 # ### Exercise 6.4: the decision (medium, 10 minutes)
-# Write that rule. `at_least[i]` says whether number `i` must be at least or at most its limit.
+# Write that rule. `at_least[i]` says whether number `i` must be at least or at most its limit. Of `value +- 2 errors`:
+# it passed if all of that is on the good side or at the limit, failed if all is on the bad side, else it is open. Any
+# failure is a no-go; without one, anything open is open.
 
 
 # %% tags=["exercise"]

@@ -297,9 +297,10 @@ assert low[2] < low[0]
 # is easy to find.
 #
 # ### Exercise 7.3: spend a budget (medium, 10 minutes)
-# `costs[i][k]` is what layer `i` costs after `k` steps of pruning, `k` from 0 to the most that it can take; each step
-# costs at least as much as the one before. Return how many steps each layer takes if there are `steps` in all and the
-# total cost is to be least.
+# `costs[i][k]` is what layer `i` costs after `k` steps of pruning, all of them together, `k` from 0 to the most that it
+# can take; `costs[i][0]` need not be 0. Within a layer each step adds at least as much as the one before. Return how
+# many steps each layer takes if there are `steps` in all, for which there is room, and the sum of the layers' costs is
+# to be least (of equal ways, any).
 
 
 # %% tags=["exercise"]

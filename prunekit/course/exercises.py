@@ -1,25 +1,28 @@
-"""Exercises: tried on many small random inputs; a wrong answer gets its smallest counterexample and a hint.
+"""Exercises: tried on many small inputs; a wrong answer gets its smallest counterexample and a hint.
 
-A module ``checks/TOPIC.py`` defines ``EXERCISES``, a dict from ids such as "1.2" to `Exercise`.
+A module ``checks/TOPIC.py`` defines ``EXERCISES``, a dict from ids such as "1.2" to `Exercise`, and
+``mistakes/TOPIC.py`` a dict ``MISTAKES`` from ids to what is often done wrong.
 """
 
-import contextlib
-import io
 import re
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import torch
 
 from ..errors import PrunekitError
 from .checks.exercise import Exercise
-from .printing import clone, named, same
+from .mistakes.mistake import Mistake
+from .printing import ANY, clone, described, named, numbers, same, shorten, text
+from .sandbox import OutOfTime, call, within
 
 TOPICS = ("start", "scoring", "masks", "casting", "pipeline", "speed", "own_model", "recovery")
 SIZES = (1, 2, 3, 4, 6, 8)
+SECONDS = 10.0  # for all inputs together, which take a right solution a fraction of one
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,17 @@ class _Failure:
 
     def said(self) -> list[str]:
         """What the learner's function printed, its last lines on one."""
-        return ["it printed: " + " / ".join(self.printed.splitlines()[-5:])] if self.printed else []
+        lines = [shorten(line) for line in self.printed.splitlines()[-5:]]
+        return ["it printed: " + " / ".join(lines)] if lines else []
 
-    def report(self, exercise: Exercise) -> str:
+    def report(self, exercise: Exercise, known: str | None) -> str:
+        """The example as a learner reads it, with the hint of a known mistake, or else that of this input."""
         lines = [named(name, value) for name, value in zip(exercise.names, self.args)]
         if self.answer:
             lines.append(named("your answer", self.answer[0]))
             lines.append(named("expected", exercise.reference(*clone(self.args))))
-        return "\n".join([*lines, *self.said(), self.hint])
+        hint = known or self.hint
+        return "\n".join([*lines, *self.said(), hint if hint.startswith(("Hint", "On this")) else f"Hint: {hint}"])
 
 
 def find(identifier: str) -> Exercise:
@@ -81,7 +87,9 @@ def grade(identifier: str, function: Callable) -> Result:
 
     Args:
         identifier: the exercise's id, such as "1.2".
-        function: the learner's function. It gets copies of the arguments, and whatever it raises is reported.
+        function: the learner's function. It gets copies of the arguments, and whatever it raises is reported; one that
+            does not end is left. Defaults of torch and numpy are what they are in a fresh process while it runs, and
+            are afterwards what they were.
 
     Returns:
         How the solution did, and what the learner reads.
@@ -93,23 +101,61 @@ def grade(identifier: str, function: Callable) -> Result:
     title = f"Exercise {identifier}"
     if not callable(function):
         return Result("wrong", f"{title}: not right yet. The check needs a function, not {type(function).__name__}.")
-    count = 0
-    for size in SIZES:
-        failures = []
-        for attempt in range(exercise.tries):
-            rng = torch.Generator().manual_seed(zlib.crc32(f"{identifier}/{size}/{attempt}".encode()))
-            args = tuple(exercise.inputs(size, rng))
-            failure = _try(exercise, function, args)
-            if failure is not None and not failure.attempted and count == 0:
-                message = f"{title}: not attempted yet (nothing returned; is a return missing?)."
-                return Result("not attempted", "\n".join([message, *failure.said()]))
-            if failure is not None:
-                failures.append(failure)
-            count += 1
+    trial = _Trial(identifier, exercise, function)
+    try:
+        within(SECONDS, trial.run)
+    except OutOfTime:
+        hint = f"Hint: the function was still at work after {SECONDS:g} seconds. Does a loop never end?"
+        trial.result = trial.wrong(_Failure(trial.args, hint), None)
+    return Result(trial.result.state, f"{title}: {trial.result.message}")
+
+
+class _Trial:
+    """A solution on all inputs of an exercise. While `run` is at work, ``args`` are those of the present call."""
+
+    def __init__(self, identifier: str, exercise: Exercise, function: Callable) -> None:
+        self.identifier, self.exercise, self.function = identifier, exercise, function
+        self.args: tuple = ()
+        self.result = Result("wrong", "")
+
+    def groups(self) -> Iterator[Iterable[tuple]]:
+        """All arguments: corners, then random ones of growing size."""
+        yield self.exercise.corners()
+        for size in SIZES:
+            names = (f"{self.identifier}/{size}/{attempt}" for attempt in range(self.exercise.tries))
+            rngs = (torch.Generator().manual_seed(zlib.crc32(name.encode())) for name in names)
+            yield (tuple(self.exercise.inputs(size, rng)) for rng in rngs)
+
+    def run(self) -> None:
+        """Try all inputs, or as many as it takes to know what is wrong, and leave a result."""
+        failures: list[_Failure] = []
+        topic = import_module(f"{__package__}.mistakes.{TOPICS[int(self.identifier[0])]}")
+        possible, count = topic.MISTAKES.get(self.identifier, ()), 0
+        for number, group in enumerate(self.groups()):
+            before = len(failures)
+            for args in group:
+                self.args = args
+                failure, out = _try(self.exercise, self.function, args)
+                if failure is not None and not failure.attempted and count == 0:
+                    said = ["not attempted yet (nothing returned; is a return missing?).", *failure.said()]
+                    self.result = Result("not attempted", "\n".join(said))
+                    return
+                if failure is not None:
+                    failures.append(failure)
+                possible = [mistake for mistake in possible if explains(mistake, args, out)]
+                count += 1
+            if number > 0 and len(failures) > before and not possible:  # larger ones would say no more
+                break
         if failures:
-            report = min((failure.report(exercise) for failure in failures), key=len)
-            return Result("wrong", f"{title}: not right yet. The smallest example found:\n{report}")
-    return Result("correct", f"{title}: correct ({count} random inputs).")
+            known = possible[0].hint if len(possible) == 1 else None
+            self.result = self.wrong(_smallest(failures), known)
+        else:
+            self.result = Result("correct", f"correct ({count} inputs).")
+
+    def wrong(self, failure: _Failure, known: str | None) -> Result:
+        """What is read about a failure."""
+        report = failure.report(self.exercise, known)
+        return Result("wrong", f"not right yet. The smallest example found:\n{report}")
 
 
 def check(identifier: str, function: Callable) -> None:
@@ -128,38 +174,69 @@ def check(identifier: str, function: Callable) -> None:
     print(message)
 
 
-def _where(error: Exception, function: Callable) -> str:
+def _smallest(failures: list[_Failure]) -> _Failure:
+    """The failure with the fewest numbers in its arguments; of several the one whose arguments are shortest to read."""
+    counts = [sum(map(_count, failure.args)) for failure in failures]
+    fewest = [failure for failure, count in zip(failures, counts) if count == min(counts)]
+    return min(fewest, key=lambda failure: sum(len(text(value)) for value in failure.args))
+
+
+def _count(value: Any) -> int:
+    """How many numbers a value consists of."""
+    if isinstance(value, dict):
+        return sum(map(_count, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_count, value))
+    found = numbers(value)
+    return 1 if found is None else found.numel()
+
+
+def explains(mistake: Mistake, args: tuple, out: Any) -> bool:
+    """Whether a mistake gives that answer."""
+    try:
+        return mistake.explains(args, out)
+    except ANY:  # the mistake is not possible with these arguments, or the answer is none
+        return False
+
+
+def _where(error: BaseException, function: Callable) -> str:
     """The line of the learner's function in which an error arose, where its source is known."""
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f" (in the line `{lines[-1]}`)" if lines and lines[-1] else ""
+    return f" (in the line `{shorten(lines[-1], 120)}`)" if lines and lines[-1] else ""
 
 
-def _try(exercise: Exercise, function: Callable, args: tuple) -> _Failure | None:
-    """None if the answer is right, or what is wrong."""
+def _copying(name: str, value: Any) -> str:
+    """How to copy an argument."""
+    if isinstance(value, torch.Tensor):
+        return f"{name}.clone()"
+    deep = any(isinstance(item, (list, dict)) for item in value)
+    return f"copy.deepcopy({name})" if deep else f"{name}.copy()"
+
+
+def _try(exercise: Exercise, function: Callable, args: tuple) -> tuple[_Failure | None, Any]:
+    """What is wrong with the answer, or None, and the answer."""
     given = clone(args)
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            out = function(*given)
-    except Exception as error:
-        if str(error) or not isinstance(error, NotImplementedError):
-            message = " ".join(str(error).split())[:200]
-            hint = f"On this input the function raised {type(error).__name__}: {message}{_where(error, function)}"
-            return _Failure(args, hint, printed=printed.getvalue())
-        out = None  # a stub that raises it; torch does so with a message
-    if out is None or out is ...:
-        hint = "Hint: the function returns nothing here. Is a return missing?"
-        return _Failure(args, hint, printed=printed.getvalue(), attempted=False)
+    came = call(function, given)
+    if came.error is not None and not _stub(came.error):
+        said = described(came.error, str)
+        hint = f"On this input the function raised {type(came.error).__name__}: {said}{_where(came.error, function)}"
+        return _Failure(args, hint, printed=came.printed), None
+    if came.out is None or came.out is ...:
+        hint = "the function returns nothing here. Is a return missing?"
+        return _Failure(args, hint, printed=came.printed, attempted=False), None
     if not same(given, args):
-        changed = [name for name, old, new in zip(exercise.names, args, given) if not same(new, old)]
-        hint = f"Hint: the function changes its argument {changed[0]} in place. Work on a copy: x.clone(), or x.copy()"
-        return _Failure(args, hint, printed=printed.getvalue())
+        name, old = next((n, old) for n, old, new in zip(exercise.names, args, given) if not same(new, old))
+        hint = f"the function changes its argument {name} in place. Work on a copy: {_copying(name, old)}"
+        return _Failure(args, hint, printed=came.printed), None
     try:
-        hint = exercise.verify(clone(args), clone(out))
-    except Exception:
-        hint = f"Hint: the answer is a {type(out).__name__} that cannot be compared. Look at the signature and shapes."
-    if hint is None:
-        return None
-    hint = hint if hint.lower().startswith("hint") else f"Hint: {hint}"
-    return _Failure(args, hint, (out,), printed.getvalue())
+        hint = exercise.verify(args, came.out)
+    except ANY:
+        kind = type(came.out).__name__
+        hint = f"the answer is a {kind} that cannot be compared. Look at the signature and shapes."
+    return (None if hint is None else _Failure(args, hint, (came.out,), came.printed)), came.out
+
+
+def _stub(error: BaseException) -> bool:
+    """Whether this is a stub's ``raise NotImplementedError``; torch raises it with a message."""
+    return isinstance(error, NotImplementedError) and not error.args

@@ -1,26 +1,34 @@
 """How exercises copy, compare and print values: small aligned matrices."""
 
 import copy
-import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 MOST = 8  # rows and columns that are printed
+WIDTH = 200  # characters of anything else
+ANY = (Exception, SystemExit, KeyboardInterrupt)  # what reading a strange object may raise
+
+
+def plain(value: torch.Tensor) -> torch.Tensor:
+    """The same numbers as a `torch.Tensor` itself, without what a class made from it would do otherwise."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return torch.Tensor.as_subclass(torch.Tensor.detach(value), torch.Tensor)
 
 
 def clone(value: Any) -> Any:
     """A copy that shares no memory with `value`; tensors keep their dtype."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return plain(value).clone()
     if type(value) in (tuple, list):
         return type(value)(clone(item) for item in value)
     if type(value) is dict:
         return {key: clone(item) for key, item in value.items()}
     try:
         return copy.deepcopy(value)
-    except Exception:  # a generator, for one, has no copy
+    except ANY:  # a generator, for one, has no copy
         return value
 
 
@@ -50,17 +58,32 @@ def numbers(value: Any) -> torch.Tensor | None:
 
     Returns None for anything else, so that graders need not care how an answer is written.
     """
-    if value is None or isinstance(value, (str, bytes)):
-        return None
     try:
         if isinstance(value, torch.Tensor):
-            return None if value.is_meta else value.detach().to(torch.float64)
+            value = plain(value)
+            return None if value.is_meta or value.is_complex() else value.to("cpu", torch.float64)
         if isinstance(value, (list, tuple)) and any(isinstance(item, (torch.Tensor, list, tuple)) for item in value):
-            parts = [numbers(item) for item in value]
-            return torch.stack(parts)
-        return torch.from_numpy(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError):
+            return torch.stack([numbers(item) for item in value])
+        array = np.array(value)
+        if array.dtype.kind == "O":  # fractions, for one
+            array = np.array([float(item) for item in array.flat]).reshape(array.shape)
+        return torch.from_numpy(array.astype(np.float64)) if array.dtype.kind in "biuf" else None
+    except ANY:
         return None
+
+
+def shorten(text: str, width: int = WIDTH) -> str:
+    """One line, its middle left out if it is longer than `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 40]} ... {text[-30:]}"
+
+
+def described(value: Any, how: Callable[[Any], str] = repr) -> str:
+    """A short ``repr`` or ``str`` of anything, also of what has none."""
+    try:
+        return shorten(how(value))
+    except ANY as error:
+        return f"(a {type(value).__name__} that cannot be shown: {how.__name__} raises {type(error).__name__})"
 
 
 def named(name: str, value: Any) -> str:
@@ -73,20 +96,22 @@ def text(value: Any) -> str:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         values = numbers(value)
         if values is None or values.dim() > 3:
-            return textwrap.shorten(repr(value), 200)
+            return described(value)
         kind = " (bool)" if value.dtype in (torch.bool, np.bool_) else ""
         return _array(values) + kind
-    if isinstance(value, bool | int | str | None):
-        return repr(value)
     if isinstance(value, (float, np.number)):
-        return f"{float(value):.6g}"
-    if isinstance(value, (tuple, list)) and not all(isinstance(item, (bool, int, float)) for item in value):
-        items = [text(item) for item in value[:MOST]]
-        return "\n".join(_indented("", item) for item in items) if len(items) > 1 else f"({items[0]},)"
+        return f"{float(value):.6g}" if np.isreal(value) else described(value)
+    if type(value) in (tuple, list) and all(type(item) in (bool, int, float) for item in value):
+        return repr(value) if len(value) <= 2 * MOST else f"{value[: 2 * MOST]!r} ..."
     if isinstance(value, (tuple, list)):
-        plain = tuple(value) if isinstance(value, tuple) else list(value)  # a named tuple's names say nothing here
-        return repr(plain) if len(plain) <= 2 * MOST else f"{plain[: 2 * MOST]!r} ..."
-    return textwrap.shorten(" ".join(repr(value).split()), 200)
+        items = [_shallow(item) for item in tuple(value)[:MOST]]  # a named tuple's names say nothing here
+        return "\n".join(_indented("", item) for item in items) if len(items) > 1 else f"({', '.join(items)},)"
+    return described(value)
+
+
+def _shallow(item: Any) -> str:
+    """An item of a list as text; lists within it in one line."""
+    return described(item) if isinstance(item, (tuple, list)) else text(item)
 
 
 def _array(values: torch.Tensor) -> str:

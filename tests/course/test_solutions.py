@@ -3,9 +3,10 @@
 from importlib import import_module
 
 import pytest
+import torch
 from reading import NAMES, answers, stubs
 
-from prunekit.course.exercises import TOPICS, find, grade
+from prunekit.course.exercises import TOPICS, explains, find, grade
 
 STUBS = [stub for name in NAMES for stub in stubs(name)]
 each_stub = pytest.mark.parametrize("stub", STUBS, ids=[stub.identifier for stub in STUBS])
@@ -62,3 +63,17 @@ def test_every_check_belongs_to_an_exercise_of_the_notebook(name):
         pytest.skip("a notebook after the course")
     module = import_module(f"prunekit.course.checks.{topic}")
     assert set(module.EXERCISES) == {stub.identifier for stub in stubs(name)}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_mistakes_that_are_named_belong_to_exercises_and_explain_no_solution(topic):
+    exercises = import_module(f"prunekit.course.checks.{topic}").EXERCISES
+    mistakes = import_module(f"prunekit.course.mistakes.{topic}").MISTAKES
+    assert set(mistakes) <= set(exercises)
+    for identifier, known in mistakes.items():
+        exercise = exercises[identifier]
+        inputs = [tuple(args) for args in exercise.corners()]
+        inputs += [exercise.inputs(4, torch.Generator().manual_seed(seed)) for seed in range(exercise.tries)]
+        answers = [(args, exercise.reference(*args)) for args in inputs]
+        for mistake in known:
+            assert not all(explains(mistake, *answer) for answer in answers), mistake.hint

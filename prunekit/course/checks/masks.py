@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...method.masks import nm_mask
 from ..printing import numbers
-from .exercise import Exercise, likely, whole
+from .exercise import Exercise, exactly, whole
 
 
 def _pick(rng: torch.Generator, choices: tuple):
@@ -38,9 +38,23 @@ def _mask_inputs(size: int, rng: torch.Generator) -> tuple:
     n = whole(rng, 1, m)
     rows, groups = whole(rng, 1, size // 2 + 1), whole(rng, 1, size)
     L = _integers(rng, 0, _pick(rng, (2, 9, 30)), rows, groups * m)
-    if size >= 6 and whole(rng, 0, 2) == 0:
-        L = L * 10.0 ** whole(rng, -30, 30)  # scores of real layers may be tiny or huge
+    kind = whole(rng, 0, 4)
+    if kind == 0:
+        L = L - _pick(rng, (1, 4, 40))  # a score may be negative, all of a group too
+    if kind == 1:
+        L = torch.randn(L.shape, generator=rng) / 8
+    if size >= 6 and whole(rng, 0, 1) == 0:
+        L = L * 10.0 ** _integers(rng, -30, 30, rows, 1)  # scores of real layers may be tiny or huge
     return L, n, m
+
+
+def _masks_of_layers() -> list[tuple]:
+    """Neighbours in float32, tiny ones among ordinary ones, and a layer that is not small."""
+    rng = torch.Generator().manual_seed(0)
+    near = (1 + torch.randperm(16, generator=rng).float() * 2**-23).view(2, 8)
+    layer = torch.randn(6, 96, generator=rng) ** 3 * 1e-5
+    mixed = torch.tensor([[1e-12, 0.0, -1e-12, 0.0, 1e-30, 3e-30, 2e-30, 1e-3]])
+    return [(mixed, 2, 4), (-near[:1, :4] / 1e6, 2, 4), (near, 2, 4), (layer, 2, 4), (layer, 3, 16), (layer, 1, 32)]
 
 
 def _mask_verify(args: tuple, out) -> str | None:
@@ -52,26 +66,19 @@ def _mask_verify(args: tuple, out) -> str | None:
         return "a mask holds only True and False (or 1 and 0)."
     groups, scores = mask.bool().unflatten(1, (-1, m)), L.unflatten(1, (-1, m))
     counts = groups.sum(-1)
-    if n < m and (counts == m - n).all() and not (counts == n).all():
-        return f"N is the number that stays: {n} of every {m} should be True, and {m - n} are."
     if not (counts == n).all():
-        hint = f"each group of {m} neighbours in a row should have exactly {n} True."
-        ranked = scores.sort(dim=-1).values
-        if (counts != n).any() and (ranked[..., 1:] == ranked[..., :-1]).any(-1)[counts != n].all():
-            return hint + " Of equal scores, a threshold keeps all or none: choose by rank instead."
-        return hint + " Does your view mix up rows and columns, or skip neighbours?"
+        row, group = (counts != n).nonzero()[0].tolist()
+        return (
+            f"each group of {m} neighbours in a row should have exactly {n} True; group {group} of row {row} has "
+            f"{counts[row, group]}."
+        )
     kept_least = torch.where(groups, scores, math.inf).amin(-1)
     pruned_most = torch.where(groups, -math.inf, scores).amax(-1)
     if (kept_least < pruned_most).any():
-        kept_most, pruned_least = (
-            torch.where(groups, scores, -math.inf).amax(-1),
-            torch.where(groups, math.inf, scores).amin(-1),
-        )
-        if (kept_most <= pruned_least).all():
-            return "the highest scores should stay, not the lowest."
+        row, group = (kept_least < pruned_most).nonzero()[0].tolist()
         return (
-            "a pruned score is higher than a kept one of its group. A group is M neighbours along a row; a view that "
-            "mixes up rows and columns makes other groups."
+            f"group {group} of row {row} keeps {kept_least[row, group]:.9g} and prunes {pruned_most[row, group]:.9g}, "
+            "which is higher. A group is M neighbours along a row."
         )
     return None
 
@@ -82,10 +89,21 @@ def _mask_verify(args: tuple, out) -> str | None:
 def _pack_inputs(size: int, rng: torch.Generator) -> tuple:
     rows, groups = whole(rng, 1, size), whole(rng, 1, size)
     W = _integers(rng, 1, 9, rows, 4 * groups) * (2 * _integers(rng, 0, 1, rows, 4 * groups) - 1)
+    if size >= 3 and whole(rng, 0, 1):
+        W = torch.randn(W.shape, generator=rng) * 10.0 ** _integers(rng, -6, 2, *W.shape)
     W = W * nm_mask(torch.rand(W.shape, generator=rng), 2, 4)
     if size >= 2:  # some groups have more zeros than they must
         W = W * (torch.rand(W.shape, generator=rng) < 0.7)
     return (W + 0.0,)
+
+
+def _packed() -> list[tuple]:
+    """A group with one weight at each place, an empty one, tiny and huge weights, and a layer."""
+    rng = torch.Generator().manual_seed(0)
+    single = [(torch.eye(4)[[place]] * sign,) for place in range(4) for sign in (2.5, -2.5)]
+    layer = torch.randn(5, 64, generator=rng) / 50
+    odd = torch.tensor([[1e-30, 0.0, 0.0, -1e30], [0.0, -1e-30, 3e-31, 0.0]])
+    return [*single, (torch.zeros(1, 4),), (odd,), (layer * nm_mask(layer.abs(), 2, 4),)]
 
 
 def pack(W: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +130,8 @@ def _pack_verify(args: tuple, out) -> str | None:
     back = torch.zeros(W.shape[0], W.shape[1] // 4, 4, dtype=values.dtype)
     back = back.scatter_(2, pairs, values.unflatten(1, (-1, 2))).flatten(1)
     if not torch.equal(back, W.to(back.dtype)):
-        return "unpacking does not give W back: put each value at its place in its group and compare."
+        row, column = (back != W.to(back.dtype)).nonzero()[0].tolist()
+        return f"unpacked again, [{row}, {column}] is {back[row, column]:.9g}, but {W[row, column]:.9g} in W."
     return None
 
 
@@ -122,7 +141,15 @@ def _pack_verify(args: tuple, out) -> str | None:
 def _neuron_inputs(size: int, rng: torch.Generator) -> tuple:
     width, neurons, outputs = whole(rng, 1, size + 1), whole(rng, 2, size + 2), whole(rng, 1, size + 1)
     W1, b1 = _integers(rng, -9, 9, neurons, width), _integers(rng, -9, 9, neurons)
-    return W1, b1, _integers(rng, -9, 9, outputs, neurons), whole(rng, 0, neurons - 1)
+    W2 = _integers(rng, -9, 9, outputs, neurons)
+    kind = whole(rng, 0, 3) if size > 1 else 0
+    if kind == 1:
+        W1, b1, W2 = (torch.randn(t.shape, generator=rng) / 50 for t in (W1, b1, W2))
+    if kind == 2:
+        b1 = b1 * 0  # as in a layer without bias
+    if kind == 3:
+        W1[-1], b1[-1] = W1[0], b1[0]  # two neurons that see the same
+    return W1, b1, W2, _pick(rng, (0, neurons - 1, whole(rng, 0, neurons - 1)))
 
 
 def remove(W1: Tensor, b1: Tensor, W2: Tensor, j: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,7 +159,7 @@ def remove(W1: Tensor, b1: Tensor, W2: Tensor, j: int) -> tuple[Tensor, Tensor, 
 
 
 def _neuron_verify(args: tuple, out) -> str | None:
-    W1, b1, W2, _ = args
+    W1, b1, W2, j = args
     parts = _parts(out, 3)
     if parts is None:
         return "return three tensors: W1, b1 and W2 without the neuron."
@@ -141,17 +168,17 @@ def _neuron_verify(args: tuple, out) -> str | None:
         if tuple(part.shape) == tuple(want.shape):
             continue
         if tuple(part.shape) == tuple(old.shape):
-            return f"{name} is as large as before: a neuron that is zeroed still costs memory and time. Cut it out."
+            return f"{name} is as large as before: cut out what belongs to the neuron there as well."
         return (
             f"{name} should have shape {tuple(want.shape)}, not {tuple(part.shape)}: a neuron is a row of W1, an entry "
             "of b1 and a column of W2."
         )
-    if all(torch.equal(part, want) for part, want in zip(parts, right)):
-        return None
     wrong = [name for name, part, want in zip(("W1", "b1", "W2"), parts, right) if not torch.equal(part, want)]
+    if not wrong:
+        return None
     return (
-        f"{' and '.join(wrong)} lost something else than neuron j (counted from 0), or the order changed: what stays "
-        "must compute what the MLP computed with column j of W2 set to zero."
+        f"in {' and '.join(wrong)} not exactly what belongs to neuron {j}, counted from 0, is gone: all others stay as "
+        "they are, in their order."
     )
 
 
@@ -159,12 +186,16 @@ def _neuron_verify(args: tuple, out) -> str | None:
 
 
 def _bytes_inputs(size: int, rng: torch.Generator) -> tuple:
-    m = _pick(rng, (2, 4)) if size <= 2 else _pick(rng, (2, 3, 4, 5, 8, 16))
-    n = whole(rng, 1, m)
-    rows, columns = whole(rng, 1, size), m * whole(rng, 1, size)
+    m = _pick(rng, (2, 4)) if size <= 2 else _pick(rng, (2, 3, 4, 5, 8, 16, 32))
+    rows, columns = whole(rng, 1, 2 * size), m * whole(rng, 1, size)
     if size >= 6:
-        rows, columns = rows * 64, columns * 32
-    return rows, columns, n, m, _pick(rng, (1, 2, 2, 4))
+        rows, columns = rows * 64 + 1, columns * 32 + m
+    return rows, columns, whole(rng, 1, m), m, _pick(rng, (1, 2, 2, 4))
+
+
+def _layers() -> list[tuple]:
+    """Real layers, and small ones whose places do not fill their bytes."""
+    return [(4096, 14336, 2, 4, 2), (4095, 14340, 3, 5, 1), (3, 4, 1, 4, 2), (3, 5, 1, 5, 1), (5, 6, 2, 6, 1)]
 
 
 def nm_bytes(rows: int, columns: int, n: int, m: int, width: int) -> int:
@@ -178,37 +209,18 @@ def _bytes_verify(args: tuple, out) -> str | None:
     number = numbers(out)
     if number is None or number.numel() != 1:
         return "return one number, the bytes of the whole weight."
-    got, want = float(number), nm_bytes(*args)
-    if got == want:
+    if exactly(number.item(), nm_bytes(*args)):
         return None
     kept, bits = rows * columns * n // m, math.ceil(math.log2(m))
-    by_row = rows * math.ceil(kept / rows * bits / 8)
-    mistakes = (
-        ("the places of the kept weights take room too: ceil(log2(m)) bits each.", kept * width),
-        ("the places were counted in bits as if they were bytes: 8 bits are a byte.", kept * width + kept * bits),
-        ("only kept weights have a place to note, not all.", kept * width + math.ceil(rows * columns * bits / 8)),
-        ("that is the dense weight: only n of every m values are stored.", rows * columns * width),
-        ("a file has whole bytes: round the bytes of all places together up, once.", kept * width + kept * bits / 8),
-        ("round up once, for the places of all rows together.", kept * width + by_row),
-        ("a file has whole bytes: round up, not down, or the last bits have no room.", kept * width + kept * bits // 8),
-        ("a place needs only ceil(log2(m)) bits, not a byte.", kept * width + kept),
-    )
-    return likely(got, mistakes, rel_tol=0) or (
-        f"{kept} values of {width} byte(s) are kept, each with a place from 0 to {m - 1}. How many bits hold such a "
-        "place, and how many whole bytes do all places together need?"
+    return (
+        f"{kept} values of {width} byte(s) are kept, each with a place from 0 to {m - 1}, which {bits} bits hold; all "
+        f"places together need {kept * bits} bits, in whole bytes {math.ceil(kept * bits / 8)}."
     )
 
 
 EXERCISES: dict[str, Exercise] = {
-    "2.1": Exercise(
-        inputs=_mask_inputs, verify=_mask_verify, names=("L", "n", "m"), reference=lambda L, n, m: nm_mask(L, n, m)
-    ),
-    "2.2": Exercise(inputs=_pack_inputs, verify=_pack_verify, names=("W",), reference=pack),
-    "2.4": Exercise(inputs=_neuron_inputs, verify=_neuron_verify, names=("W1", "b1", "W2", "j"), reference=remove),
-    "2.3": Exercise(
-        inputs=_bytes_inputs,
-        verify=_bytes_verify,
-        names=("rows", "columns", "n", "m", "width"),
-        reference=nm_bytes,
-    ),
+    "2.1": Exercise(_mask_inputs, _mask_verify, ("L", "n", "m"), nm_mask, _masks_of_layers),
+    "2.2": Exercise(_pack_inputs, _pack_verify, ("W",), pack, _packed),
+    "2.4": Exercise(_neuron_inputs, _neuron_verify, ("W1", "b1", "W2", "j"), remove),
+    "2.3": Exercise(_bytes_inputs, _bytes_verify, ("rows", "columns", "n", "m", "width"), nm_bytes, _layers),
 }

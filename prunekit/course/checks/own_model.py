@@ -8,42 +8,35 @@ from torch import Tensor
 from ..lessons.memo import BYTES, Criterion, decide, retention_error, weight_bytes
 from ..lessons.sensitivity import spare
 from ..printing import numbers
-from .exercise import Exercise, likely, whole
+from .exercise import Exercise, exactly, whole
 
 # 6.1 -----------------------------------------------------------------------------------------------------------------
 
 
 def _shapes(size: int, rng: torch.Generator) -> tuple[list[tuple[int, int]], str]:
-    """A few layers, mostly not square, in any of the dtypes."""
+    """A few layers, mostly not square, some alike, in any of the dtypes."""
     shapes = [(whole(rng, 1, 4) * size, whole(rng, 1, 9)) for _ in range(size)]
+    if size > 2 and whole(rng, 0, 1):
+        shapes[-1] = shapes[0]
     return shapes, list(BYTES)[whole(rng, 0, len(BYTES) - 1)]
+
+
+def _models() -> list[tuple]:
+    """One layer, layers that are alike, and a large model, in each of the dtypes."""
+    large = [(4096, 14336), (14336, 4096), (4096, 4096), (1024, 4096)] * 8
+    return [(shapes, dtype) for shapes in ([(2, 3)], [(3, 5), (3, 5), (7, 1)], large) for dtype in BYTES]
 
 
 def _verify_bytes(args: tuple, out) -> str | None:
     shapes, dtype = args
-    got, right = numbers(out), weight_bytes(shapes, dtype)
+    got = numbers(out)
     if got is None or got.numel() != 1:
         return "return a single number of bytes"
-    got = got.item()
-    if got == right:
+    if exactly(got.item(), weight_bytes(shapes, dtype)):
         return None
-    count = sum(rows * columns for rows, columns in shapes)
-    scales = sum(rows for rows, _ in shapes)
-    mistakes = {
-        "these are bits: eight of them make a byte": 8 * right,
-        "this is the number of weights: how many bytes does each take?": count if BYTES[dtype] > 1 else -1,
-    }
-    if dtype.startswith("float8"):
-        mistakes |= {
-            "each row of an FP8 weight has a scale besides": count,
-            "a scale for each row, not for each column: rows are outputs": count + 4 * sum(c for _, c in shapes),
-            "scales are float32: four bytes each": count + scales,
-            "one scale for each row, not for each layer": count + 4 * len(shapes),
-        }
-    else:
-        mistakes["only FP8 weights have scales"] = right + 4 * scales
-    general = "bytes = sum over layers of rows x columns x bytes of the dtype, and for FP8 four more for each row"
-    return likely(got, mistakes.items()) or general
+    count, rows = sum(rows * columns for rows, columns in shapes), sum(rows for rows, _ in shapes)
+    scales = f", and {rows} scales of four bytes, one for each row" if dtype.startswith("float8") else ""
+    return f"these are {count} weights of {BYTES[dtype]} byte(s) each{scales}"
 
 
 # 6.2 -----------------------------------------------------------------------------------------------------------------
@@ -55,10 +48,24 @@ def _layers(size: int, rng: torch.Generator) -> tuple[dict, dict, int]:
     order = torch.randperm(len(names), generator=rng).tolist()
     lost = {name: (order[i] + 1) / 20 for i, name in enumerate(names)}
     sizes = {name: whole(rng, 1, 6) * 10 for name in names}
+    if size > 2 and whole(rng, 0, 1):  # damage of any size, and of little difference
+        lost = {name: 10.0 ** -whole(rng, 0, 6) * (1 + value / 1000) for name, value in lost.items()}
+        sizes = {name: value * 98304 + 576 for name, value in sizes.items()}
     if size > 2 and whole(rng, 0, 2) == 0:  # twins
         lost[names[1]], sizes[names[1]] = lost[names[0]], sizes[names[0]]
     some = [sizes[name] for name in names if whole(rng, 0, 1)]
-    return lost, sizes, sum(some) + whole(rng, 0, 1) * 5
+    return lost, sizes, sum(some) + whole(rng, -1, 1) * 5 * bool(some)
+
+
+def _budgets() -> list[tuple]:
+    """Two small layers that together were worth more, damage in which 10 is above 9, budgets just missed."""
+    lost, sizes = {"a": 0.5, "b": 0.4, "c": 0.3}, {"a": 60, "b": 50, "c": 50}
+    tens = {"x": 9.5, "y": 10.25, "z": 1e-7, "w": 2e-5}
+    even = dict.fromkeys(tens, 30)
+    exact = [(lost, sizes, budget) for budget in (0, 49, 50, 59, 60, 99, 100, 109, 110, 159, 160, 1000)]
+    dense, small = {"v": 0.1, "up": 0.3, "down": 0.2}, {"v": 5, "up": 90, "down": 30}
+    exact += [(dense, small, budget) for budget in (34, 92, 96)]
+    return [*exact, *((tens, even, budget) for budget in (30, 60, 89, 90, 120))]
 
 
 def _verify_layers(args: tuple, out) -> str | None:
@@ -74,8 +81,9 @@ def _verify_layers(args: tuple, out) -> str | None:
     used = sum(sizes[name] for name in got)
     if used > budget:
         return f"these layers have {used} weights, more than the budget of {budget}"
-    if any(sizes[n] + used <= budget for n in lost if n not in got):
-        return f"{budget - used} weights are left, and a layer still fits: skip one that does not, and try the next"
+    fits = next((n for n in lost if n not in got and sizes[n] + used <= budget), None)
+    if fits is not None:
+        return f"{budget - used} weights are left, and {fits} with {sizes[fits]} still fits"
     return "the most damaged layer goes first, if it fits; what it takes is gone from the budget for the others"
 
 
@@ -92,6 +100,14 @@ def _hits(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return dense, model
 
 
+def _texts() -> list[tuple]:
+    """A model that is never right, and texts of hundreds of tokens."""
+    rng = torch.Generator().manual_seed(0)
+    dense = torch.rand(700, generator=rng) < 0.45
+    model = torch.where(torch.rand(700, generator=rng) < 0.1, ~dense, dense)
+    return [(torch.tensor([True, False, True]), torch.zeros(3, dtype=torch.bool)), (dense, model), (model, dense)]
+
+
 def _verify_error(args: tuple, out) -> str | None:
     dense, model = args
     n, (r, error) = len(dense), retention_error(dense, model)
@@ -99,24 +115,15 @@ def _verify_error(args: tuple, out) -> str | None:
     if got is None or got.numel() != 2:
         return "return two numbers: the retention and its standard error"
     ratio, found = got.reshape(-1).tolist()
-    if not math.isclose(ratio, r, rel_tol=1e-4, abs_tol=1e-6):
-        return "the retention is the number of the compressed model's hits over that of the dense model's"
-    if any(math.isclose(found, e, rel_tol=1e-3, abs_tol=1e-6) for e in (error, error * math.sqrt(n / (n - 1)))):
+    if not math.isclose(ratio, r, rel_tol=1e-5, abs_tol=1e-7):
+        return f"the retention is {model.sum()} hits of the compressed model over {dense.sum()} of the dense one"
+    either = (error, error * math.sqrt(n / (n - 1)))  # the usual two standard deviations
+    if any(math.isclose(found, e, rel_tol=1e-4, abs_tol=1e-7) for e in either):
         return None
-    d, h = dense.double(), model.double()
-    p = h.mean().item()
-    alone = math.sqrt(p * (1 - p) / n)
-    mistakes = {
-        "divide by the square root of the number of tokens": error * math.sqrt(n),
-        "divide by sqrt(tokens), not by tokens": error / math.sqrt(n),
-        "divide by the dense model's accuracy as well: r is a ratio": error * d.mean().item(),
-        "this is the error of the compressed model's accuracy alone: use the residuals": alone,
-        "the residual is hits - r dense, with r before it": (h - d).square().mean().sqrt().item()
-        / (d.mean().item() * math.sqrt(n)),
-    }
+    spread = error * dense.double().mean().item() * math.sqrt(n)
     return (
-        likely(found, mistakes.items())
-        or "error = sqrt(mean(residual^2)) / (mean(dense) sqrt(tokens)), residual = hits - r dense"
+        f"the standard deviation of hits - r dense is {spread:.6g}, divided by mean(dense) = "
+        f"{dense.double().mean():.6g} and by the root of {n} tokens"
     )
 
 
@@ -152,11 +159,31 @@ def _numbers(size: int, rng: torch.Generator) -> tuple[list, list, list, list]:
     return values, errors, limits, at_least
 
 
+def _edges() -> list[tuple]:
+    """One criterion at any distance from its limit, at the scale of a retention and of a size; and pairs of them."""
+    one = [
+        ([limit + (1 if up else -1) * errors * error], [error], [limit], [up])
+        for limit, error in ((0.95, 0.004), (24.0, 0.3), (1.5e8, 1000.0), (-0.5, 0.01), (2e-5, 1e-6))
+        for errors in (3.5, 2.02, 1.98, 1.5, 0.5, -0.5, -1.5, -1.98, -2.02, -3.5)
+        for up in (True, False)
+    ]
+    exact = [([value], [0.0], [1.0], [up]) for value in (0.999, 1.0, 1.001) for up in (True, False)]
+    touch = [([1.0 + sign * 0.5], [0.25], [1.0], [up]) for sign in (1, -1) for up in (True, False)]
+    three = {"passed": ([2.0], [0.25], [1.0]), "failed": ([0.25], [0.25], [1.0]), "open": ([1.25], [0.25], [1.0])}
+    pairs = [
+        (*(a + b + c for a, b, c in zip(three[x], three[y], three[z])), [True] * 3)
+        for x in three
+        for y in three
+        for z in three
+    ]
+    return [*touch, *exact, *one, *pairs]
+
+
 def _verify_rule(args: tuple, out) -> str | None:
     right = rule(*args)
-    if not isinstance(out, str) or out not in ("go", "no-go", "open"):
+    if not isinstance(out, str) or str(out) not in ("go", "no-go", "open"):
         return "return one of the strings 'go', 'no-go', 'open'"
-    if out == right:
+    if str(out) == right:
         return None
     states = [criterion.state for criterion in _criteria(*args)]
     told = ", ".join(f"number {i}: {state}" for i, state in enumerate(states))
@@ -168,14 +195,8 @@ def _verify_rule(args: tuple, out) -> str | None:
 
 
 EXERCISES = {
-    "6.1": Exercise(inputs=_shapes, verify=_verify_bytes, names=("shapes", "dtype"), reference=weight_bytes),
-    "6.2": Exercise(inputs=_layers, verify=_verify_layers, names=("damage", "size", "budget"), reference=spare),
-    "6.3": Exercise(inputs=_hits, verify=_verify_error, names=("dense", "hits"), reference=retention_error),
-    "6.4": Exercise(
-        inputs=_numbers,
-        verify=_verify_rule,
-        names=("values", "errors", "limits", "at_least"),
-        reference=rule,
-        tries=30,
-    ),
+    "6.1": Exercise(_shapes, _verify_bytes, ("shapes", "dtype"), weight_bytes, _models),
+    "6.2": Exercise(_layers, _verify_layers, ("damage", "size", "budget"), spare, _budgets),
+    "6.3": Exercise(_hits, _verify_error, ("dense", "hits"), retention_error, _texts),
+    "6.4": Exercise(_numbers, _verify_rule, ("values", "errors", "limits", "at_least"), rule, _edges),
 }

@@ -11,15 +11,15 @@ def _integers(low: int, high: int, shape: tuple[int, ...], rng: Generator) -> Te
     return torch.randint(low, high + 1, shape, generator=rng).float()
 
 
-def _close(out: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
+def _close(out: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 0) -> bool:
     return out.shape == expected.shape and bool(torch.isclose(out, expected, rtol=rtol, atol=atol).all())
 
 
 def _shape_hint(out: Tensor | None, shape: torch.Size, what: str) -> str | None:
     if out is None:
-        return f"Hint: return {what} as a tensor."
+        return f"return {what} as a tensor."
     if out.shape != shape:
-        return f"Hint: the result has shape {list(out.shape)}, expected {list(shape)}: {what}."
+        return f"the result has shape {list(out.shape)}, expected {list(shape)}: {what}."
     return None
 
 
@@ -34,37 +34,32 @@ def contribution(W: Tensor, X: Tensor) -> Tensor:
 def _weights_and_inputs(size: int, rng: Generator) -> tuple[Tensor, Tensor]:
     out, columns, tokens = (whole(rng, 1, size) for _ in range(3))
     if size >= 4:  # wide range, a silent feature
-        W = torch.randn(out, columns, generator=rng) * 10.0 ** whole(rng, -2, 2)
-        X = torch.randn(tokens, columns, generator=rng) * 10.0 ** _integers(-1, 2, (columns,), rng)
+        W = torch.randn(out, columns, generator=rng) * 10.0 ** whole(rng, -3, 2)
+        X = torch.randn(tokens, columns, generator=rng) * 10.0 ** _integers(-3, 2, (columns,), rng)
         X[:, 0] = 0
         return W, X
-    return _integers(-3, 3, (out, columns), rng), _integers(-3, 3, (tokens, columns), rng)
+    return _integers(-3, 3, (out, columns), rng), _integers(-3, 3, (tokens, columns), rng) / 2
+
+
+def _layer() -> list[tuple]:
+    """Weights and inputs of the size that layers have, with inputs that are not 0 on average."""
+    rng = Generator().manual_seed(0)
+    W, X = torch.randn(7, 40, generator=rng) / 50, torch.randn(90, 40, generator=rng)
+    X = (X + torch.randn(40, generator=rng)) * 10.0 ** _integers(-4, 2, (40,), rng)
+    return [(torch.tensor([[0.001]]), torch.tensor([[0.002], [-0.001]])), (W, X)]
 
 
 def _verify_contribution(args: tuple, out: object) -> str | None:
     W, X = args
     out, expected = numbers(out), contribution(W.double(), X.double())
     hint = _shape_hint(out, W.shape, "one score for each weight, [out, in]")
-    if hint:
+    if hint or _close(out, expected):
         return hint
-    if _close(out, expected):
-        return None
-    square = X.double().square()
-    mistakes = (
-        (expected.abs().sqrt(), "this is |W| times the root mean square: contribution is its square."),
-        (W.double() ** 2 * square.mean(0).sqrt(), "the weight is squared, the root mean square of the input is not."),
-        (W.double().abs() * square.mean(0), "the weight is not squared."),
-        (W.double() ** 2 * square.sum(0), "the sum over tokens is not the mean."),
-        (W.double() ** 2 * X.double().mean(0) ** 2, "the square comes first, then the mean: not the mean's square."),
-        (W.double() ** 2, "the inputs are left out."),
-    )
-    hints = [why for wrong, why in mistakes if _close(out, wrong)]
-    if len(hints) == 1:
-        return f"Hint: {hints[0]}"
-    if bool((out < 0).any()):
-        return "Hint: a contribution is a mean square, so it is never negative."
+    i, j = (~torch.isclose(out, expected, rtol=1e-4, atol=0)).nonzero()[0].tolist()
+    energy = X[:, j].double().square().mean().item()
     return (
-        "Hint: each weight times its own input feature: W[i, j] goes with X[:, j], squared, and averaged over tokens."
+        f"at [{i}, {j}] the answer is {out[i, j]:.6g}, expected is {expected[i, j]:.6g}: the weight {W[i, j]:.6g}, "
+        f"squared, times the mean square of X[:, {j}] over the tokens, {energy:.6g}."
     )
 
 
@@ -80,31 +75,38 @@ def scan(L: Tensor, sparsity: float, eta: float, log_q: Tensor) -> tuple[Tensor,
     return pruned, log_q
 
 
+def _safe(L: Tensor, sparsity: float, eta: float, log_q: Tensor) -> bool:
+    """Whether no score lies so near to its threshold that rounding could decide, except for one exactly at 1."""
+    q = log_q.double()
+    for j in range(L.shape[1]):
+        near = (L[:, j].double() - q.exp()).abs() < 1e-3 * q.exp()
+        if (near & ~((q == 0) & (L[:, j] == 1))).any():
+            return False
+        q = q + eta * (sparsity - (L[:, j] < q.exp()).double())
+    return True
+
+
 def _row_scores(size: int, rng: Generator) -> tuple[Tensor, float, float, Tensor]:
-    """Scores of which none lies so near to its threshold that rounding could decide, except exactly at the start."""
+    """Scores and thresholds of any scale; the first score is exactly the first threshold: not below it."""
     while True:
         rows, columns = whole(rng, 1, size), whole(rng, 1, 2 * size)
         L = _integers(0, 9, (rows, columns), rng) if size <= 3 else torch.randn(rows, columns, generator=rng) ** 2
-        L[0, 0] = 1.0  # exactly the first threshold: not below it
-        sparsity = (0.5, 0.25, 0.75)[whole(rng, 0, 2)]
-        eta = (0.5, 0.3, 0.1)[whole(rng, 0, 2)]
+        sparsity = (0.5, 0.25, 0.75, 0.7)[whole(rng, 0, 3)]
+        eta = (0.5, 0.3, 0.1, 1.5)[whole(rng, 0, 3)]
         log_q = torch.zeros(rows) if size == 1 else torch.randn(rows, generator=rng).round(decimals=1)
-        log_q[0] = 0.0
-        q, safe = log_q.double(), True
-        for j in range(columns):
-            gap = (L[:, j].double() - q.exp()).abs()
-            if j == 0:
-                gap[0] = 1.0
-            safe = safe and bool((gap > 1e-3 * q.exp()).all())
-            q = q + eta * (sparsity - (L[:, j] < q.exp()).double())
-        if safe:
+        if size >= 4:  # rows of any scale, one of them silent
+            powers = _integers(-9, 3, (rows,), rng)
+            L, log_q = L * 10.0 ** powers[:, None], log_q + powers * 2.302585
+            L[-1, 1:] *= whole(rng, 0, 1)
+        L[0, 0], log_q[0] = 1.0, 0.0
+        if _safe(L, sparsity, eta, log_q):
             return L, sparsity, eta, log_q
 
 
 def _verify_scan(args: tuple, out: object) -> str | None:
     L, sparsity, eta, log_q = args
     if not isinstance(out, (tuple, list)) or len(out) != 2:
-        return "Hint: return two things: pruned, [rows, in], and log_q after the scan, [rows]."
+        return "return two things: pruned, [rows, in], and log_q after the scan, [rows]."
     pruned, end = (numbers(part) for part in out)
     hint = _shape_hint(pruned, L.shape, "pruned, one decision for each weight")
     hint = hint or _shape_hint(end, log_q.shape, "log_q after the scan, one number for each row")
@@ -112,32 +114,22 @@ def _verify_scan(args: tuple, out: object) -> str | None:
         return hint
     expected, expected_end = scan(L.double(), sparsity, eta, log_q.double())
     if not bool(((pruned == 0) | (pruned == 1)).all()):
-        return "Hint: pruned holds something other than True and False."
-    if torch.equal(pruned.bool(), expected) and _close(end, expected_end, atol=1e-3):
+        return "pruned holds something other than True and False."
+    wrong = (pruned.bool() != expected).any(0)
+    if wrong.any():
+        j = int(wrong.int().argmax())
+        i = int((pruned[:, j].bool() != expected[:, j]).int().argmax())
+        q = scan(L[:, :j].double(), sparsity, eta, log_q.double())[1][i].exp()
+        word = "below" if expected[i, j] else "not below"
+        return (
+            f"row {i} meets {L[i, j]:.6g} in column {j} with q = {q:.6g}: {word} it. Before, all decisions are right."
+        )
+    if _close(end, expected_end, atol=1e-3 * eta):
         return None
-    if torch.equal(pruned.bool(), expected):
-        if _close(end.clamp_min(1e-300).log(), expected_end, atol=1e-3):
-            return (
-                "Hint: the decisions are right; the second result is q, and log_q is asked for: return its logarithm."
-            )
-        return (
-            "Hint: the decisions are right, log_q at the end is not: each weight, the last one too, moves it by "
-            "eta * (sparsity - pruned). Check sign and size."
-        )
-    if torch.equal(~pruned.bool(), expected):
-        return "Hint: True stands for pruned here: L below the threshold."
-    if torch.equal(pruned.bool(), log_q.exp()[:, None] > L) and torch.equal(end.double(), log_q.double()):
-        return "Hint: the threshold does not move. It changes after each weight, before the next one is met."
-    start = pruned[:, 0].bool() != expected[:, 0]
-    if bool(start.any()):
-        return "Hint: look at column 0, row " + str(int(start.int().argmax())) + ": prune where L < q; q = exp(log_q)."
-    share = sparsity - (end - log_q.double()) / (eta * L.shape[1])
-    if not _close(pruned.mean(1), share, atol=1e-3):
-        return (
-            "Hint: the telescoping identity does not hold: the share pruned in a row must be "
-            "sparsity - (log_q after - log_q before) / (eta * in). Check the update's sign and size, row by row."
-        )
-    return "Hint: the first column is right, a later one is not: each row has its own threshold; columns go in order."
+    return (
+        "here the decisions are right, log_q at the end is not: each weight, the last one too, moves it by "
+        "eta * (sparsity - pruned)."
+    )
 
 
 # 1.3
@@ -154,7 +146,24 @@ def _scores_by_row(size: int, rng: Generator) -> tuple[Tensor, float]:
     rows, columns = whole(rng, 1, size), whole(rng, 1, 2 * size)
     L = _integers(0, 9 if whole(rng, 0, 2) else 2, (rows, columns), rng)  # the second has many ties
     L = L * (1 + 9 * _integers(0, 1, (rows, 1), rng))  # rows of different size
-    return L, (0.5, 0.25, 0.75, 0.0)[whole(rng, 0, 3)]
+    kind = whole(rng, 0, 3)
+    if kind == 0:
+        L = torch.randn(rows, columns, generator=rng) * 10.0 ** _integers(-12, 3, (rows, 1), rng)
+    if kind == 1:
+        L = L / 16 - 0.125
+    while True:  # no product near to a whole number, where rounding decides, but those of fractions that are exact
+        sparsity = (0.5, 0.25, 0.75, 0.0, 0.3, 0.9)[whole(rng, 0, 5)]
+        if sparsity in (0.0, 0.25, 0.5, 0.75) or columns % 10:
+            return L, sparsity
+
+
+def _scores_of_layers() -> list[tuple]:
+    """Scores so near to one another, so small and so many as those of layers."""
+    rng = Generator().manual_seed(0)
+    L = torch.randn(5, 97, generator=rng).square() * 10.0 ** torch.tensor([[-12.0], [-5], [0], [5], [-25]])
+    near = 1 + torch.randperm(8, generator=rng).float() * 2**-23  # neighbours in float32
+    near = torch.stack([near, near * 1e-9, -near])
+    return [(L, 0.5), (L, 0.93), (near, 0.5), (near[:1, :2], 0.5), (torch.tensor([[0.2, -0.5, 0.0, -0.1]]), 0.5)]
 
 
 def _verify_per_row_mask(args: tuple, out: object) -> str | None:
@@ -164,22 +173,15 @@ def _verify_per_row_mask(args: tuple, out: object) -> str | None:
     if hint:
         return hint
     if not bool(((out == 0) | (out == 1)).all()):
-        return "Hint: return True (or 1) where a weight is kept and False (or 0) where it is pruned."
+        return "return True (or 1) where a weight is kept and False (or 0) where it is pruned."
     keep, prune = out.bool(), int(sparsity * L.shape[1])
     for i, (row, kept) in enumerate(zip(L, keep)):
         pruned = int((~kept).sum())
         if pruned != prune:
-            why = " The total is right: the ranking goes over the whole layer." if _right_in_all(keep, prune) else ""
-            tied = 0 < prune < len(row) and row.sort().values[prune - 1] == row.sort().values[prune]
-            why = why or (" Of equal scores, a threshold keeps all or none." if tied else "")
-            return f"Hint: row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}.{why}"
+            return f"row {i} loses {pruned} weights, expected floor({sparsity:g} * {len(row)}) = {prune}."
         if 0 < prune < len(row) and row[~kept].max() > row[kept].min():
-            return f"Hint: row {i} loses {row[~kept].max():g} and keeps {row[kept].min():g}: the smaller one must go."
+            return f"row {i} loses {row[~kept].max():.9g} and keeps {row[kept].min():.9g}: the smaller one must go."
     return None
-
-
-def _right_in_all(keep: Tensor, prune: int) -> bool:
-    return len(keep) > 1 and int((~keep).sum()) == prune * len(keep)
 
 
 # 1.4
@@ -195,11 +197,17 @@ def average(batches: Tensor, decay: float) -> Tensor:
 
 def _batches(size: int, rng: Generator) -> tuple[Tensor, float]:
     count, columns = whole(rng, 1, size), whole(rng, 1, size)
-    decay = (0.5, 0.9, 0.0, 0.75)[whole(rng, 0, 3)]
+    decay = (0.5, 0.9, 0.0, 0.75, 0.99)[whole(rng, 0, 4)]
     x = _integers(0, 8, (count, columns), rng)
     if size >= 4 and whole(rng, 0, 1):
         x = x[:1].expand(count, columns).clone()  # equal batches: the average is the batch
+    if size >= 4 and whole(rng, 0, 1):
+        x = torch.rand(count, columns, generator=rng) * 10.0 ** _integers(-7, 3, (columns,), rng)
     return x, decay
+
+
+def _many_batches() -> list[tuple]:
+    return [(torch.rand(60, 5, generator=Generator().manual_seed(0)) * torch.logspace(-8, 3, 5), 0.95)]
 
 
 def _verify_average(args: tuple, out: object) -> str | None:
@@ -208,24 +216,14 @@ def _verify_average(args: tuple, out: object) -> str | None:
     hint = _shape_hint(out, expected.shape, "the average, one number for each feature")
     if hint or _close(out, expected):
         return hint
-    count = len(x)
-    raw = expected * (1 - decay**count)
-    if _close(out, raw):
-        return "Hint: the average starts at zero and is still too small: divide by the weight it has, 1 - decay^t."
-    if decay < 1 and _close(out, raw / (1 - decay)):
-        return "Hint: after t batches the weights add up to 1 - decay^t, not to 1 - decay."
-    if count > 1 and _close(out, x.double().mean(0)):
-        return "Hint: this is the plain mean: later batches count more, each 1 / decay times as much as the one before."
-    if decay > 0 and _close(out, average(x.double(), 1 - decay)):
-        return "Hint: decay is the weight of the past; the new batch gets 1 - decay."
     if bool((x == x[:1]).all()):
-        return "Hint: all batches are equal here, so the average must be equal to them."
-    return "Hint: update once for each batch, from the first to the last, and correct at the end, once, with t batches."
+        return "all batches are equal here, so the average must be equal to them."
+    return "update once for each batch, from the first to the last, and correct at the end, once, with t batches."
 
 
 EXERCISES = {
-    "1.1": Exercise(_weights_and_inputs, _verify_contribution, ("W", "X"), contribution),
+    "1.1": Exercise(_weights_and_inputs, _verify_contribution, ("W", "X"), contribution, _layer),
     "1.2": Exercise(_row_scores, _verify_scan, ("L", "sparsity", "eta", "log_q"), scan),
-    "1.3": Exercise(_scores_by_row, _verify_per_row_mask, ("L", "sparsity"), per_row_mask),
-    "1.4": Exercise(_batches, _verify_average, ("batches", "decay"), average),
+    "1.3": Exercise(_scores_by_row, _verify_per_row_mask, ("L", "sparsity"), per_row_mask, _scores_of_layers),
+    "1.4": Exercise(_batches, _verify_average, ("batches", "decay"), average, _many_batches),
 }

@@ -285,11 +285,209 @@ def back_without_mask(W, keep, scale):
     return (W / scale).clamp(-57344, 57344).to(torch.float8_e5m2).float() * scale
 
 
+def decode_bias_7(code):
+    return _e5m2(code, bias=7)
+
+
+def decode_nan_for_infinity(code):
+    return math.copysign(math.inf, -(code & 0x80) or 1) if code & 0x7C == 0x7C else _e5m2(code)
+
+
+def decode_largest_for_infinity(code):
+    return math.copysign(57344.0, _e5m2(code)) if code & 0x7F == 0x7C else _e5m2(code)
+
+
+def decode_last_byte_only_is_nan(code):
+    return (
+        math.nan
+        if code & 0x7F == 0x7F
+        else math.copysign(math.inf, 0.5 - (code >> 7))
+        if code & 0x7C == 0x7C
+        else _e5m2(code)
+    )
+
+
+def decode_zero_only(code):
+    return 0.0 if code & 0x7F == 0 else _e5m2(code, subnormals=False)
+
+
+def decode_flushed(code):
+    return 0.0 if code & 0x7C == 0 else _e5m2(code)
+
+
+def decode_twos_complement(code):
+    return _e5m2(code) if code < 128 else -_e5m2(256 - code & 0x7F)
+
+
+def decode_mantissa_first(code):
+    return _e5m2(code & 0x80 | (code & 31) << 2 | code >> 5 & 3)
+
+
+def decode_sign_last(code):
+    return _e5m2((code & 1) << 7 | code >> 1)
+
+
+def decode_signed_nan_as_text(code):
+    return str(_e5m2(code))
+
+
+def decode_by_numpy(code):
+    return np.array([code << 8], dtype=np.uint16).view(np.float16)[0]
+
+
+def nearest_of_half(x, values):
+    return nearest_bisect(x.half().float().clamp(max=values[-1]), values)
+
+
+def nearest_of_bfloat16(x, values):
+    return nearest_bisect(x.bfloat16().float(), values)
+
+
+def nearest_ties_roughly(x, values):
+    far = (x.clamp(max=values[-1])[:, None] - values).abs()
+    tied = far <= far.amin(1, keepdim=True) * (1 + 1e-4)
+    return torch.where(tied, torch.arange(len(values)) % 2, 9).argmin(1)
+
+
+def nearest_no_clamp(x, values):
+    far = (x[:, None] - values).abs()
+    return torch.where(far == far.amin(1, keepdim=True), torch.arange(len(values)) % 2, 9).argmin(1)
+
+
+def nearest_in_ratios(x, values):
+    return (x.clamp(max=values[-1])[:, None] / values.clamp_min(1e-9)).log().abs().argmin(1)
+
+
+def nearest_never_zero(x, values):
+    codes = torch.from_numpy(nearest_bisect(x, values))
+    return torch.where((codes == 0) & (x > 0), 1, codes)
+
+
+def nearest_rounds_place(x, values):
+    places = torch.from_numpy(np.interp(x.numpy(), values.numpy(), np.arange(len(values))))
+    return (places + 0.5).floor()
+
+
+def nearest_even_value(x, values):
+    codes = nearest_loop(x, values)
+    return [
+        c + 1 if c + 1 < len(values) and x[i] * 2 == values[c] + values[c + 1] and values[c + 1] % 2 == 0 else c
+        for i, c in enumerate(codes)
+    ]
+
+
+def nearest_even_of_interpolated(x, values):
+    places = np.interp(x.double().numpy(), values.double().numpy(), np.arange(len(values)))
+    return np.round(places)
+
+
+def scales_with_epsilon(W, keep):
+    top = (W * keep).abs().amax(1, keepdim=True)
+    return torch.where(top > 0, (top + 1e-8) / 448, 1.0)
+
+
+def scales_small_is_empty(W, keep):
+    top = (W * keep).abs().amax(1, keepdim=True)
+    return torch.where(top > 1e-6, top / 448, 1.0)
+
+
+def scales_empty_only(W, keep):
+    top = (W * keep).abs().amax(1, keepdim=True)
+    return torch.where(keep.any(1, keepdim=True), top / 448, 1.0)
+
+
+def scales_half(W, keep):
+    top = (W * keep).abs().amax(1, keepdim=True)
+    return torch.where(top > 0, top / 448, 1.0).bfloat16()
+
+
+def scales_power_of_two(W, keep):
+    return row_scales_right(W, keep).log2().ceil().exp2()
+
+
+def scales_447(W, keep):
+    top = (W * keep).abs().amax(1, keepdim=True)
+    return torch.where(top > 0, top / 447, 1.0)
+
+
+def scales_spread(W, keep):
+    kept = W * keep
+    top = (kept.amax(1, keepdim=True) - kept.amin(1, keepdim=True)) / 2
+    return torch.where(top > 0, top / 448, 1.0)
+
+
+def scales_at_most_one(W, keep):
+    return row_scales_right(W, keep).clamp(max=1.0)
+
+
+def scales_by_sorting(W, keep):
+    rows = [sorted(w[k].abs().double().tolist(), reverse=True) for w, k in zip(W, keep)]
+    return np.array([[row[0] / 448.0 if row and row[0] else 1] for row in rows])
+
+
+def back_flushed(W, keep, scale):
+    y = (W / scale).clamp(-57344, 57344)
+    return torch.where(y.abs() < 2.0**-14, 0.0, y).to(torch.float8_e5m2).float() * scale * keep
+
+
+def back_through_half(W, keep, scale):
+    y = (W / scale).clamp(-57344, 57344).half()
+    return y.to(torch.float8_e5m2).float() * scale * keep
+
+
+def back_of_magnitudes(W, keep, scale):
+    return back_clamp(W.abs(), keep, scale)
+
+
+def back_truncated(W, keep, scale):
+    y = (W / scale).clamp(-57344, 57344).half().view(torch.int16) & -256
+    return y.view(torch.half).float() * scale * keep
+
+
+def back_upper_byte_rounded(W, keep, scale):
+    y = (W / scale).clamp(-57344, 57344).half().view(torch.int16).int()
+    return ((y + 128) & -256).to(torch.int16).view(torch.half).float() * scale * keep
+
+
+def back_pruned_outliers_only(W, keep, scale):
+    y = torch.where(keep, W / scale, (W / scale).clamp(-57344, 57344))
+    return y.to(torch.float8_e5m2).float() * scale * keep
+
+
+def back_large_survivors_zero(W, keep, scale):
+    fits = (W / scale).abs() <= 57344
+    return torch.where(fits & keep, (W / scale).clamp(-57344, 57344).to(torch.float8_e5m2).float() * scale, 0.0)
+
+
+def back_wrong_limit(W, keep, scale):
+    return (W / scale).clamp(-61440, 61440).to(torch.float8_e5m2).float().nan_to_num() * scale * keep
+
+
+def back_new_scale(W, keep, scale):
+    own = torch.where(keep, W, 0.0).abs().amax(1, keepdim=True).clamp_min(1e-30) / 57344
+    return back_clamp(W, keep, own)
+
+
+def back_multiplied(W, keep, scale):
+    return back_clamp(W * scale * scale, keep, scale)
+
+
+def back_whole_numbers(W, keep, scale):
+    return (W / scale).round().clamp(-57344, 57344).to(torch.float8_e5m2).float() * scale * keep
+
+
+def back_by_search(W, keep, scale):
+    grid = torch.arange(124, dtype=torch.uint8).view(torch.float8_e5m2).double()
+    y = (W.double() / scale.double()).clamp(-57344, 57344)
+    codes = nearest_table(y.abs().flatten(), grid).long().view(W.shape)
+    return grid[codes] * y.sign() * scale.double() * keep
+
+
 RIGHT = {
-    "3.1": [decode_by_float16, decode_by_torch],
-    "3.2": [nearest_loop, nearest_bisect, nearest_table],
-    "3.3": [scales_loop, scales_numpy, row_scales_right],
-    "3.4": [back_clamp, back_masked_first, back_half],
+    "3.1": [decode_by_float16, decode_by_torch, decode_by_numpy],
+    "3.2": [nearest_loop, nearest_bisect, nearest_table, nearest_even_of_interpolated],
+    "3.3": [scales_loop, scales_numpy, row_scales_right, scales_by_sorting],
+    "3.4": [back_clamp, back_masked_first, back_half, back_by_search],
 }
 WRONG = {
     "3.1": [
@@ -303,6 +501,16 @@ WRONG = {
         decode_unsigned_infinity,
         decode_eighths,
         decode_without_leading_one,
+        decode_bias_7,
+        decode_nan_for_infinity,
+        decode_largest_for_infinity,
+        decode_last_byte_only_is_nan,
+        decode_zero_only,
+        decode_flushed,
+        decode_twos_complement,
+        decode_mantissa_first,
+        decode_sign_last,
+        decode_signed_nan_as_text,
     ],
     "3.2": [
         nearest_ties_down,
@@ -314,6 +522,14 @@ WRONG = {
         nearest_wraps,
         nearest_off_by_one,
         nearest_in_logs,
+        nearest_of_half,
+        nearest_of_bfloat16,
+        nearest_ties_roughly,
+        nearest_no_clamp,
+        nearest_in_ratios,
+        nearest_never_zero,
+        nearest_rounds_place,
+        nearest_even_value,
     ],
     "3.3": [
         scales_before_pruning,
@@ -328,6 +544,14 @@ WRONG = {
         scales_e5m2,
         scales_mean,
         scales_of_pruned,
+        scales_with_epsilon,
+        scales_small_is_empty,
+        scales_empty_only,
+        scales_half,
+        scales_power_of_two,
+        scales_447,
+        scales_spread,
+        scales_at_most_one,
     ],
     "3.4": [
         back_as_printed,
@@ -341,5 +565,16 @@ WRONG = {
         back_one_side,
         back_without_scale,
         back_without_mask,
+        back_flushed,
+        back_through_half,
+        back_of_magnitudes,
+        back_truncated,
+        back_upper_byte_rounded,
+        back_pruned_outliers_only,
+        back_large_survivors_zero,
+        back_wrong_limit,
+        back_new_scale,
+        back_multiplied,
+        back_whole_numbers,
     ],
 }

@@ -250,11 +250,246 @@ def bytes_rounded_per_row(rows, columns, n, m, width):
     return rows * (kept * width + math.ceil(kept * math.ceil(math.log2(m)) / 8))
 
 
+def mask_of_magnitudes(L, n, m):
+    return mask_by_topk(L.abs(), n, m)
+
+
+def mask_in_half(L, n, m):
+    return mask_by_topk(L.half().float(), n, m)
+
+
+def mask_truncated(L, n, m):
+    return mask_by_topk(L.int().float(), n, m)
+
+
+def mask_of_squares(L, n, m):
+    return mask_by_topk(L.square(), n, m)
+
+
+def mask_with_noise(L, n, m):
+    noise = torch.rand(L.shape, generator=torch.Generator().manual_seed(1)) * 1e-6
+    return mask_by_topk(L + noise, n, m)
+
+
+def mask_first_group(L, n, m):
+    return mask_by_topk(L[:, :m], n, m).repeat(1, L.shape[1] // m)
+
+
+def mask_one_pattern_a_column(L, n, m):
+    return mask_by_topk(L.sum(0, keepdim=True), n, m).expand(L.shape)
+
+
+def mask_only_positive(L, n, m):
+    return mask_by_topk(L, n, m).bool() & (L > 0)
+
+
+def mask_taken_is_zero(L, n, m):
+    groups, keep = L.unflatten(1, (-1, m)).clone(), torch.zeros_like(L).unflatten(1, (-1, m)).bool()
+    for _ in range(n):
+        best = groups.argmax(-1, keepdim=True)
+        keep.scatter_(-1, best, True)
+        groups.scatter_(-1, best, 0.0)
+    return keep.flatten(1)
+
+
+def mask_first_n(L, n, m):
+    return torch.arange(L.shape[1]).remainder(m).lt(n).expand(L.shape)
+
+
+def mask_places(L, n, m):
+    return L.unflatten(1, (-1, m)).topk(n, dim=2).indices.flatten(1)
+
+
+def mask_by_sorted_places(L, n, m):
+    return (L.unflatten(1, (-1, m)).argsort(dim=2, descending=True) < n).flatten(1)
+
+
+def mask_taken_is_minus_infinity(L, n, m):
+    groups = L.double().reshape(-1, m).clone()
+    keep = np.zeros(groups.shape, dtype=bool)
+    for _ in range(n):
+        best = groups.argmax(1)
+        keep[np.arange(len(groups)), best.numpy()] = True
+        groups[torch.arange(len(groups)), best] = -torch.inf
+    return keep.reshape(L.shape)
+
+
+def pack_by_squares(W):
+    groups = W.reshape(len(W), -1, 4)
+    places = groups.square().topk(2, dim=2).indices.sort(dim=2).values
+    return groups.gather(2, places).flatten(1), places.flatten(1)
+
+
+def pack_in_half(W):
+    values, places = pack_by_topk(W)
+    return values.half(), places
+
+
+def pack_whole_numbers(W):
+    values, places = pack_by_topk(W)
+    return values.int(), places
+
+
+def pack_first_two(W):
+    groups = W.unflatten(1, (-1, 4))
+    places = (groups == 0).int().argsort(dim=2)[..., :2]
+    return groups.gather(2, places).flatten(1), places.flatten(1)
+
+
+def pack_pads_with_three(W):
+    values, places = [], []
+    for row in W.tolist():
+        v, p = [], []
+        for start in range(0, len(row), 4):
+            found = [k for k in range(4) if row[start + k] != 0]
+            found += [3] * (2 - len(found))
+            p += found
+            v += [row[start + k] for k in found]
+        values.append(v)
+        places.append(p)
+    return values, places
+
+
+def pack_values_of_other_places(W):
+    values, places = pack_by_topk(W)
+    return values, places.view(len(W), -1, 2).flip(2).sort(2).values.flatten(1).flip(1)
+
+
+def pack_flat(W):
+    values, places = pack_by_topk(W)
+    return values.flatten(), places.flatten()
+
+
+def pack_only_large(W):
+    return pack_by_topk(torch.where(W.abs() > 1e-6, W, 0.0))
+
+
+def pack_by_groups(W):
+    values, places = pack_by_topk(W)
+    return values.view(len(W), -1, 2), places.view(len(W), -1, 2)
+
+
+def pack_numpy(W):
+    groups = W.numpy().reshape(len(W), -1, 4)
+    places = np.sort(np.argsort(groups == 0, axis=2, kind="stable")[..., :2], axis=2)
+    return {
+        "values": np.take_along_axis(groups, places, 2).reshape(len(W), -1),
+        "places": places.reshape(len(W), -1) * 1.0,
+    }
+
+
+def remove_by_bias(W1, b1, W2, j):
+    keep = b1 != b1[j]
+    return W1[keep], b1[keep], W2[:, keep]
+
+
+def remove_equal_rows(W1, b1, W2, j):
+    keep = (W1[j] != W1).any(1) | (b1 != b1[j])
+    return W1[keep], b1[keep], W2[:, keep]
+
+
+def remove_column_of_both(W1, b1, W2, j):
+    keep = torch.arange(len(b1)) != j
+    return W1[:, torch.arange(W1.shape[1]) != j], b1[keep], W2[:, keep]
+
+
+def remove_counts_from_the_end(W1, b1, W2, j):
+    return remove_by_cat(W1, b1, W2, len(b1) - 1 - j)
+
+
+def remove_in_half(W1, b1, W2, j):
+    return [part.half() for part in remove_by_cat(W1, b1, W2, j)]
+
+
+def remove_whole_numbers(W1, b1, W2, j):
+    return [part.int() for part in remove_by_cat(W1, b1, W2, j)]
+
+
+def remove_gives_the_bias_on(W1, b1, W2, j):
+    W1, b, W2 = remove_by_cat(W1, b1, W2, j)
+    return W1, b + b1[j] / max(1, len(b)), W2
+
+
+def remove_rescales(W1, b1, W2, j):
+    W1, b, W2 = remove_by_cat(W1, b1, W2, j)
+    return W1, b, W2 * len(b1) / len(b)
+
+
+def remove_turned(W1, b1, W2, j):
+    W1, b, W2 = remove_by_cat(W1, b1, W2, j)
+    return W1, b, W2.T
+
+
+def remove_order_of_results(W1, b1, W2, j):
+    W1, b, W2 = remove_by_cat(W1, b1, W2, j)
+    return W1, W2, b
+
+
+def remove_by_lists(W1, b1, W2, j):
+    rows, bias = W1.tolist(), b1.tolist()
+    del rows[j], bias[j]
+    return rows, bias, [row[:j] + row[j + 1 :] for row in W2.tolist()]
+
+
+def remove_by_selecting(W1, b1, W2, j):
+    index = torch.tensor([i for i in range(len(b1)) if i != j])
+    return W1.double().index_select(0, index), b1.index_select(0, index), W2.index_select(1, index)
+
+
+def bytes_of_one_row(rows, columns, n, m, width):
+    return bytes_by_bit_length(1, columns, n, m, width)
+
+
+def bytes_both_rounded_down(rows, columns, n, m, width):
+    return int(rows * columns * n / m * (width + math.log2(m) / 8))
+
+
+def bytes_bits_of_m(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + math.ceil(kept * m.bit_length() / 8)
+
+
+def bytes_bits_not_rounded(rows, columns, n, m, width):
+    kept = rows * columns * n // m
+    return kept * width + math.ceil(kept * math.log2(m) / 8)
+
+
+def bytes_a_byte_for_each_group(rows, columns, n, m, width):
+    groups = rows * columns // m
+    return groups * n * width + groups * math.ceil(n * math.ceil(math.log2(m)) / 8)
+
+
+def bytes_bitmap(rows, columns, n, m, width):
+    return rows * columns * n // m * width + math.ceil(rows * columns / 8)
+
+
+def bytes_always_bfloat16(rows, columns, n, m, width):
+    return bytes_by_bit_length(rows, columns, n, m, 2)
+
+
+def bytes_pruned(rows, columns, n, m, width):
+    return bytes_by_bit_length(rows, columns, m - n, m, width)
+
+
+def bytes_no_places_if_dense(rows, columns, n, m, width):
+    return rows * columns * width if n == m else bytes_by_bit_length(rows, columns, n, m, width)
+
+
+def bytes_in_bits(rows, columns, n, m, width):
+    return 8 * bytes_by_bit_length(rows, columns, n, m, width)
+
+
+def bytes_by_groups(rows, columns, n, m, width):
+    groups = sum(columns // m for _ in range(rows))
+    bits = next(b for b in range(20) if 2**b >= m)
+    return np.int64(groups * n * width - (-groups * n * bits // 8))
+
+
 RIGHT = {
-    "2.1": [mask_by_loop, mask_by_topk, mask_by_numpy],
-    "2.2": [pack_by_loop, pack_by_topk],
-    "2.4": [remove_by_cat, remove_by_numpy],
-    "2.3": [bytes_by_bit_length, bytes_as_tensor],
+    "2.1": [mask_by_loop, mask_by_topk, mask_by_numpy, mask_taken_is_minus_infinity],
+    "2.2": [pack_by_loop, pack_by_topk, pack_numpy],
+    "2.4": [remove_by_cat, remove_by_numpy, remove_by_lists, remove_by_selecting],
+    "2.3": [bytes_by_bit_length, bytes_as_tensor, bytes_by_groups],
 }
 WRONG = {
     "2.1": [
@@ -267,6 +502,18 @@ WRONG = {
         mask_of_the_whole_row,
         mask_always_two_of_four,
         mask_leaves_groups,
+        mask_of_magnitudes,
+        mask_in_half,
+        mask_truncated,
+        mask_of_squares,
+        mask_with_noise,
+        mask_first_group,
+        mask_one_pattern_a_column,
+        mask_only_positive,
+        mask_taken_is_zero,
+        mask_first_n,
+        mask_places,
+        mask_by_sorted_places,
     ],
     "2.2": [
         pack_without_zeros,
@@ -277,6 +524,15 @@ WRONG = {
         pack_from_one,
         pack_first_place_twice,
         pack_swapped,
+        pack_by_squares,
+        pack_in_half,
+        pack_whole_numbers,
+        pack_first_two,
+        pack_pads_with_three,
+        pack_values_of_other_places,
+        pack_flat,
+        pack_only_large,
+        pack_by_groups,
     ],
     "2.4": [
         remove_zeroes_only,
@@ -287,6 +543,16 @@ WRONG = {
         remove_everything_before,
         remove_keeps_only_j,
         remove_moves_the_last_into_the_gap,
+        remove_by_bias,
+        remove_equal_rows,
+        remove_column_of_both,
+        remove_counts_from_the_end,
+        remove_in_half,
+        remove_whole_numbers,
+        remove_gives_the_bias_on,
+        remove_rescales,
+        remove_turned,
+        remove_order_of_results,
     ],
     "2.3": [
         bytes_values_only,
@@ -298,5 +564,15 @@ WRONG = {
         bytes_log2_rounded_down,
         bytes_rounded_down,
         bytes_rounded_per_row,
+        bytes_of_one_row,
+        bytes_both_rounded_down,
+        bytes_bits_of_m,
+        bytes_bits_not_rounded,
+        bytes_a_byte_for_each_group,
+        bytes_bitmap,
+        bytes_always_bfloat16,
+        bytes_pruned,
+        bytes_no_places_if_dense,
+        bytes_in_bits,
     ],
 }

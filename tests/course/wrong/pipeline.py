@@ -133,6 +133,10 @@ def retention_clipped(dense, compressed, target):
     return min(1.0, retention_loop(dense, compressed, target))
 
 
+def retention_clipped_or_nan(dense, compressed, target):
+    return torch.tensor(retention_loop(dense, compressed, target)).clamp(max=1)
+
+
 def retention_percent(dense, compressed, target):
     return 100 * retention_loop(dense, compressed, target)
 
@@ -299,11 +303,251 @@ def front_ratio(cost, quality):
     return worth == worth.max()
 
 
+def joint_without_negative(W, Wq, E, keep):
+    return _highest(((W**2 - (W - Wq) ** 2) * E).clamp(min=0), keep)
+
+
+def joint_of_magnitudes(W, Wq, E, keep):
+    return _highest(((W**2 - (W - Wq) ** 2) * E).abs(), keep)
+
+
+def joint_squares_apart(W, Wq, E, keep):
+    return _highest((W**2 - Wq**2) * E, keep)
+
+
+def joint_root_of_energy(W, Wq, E, keep):
+    return _highest((W**2 - (W - Wq) ** 2) * E.sqrt(), keep)
+
+
+def joint_only_gains(W, Wq, E, keep):
+    score = (W**2 - (W - Wq) ** 2) * E
+    return _highest(score, keep) & (score > 0)
+
+
+def joint_in_bfloat16(W, Wq, E, keep):
+    return _highest(((W**2 - (W - Wq) ** 2) * E).bfloat16(), keep)
+
+
+def joint_with_noise(W, Wq, E, keep):
+    noise = torch.rand(W.shape, generator=torch.Generator().manual_seed(0)) * 1e-6
+    return _highest((W**2 - (W - Wq) ** 2) * E + noise, keep)
+
+
+def joint_one_mask_for_all_rows(W, Wq, E, keep):
+    return _highest(((W**2 - (W - Wq) ** 2) * E).sum(0, keepdim=True), keep).expand(W.shape)
+
+
+def joint_relative(W, Wq, E, keep):
+    return _highest(-((W - Wq) ** 2 / (W**2).clamp_min(1e-30)) * E, keep)
+
+
+def joint_prunes_so_many(W, Wq, E, keep):
+    return _highest((W**2 - (W - Wq) ** 2) * E, W.shape[1] - keep)
+
+
+def joint_product(W, Wq, E, keep):
+    return _highest(W * Wq * E, keep)
+
+
+def joint_by_swaps(W, Wq, E, keep):
+    lost, saved = (W.double() - Wq.double()) ** 2 * E, W.double() ** 2 * E
+    rows = [sorted(range(W.shape[1]), key=lambda j: float(a[j] - b[j]))[:keep] for a, b in zip(lost, saved)]
+    return [[j in row for j in range(W.shape[1])] for row in rows]
+
+
+def retention_one_for_none(dense, compressed, target):
+    hits = (dense == target).sum().item()
+    return (compressed == target).sum().item() / hits if hits else 1.0
+
+
+def retention_infinite_for_none(dense, compressed, target):
+    return ((compressed == target).sum() / (dense == target).sum()).item()
+
+
+def retention_nan_for_no_hits(dense, compressed, target):
+    return retention_loop(dense, compressed, target) or float("nan")
+
+
+def retention_two_digits(dense, compressed, target):
+    return round(retention_loop(dense, compressed, target), 2)
+
+
+def retention_by_identity(dense, compressed, target):
+    d, c, t = dense.tolist(), compressed.tolist(), target.tolist()
+    hits = sum(x is y for x, y in zip(d, t))
+    return sum(x is y for x, y in zip(c, t)) / hits if hits else float("nan")
+
+
+def retention_close(dense, compressed, target):
+    hits = [torch.isclose(x.double(), target.double()).sum().item() for x in (compressed, dense)]
+    return hits[0] / hits[1] if hits[1] else float("nan")
+
+
+def retention_in_half(dense, compressed, target):
+    return retention_loop(dense.half(), compressed.half(), target.half())
+
+
+def retention_skips_padding(dense, compressed, target):
+    return retention_loop(dense[target != 0], compressed[target != 0], target[target != 0])
+
+
+def retention_shifted(dense, compressed, target):
+    return retention_loop(dense[:-1], compressed[:-1], target[1:])
+
+
+def retention_nan_as_text(dense, compressed, target):
+    hits = (dense == target).sum().item()
+    return (compressed == target).sum().item() / hits if hits else "nan"
+
+
+def retention_of_float_tensors(dense, compressed, target):
+    return ((compressed == target).double().sum() / (dense == target).double().sum().sub(0)).masked_fill(
+        ~(dense == target).any(), torch.nan
+    )
+
+
+def wanda_energy_squared(W, E, sparsity):
+    return _lowest(W.abs() * E.square(), int(sparsity * W.shape[1]))
+
+
+def wanda_with_epsilon(W, E, sparsity):
+    return _lowest(W.abs() * (E + 1e-8).sqrt(), int(sparsity * W.shape[1]))
+
+
+def wanda_root_of_all(W, E, sparsity):
+    return _lowest(W.square() * E.sqrt(), int(sparsity * W.shape[1]))
+
+
+def wanda_inputs_alone(W, E, sparsity):
+    return _lowest(E.expand(W.shape), int(sparsity * W.shape[1]))
+
+
+def wanda_in_half(W, E, sparsity):
+    return _lowest((W.abs() * E.sqrt()).half(), int(sparsity * W.shape[1]))
+
+
+def wanda_highest_go(W, E, sparsity):
+    return _lowest(-W.abs() * E.sqrt(), int(sparsity * W.shape[1]))
+
+
+def wanda_row_kthvalue(W, E, sparsity):
+    score, count = W.abs() * E.sqrt(), int(sparsity * W.shape[1])
+    return score > score.kthvalue(count, 1, keepdim=True).values if count else torch.ones_like(W).bool()
+
+
+def wanda_row_mean(W, E, sparsity):
+    score = W.abs() * E.sqrt()
+    return score > score.quantile(sparsity, 1, keepdim=True)
+
+
+def wanda_first_row(W, E, sparsity):
+    return wanda_squares(W[:1], E, sparsity).expand(W.shape)
+
+
+def wanda_order_for_rank(W, E, sparsity):
+    return (W.abs() * E.sqrt()).argsort(1) >= int(sparsity * W.shape[1])
+
+
+def wanda_keeps_count(W, E, sparsity):
+    score = W.abs() * E.sqrt()
+    return score.argsort(1, descending=True).argsort(1) < int((1 - sparsity) * W.shape[1])
+
+
+def wanda_normalised(W, E, sparsity):
+    score = W.abs() * (E / 10).sqrt()
+    return score.argsort(1).argsort(1) >= int(sparsity * W.shape[1])
+
+
+def wanda_squared_in_float32(W, E, sparsity):
+    return _lowest(W.square() * E, int(sparsity * W.shape[1]))
+
+
+def _hull(cost, quality):
+    points = sorted(set(zip(cost.tolist(), quality.tolist())), key=lambda p: (p[0], -p[1]))
+    chain = []
+    for c, q in points:
+        if chain and q <= chain[-1][1]:
+            continue
+        while len(chain) > 1 and (chain[-1][1] - chain[-2][1]) * (c - chain[-2][0]) < (q - chain[-2][1]) * (
+            chain[-1][0] - chain[-2][0]
+        ):
+            chain.pop()
+        chain.append((c, q))
+    return chain
+
+
+def front_hull(cost, quality):
+    return [p in _hull(cost, quality) for p in zip(cost.tolist(), quality.tolist())]
+
+
+def front_in_order_of_cost(cost, quality):
+    order = cost.argsort()
+    return front_pairwise(cost[order], quality[order])
+
+
+def front_sorted_by_cost_only(cost, quality):
+    on, best = torch.zeros(len(cost), dtype=torch.bool), float("-inf")
+    for i in cost.argsort().tolist():
+        if quality[i] > best:
+            on[i], best = True, quality[i]
+    return on
+
+
+def front_close(cost, quality):
+    cheaper, better = cost[:, None] <= cost * (1 + 1e-5), quality[:, None] >= quality - 1e-5
+    strictly = (cost[:, None] < cost * (1 - 1e-5)) | (quality[:, None] > quality + 1e-5)
+    return ~(cheaper & better & strictly).any(0)
+
+
+def front_in_half(cost, quality):
+    return front_pairwise(cost.half(), quality.half())
+
+
+def front_best_quality_only(cost, quality):
+    return quality == quality.max()
+
+
+def front_or(cost, quality):
+    return ~((cost[:, None] < cost) & (quality[:, None] >= quality)).any(0)
+
+
+def front_or_other(cost, quality):
+    return ~((cost[:, None] <= cost) & (quality[:, None] > quality)).any(0)
+
+
+def front_places(cost, quality):
+    return front_pairwise(cost, quality).nonzero()[:, 0]
+
+
+def front_above_the_line(cost, quality):
+    mean = quality.mean()
+    return front_pairwise(cost, quality) & (quality >= mean)
+
+
+def front_positive(cost, quality):
+    on, best = [False] * len(cost), 0.0
+    for i in sorted(range(len(cost)), key=lambda i: (cost[i], -quality[i])):
+        if quality[i] >= best and front_pairwise(cost, quality)[i]:
+            on[i], best = True, quality[i]
+    return on
+
+
+def front_by_layers(cost, quality):
+    c, q = cost.double().tolist(), quality.double().tolist()
+    return torch.tensor(
+        [
+            q[i] == max(b for a, b in zip(c, q) if a <= c[i]) and c[i] == min(a for a, b in zip(c, q) if b >= q[i])
+            for i in range(len(c))
+        ],
+        dtype=torch.uint8,
+    )
+
+
 RIGHT = {
-    "4.1": [joint_loops, joint_numpy, joint_topk],
-    "4.2": [retention_loop, retention_tensor, retention_numpy],
-    "4.3": [wanda_loops, wanda_numpy, wanda_squares],
-    "4.4": [front_pairwise, front_sweep, front_numpy],
+    "4.1": [joint_loops, joint_numpy, joint_topk, joint_by_swaps],
+    "4.2": [retention_loop, retention_tensor, retention_numpy, retention_of_float_tensors],
+    "4.3": [wanda_loops, wanda_numpy, wanda_squares, wanda_normalised, wanda_squared_in_float32],
+    "4.4": [front_pairwise, front_sweep, front_numpy, front_by_layers],
 }
 WRONG = {
     "4.1": [
@@ -320,6 +564,17 @@ WRONG = {
         joint_one_too_many,
         joint_energy_squared,
         joint_energy_by_row,
+        joint_without_negative,
+        joint_of_magnitudes,
+        joint_squares_apart,
+        joint_root_of_energy,
+        joint_only_gains,
+        joint_in_bfloat16,
+        joint_with_noise,
+        joint_one_mask_for_all_rows,
+        joint_relative,
+        joint_prunes_so_many,
+        joint_product,
     ],
     "4.2": [
         retention_agreement,
@@ -327,11 +582,22 @@ WRONG = {
         retention_of_hits,
         retention_over_agreement,
         retention_clipped,
+        retention_clipped_or_nan,
         retention_percent,
         retention_upside_down,
         retention_difference,
         retention_divides_by_zero,
         retention_zero_for_none,
+        retention_one_for_none,
+        retention_infinite_for_none,
+        retention_nan_for_no_hits,
+        retention_two_digits,
+        retention_by_identity,
+        retention_close,
+        retention_in_half,
+        retention_skips_padding,
+        retention_shifted,
+        retention_nan_as_text,
     ],
     "4.3": [
         wanda_whole_layer,
@@ -345,6 +611,17 @@ WRONG = {
         wanda_pruned,
         wanda_keeps_the_share,
         wanda_normalised_layer,
+        wanda_energy_squared,
+        wanda_with_epsilon,
+        wanda_root_of_all,
+        wanda_inputs_alone,
+        wanda_in_half,
+        wanda_highest_go,
+        wanda_row_kthvalue,
+        wanda_row_mean,
+        wanda_first_row,
+        wanda_order_for_rank,
+        wanda_keeps_count,
     ],
     "4.4": [
         front_strict,
@@ -356,5 +633,16 @@ WRONG = {
         front_complement,
         front_extremes,
         front_ratio,
+        front_hull,
+        front_in_order_of_cost,
+        front_sorted_by_cost_only,
+        front_close,
+        front_in_half,
+        front_best_quality_only,
+        front_or,
+        front_or_other,
+        front_places,
+        front_above_the_line,
+        front_positive,
     ],
 }

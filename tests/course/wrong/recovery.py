@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
@@ -145,9 +146,293 @@ def spend_too_many(costs, steps):
     return [steps] * len(costs)
 
 
-RIGHT = {"7.1": [refit_add, refit_lstsq], "7.2": [kl_torch, kl_loop, kl_entropy], "7.3": [spend_sort, spend_all]}
+def refit_damped(w, H, keep):
+    v = torch.zeros_like(w)
+    if keep.any():
+        part = H[keep][:, keep]
+        v[keep] = torch.linalg.solve(part + 0.01 * torch.eye(len(part)), H[keep] @ w)
+    return v
+
+
+def refit_damped_little(w, H, keep):
+    v = torch.zeros_like(w)
+    if keep.any():
+        part = H[keep][:, keep]
+        v[keep] = torch.linalg.solve(part + 1e-6 * torch.eye(len(part)), H[keep] @ w)
+    return v
+
+
+def refit_from_kept(w, H, keep):
+    v = torch.zeros_like(w)
+    if keep.any():
+        v[keep] = torch.linalg.solve(H[keep][:, keep], H[keep][:, keep] @ w[keep])
+    return v
+
+
+def refit_no_mask(w, H, keep):
+    return w.clone()
+
+
+def refit_swapped_mask(w, H, keep):
+    return refit_add(w, H, ~keep)
+
+
+def refit_fails_on_nothing(w, H, keep):
+    v = refit_add(w, H, keep)
+    return v / v.abs().max() * v.abs().max()
+
+
+def refit_scaled(w, H, keep):
+    v = torch.where(keep, w, 0)
+    top = v @ H @ v
+    return v * (v @ H @ w) / top if top > 0 else v
+
+
+def refit_one_by_one(w, H, keep):
+    inverse, v = torch.linalg.inv(H), w.clone()
+    for p in (~keep).nonzero()[:, 0].tolist():
+        v = v - w[p] / inverse[p, p] * inverse[:, p]
+    return torch.where(keep, v, 0)
+
+
+def refit_in_place(w, H, keep):
+    w *= keep
+    return w
+
+
+def refit_only_kept(w, H, keep):
+    return refit_add(w, H, keep)[keep]
+
+
+def refit_not_quite_zero(w, H, keep):
+    return torch.where(keep, refit_add(w, H, keep), 1e-8)
+
+
+def refit_surgeon(w, H, keep):
+    v, H = w.double().clone(), H.double()
+    inverse = torch.linalg.inv(H)
+    for p in (~keep).nonzero()[:, 0].tolist():
+        v -= v[p] / inverse[p, p] * inverse[:, p]
+        inverse = inverse - inverse[:, p : p + 1] @ inverse[p : p + 1] / inverse[p, p]
+    return torch.where(keep, v, 0.0)
+
+
+def kl_with_epsilon(teacher, student):
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    return (p * ((p + 1e-8).log() - (q + 1e-8).log())).sum(-1).mean()
+
+
+def kl_clamped(teacher, student):
+    p, q = teacher.double().softmax(-1).clamp_min(1e-12), student.double().softmax(-1).clamp_min(1e-12)
+    return (p * (p / q).log()).sum(-1).mean()
+
+
+def kl_bits(teacher, student):
+    return kl_torch(teacher, student) / 0.6931472
+
+
+def kl_over_tokens(teacher, student):
+    return kl_torch(teacher.T, student.T)
+
+
+def kl_of_all_at_once(teacher, student):
+    return kl_torch(teacher.reshape(1, -1), student.reshape(1, -1))
+
+
+def kl_symmetric(teacher, student):
+    return (kl_torch(teacher, student) + kl_torch(student, teacher)) / 2
+
+
+def kl_first_token(teacher, student):
+    return kl_torch(teacher[:1], student[:1])
+
+
+def kl_last_token(teacher, student):
+    return kl_torch(teacher[-1:], student[-1:])
+
+
+def kl_absolute(teacher, student):
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    return (p.exp() * (p - q).abs()).sum(-1).mean()
+
+
+def kl_squared(teacher, student):
+    return (teacher - student).square().mean()
+
+
+def kl_temperature(teacher, student):
+    return 4 * kl_torch(teacher / 2, student / 2)
+
+
+def kl_each_token(teacher, student):
+    p, q = teacher.log_softmax(-1), student.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def kl_nan_to_zero(teacher, student):
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    return (p * (p / q).log()).nan_to_num(0, 0, 0).sum(-1).mean()
+
+
+def kl_numpy(teacher, student):
+    t, s = (a.double().numpy() for a in (teacher, student))
+    p, q = (a - a.max(1, keepdims=True) for a in (t, s))
+    p, q = (a - np.log(np.exp(a).sum(1, keepdims=True)) for a in (p, q))
+    return np.mean(np.sum(np.exp(p) * (p - q), axis=1))
+
+
+def spend_gain_so_far(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        room = [i for i, cost in enumerate(costs) if taken[i] + 1 < len(cost)]
+        taken[min(room, key=lambda i: costs[i][taken[i] + 1] - costs[i][0])] += 1
+    return taken
+
+
+def spend_from_zero(costs, steps):
+    return spend_total([[c if k else 0.0 for k, c in enumerate(cost)] for cost in costs], steps)
+
+
+def spend_ratio(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        room = [i for i, cost in enumerate(costs) if taken[i] + 1 < len(cost)]
+        taken[min(room, key=lambda i: costs[i][taken[i] + 1] / max(costs[i][taken[i]], 1e-9))] += 1
+    return taken
+
+
+def spend_present_cost(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        room = [i for i, cost in enumerate(costs) if taken[i] + 1 < len(cost)]
+        taken[min(room, key=lambda i: costs[i][taken[i]])] += 1
+    return taken
+
+
+def spend_first_step_decides(costs, steps):
+    taken = [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: costs[i][1] - costs[i][0] if len(costs[i]) > 1 else 9e9):
+        taken[i] = min(steps - sum(taken), len(costs[i]) - 1)
+    return taken
+
+
+def spend_dearest(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        room = [i for i, cost in enumerate(costs) if taken[i] + 1 < len(cost)]
+        taken[max(room, key=lambda i: costs[i][taken[i] + 1] - costs[i][taken[i]])] += 1
+    return taken
+
+
+def spend_counts_the_start(costs, steps):
+    return [k + 1 for k in spend_sort(costs, steps)]
+
+
+def spend_one_short(costs, steps):
+    return spend_sort(costs, max(0, steps - 1))
+
+
+def spend_runs_over(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        best = min(range(len(costs)), key=lambda i: costs[i][taken[i] + 1] - costs[i][taken[i]])
+        taken[best] += 1
+    return taken
+
+
+def spend_pops(costs, steps):
+    taken = [0] * len(costs)
+    for _ in range(steps):
+        room = [i for i, cost in enumerate(costs) if len(cost) > 1]
+        best = min(room, key=lambda i: costs[i][1] - costs[i][0])
+        costs[best].pop(0)
+        taken[best] += 1
+    return taken
+
+
+def spend_total_cost(costs, steps):
+    return sum(cost[n] for n, cost in zip(spend_sort(costs, steps), costs))
+
+
+def spend_rounded(costs, steps):
+    return spend_sort([[round(c) for c in cost] for cost in costs], steps)
+
+
+def spend_table(costs, steps):
+    best = {0: (0.0, ())}
+    for cost in costs:
+        best = {
+            n: min((best[n - k][0] + cost[k], (*best[n - k][1], k)) for k in range(len(cost)) if n - k in best)
+            for n in range(steps + 1)
+            if any(n - k in best for k in range(len(cost)))
+        }
+    return np.array(best[steps][1])
+
+
+RIGHT = {
+    "7.1": [refit_add, refit_lstsq, refit_surgeon],
+    "7.2": [kl_torch, kl_loop, kl_entropy, kl_numpy],
+    "7.3": [spend_sort, spend_all, spend_table],
+}
 WRONG = {
-    "7.1": [refit_not, refit_dense, refit_part_of_inverse, refit_difference, refit_sign, refit_diagonal],
-    "7.2": [kl_reversed, kl_sum, kl_mean_of_all, kl_cross_entropy, kl_sign, kl_overflow, kl_underflow, kl_logits],
-    "7.3": [spend_even, spend_total, spend_first, spend_too_many],
+    "7.1": [
+        refit_not,
+        refit_dense,
+        refit_part_of_inverse,
+        refit_difference,
+        refit_sign,
+        refit_diagonal,
+        refit_damped,
+        refit_damped_little,
+        refit_from_kept,
+        refit_no_mask,
+        refit_swapped_mask,
+        refit_fails_on_nothing,
+        refit_scaled,
+        refit_one_by_one,
+        refit_in_place,
+        refit_only_kept,
+        refit_not_quite_zero,
+    ],
+    "7.2": [
+        kl_reversed,
+        kl_sum,
+        kl_mean_of_all,
+        kl_cross_entropy,
+        kl_sign,
+        kl_overflow,
+        kl_underflow,
+        kl_logits,
+        kl_with_epsilon,
+        kl_clamped,
+        kl_bits,
+        kl_over_tokens,
+        kl_of_all_at_once,
+        kl_symmetric,
+        kl_first_token,
+        kl_last_token,
+        kl_absolute,
+        kl_squared,
+        kl_temperature,
+        kl_each_token,
+        kl_nan_to_zero,
+    ],
+    "7.3": [
+        spend_even,
+        spend_total,
+        spend_first,
+        spend_too_many,
+        spend_gain_so_far,
+        spend_from_zero,
+        spend_ratio,
+        spend_present_cost,
+        spend_first_step_decides,
+        spend_dearest,
+        spend_counts_the_start,
+        spend_one_short,
+        spend_runs_over,
+        spend_pops,
+        spend_total_cost,
+        spend_rounded,
+    ],
 }

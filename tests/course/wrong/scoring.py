@@ -319,11 +319,248 @@ def mask_by_quantile(L, sparsity):
     return L.quantile(sparsity, dim=1, keepdim=True) <= L
 
 
+def contribution_with_epsilon(W, X):
+    return W**2 * (X.square().mean(0) + 1e-8)
+
+
+def contribution_unbiased(W, X):
+    return W**2 * X.square().sum(0) / max(1, len(X) - 1)
+
+
+def contribution_mean_of_abs(W, X):
+    return (W * X.abs().mean(0)) ** 2
+
+
+def contribution_of_the_largest(W, X):
+    return W**2 * X.square().amax(0)
+
+
+def contribution_of_the_last_token(W, X):
+    return W**2 * X[-1].square()
+
+
+def contribution_without_zeros(W, X):
+    return W**2 * X.square().sum(0) / (X != 0).sum(0).clamp(min=1)
+
+
+def contribution_normalised(W, X):
+    energy = X.square().mean(0)
+    return W**2 * energy / energy.sum().clamp_min(1e-30)
+
+
+def contribution_clamped(W, X):
+    return (W**2 * X.square().mean(0)).clamp_min(1e-10)
+
+
+def contribution_in_bfloat16(W, X):
+    return (W.bfloat16() ** 2 * X.bfloat16().square().mean(0)).float()
+
+
+def contribution_in_half(W, X):
+    return (W**2 * X.square().mean(0)).half()
+
+
+def contribution_six_digits(W, X):
+    return (W**2 * X.square().mean(0)).round(decimals=6)
+
+
+def contribution_over_features(W, X):
+    return W**2 * X.square().mean(0) / X.shape[1]
+
+
+def contribution_double(W, X):
+    out = torch.empty(W.shape, dtype=torch.float64)
+    for j in range(W.shape[1]):
+        out[:, j] = W[:, j].double() ** 2 * torch.dot(X[:, j].double(), X[:, j].double()) / len(X)
+    return out
+
+
+def contribution_of_the_diagonal(W, X):
+    return W.square() * torch.diagonal(X.T @ X) / X.size(0)
+
+
+def scan_backwards(L, sparsity, eta, log_q):
+    pruned, end = _scan(L.flip(1), sparsity, eta, log_q)
+    return pruned.flip(1), end
+
+
+def scan_ignores_the_start(L, sparsity, eta, log_q):
+    return _scan(L, sparsity, eta, torch.zeros_like(log_q))
+
+
+def scan_with_epsilon(L, sparsity, eta, log_q):
+    return _scan(L + 1e-8, sparsity, eta, log_q)
+
+
+def scan_eta_over_width(L, sparsity, eta, log_q):
+    return _scan(L, sparsity, eta / L.shape[1], log_q)
+
+
+def scan_in_place(L, sparsity, eta, log_q):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < log_q.exp()
+        log_q += eta * (sparsity - pruned[:, j].float())
+    return pruned, log_q
+
+
+def scan_falls_only(L, sparsity, eta, log_q):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < log_q.exp()
+        log_q = torch.where(pruned[:, j], log_q - eta * (1 - sparsity), log_q)
+    return pruned, log_q
+
+
+def scan_bounded(L, sparsity, eta, log_q):
+    pruned = torch.zeros(L.shape, dtype=torch.bool)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < log_q.exp()
+        log_q = (log_q + eta * (sparsity - pruned[:, j].float())).clamp(-10, 10)
+    return pruned, log_q
+
+
+def scan_first_row(L, sparsity, eta, log_q):
+    pruned, end = _scan(L[:1], sparsity, eta, log_q[:1])
+    return pruned.expand(L.shape), end.expand(len(L))
+
+
+def scan_in_half(L, sparsity, eta, log_q):
+    pruned, end = _scan(L.half(), sparsity, eta, log_q.half())
+    return pruned, end
+
+
+def scan_results_swapped(*args):
+    return _scan(*args)[::-1]
+
+
+def scan_numpy(L, sparsity, eta, log_q):
+    L, log_q = L.numpy().astype(np.float64), log_q.numpy().astype(np.float64)
+    pruned = np.zeros(L.shape)
+    for j in range(L.shape[1]):
+        pruned[:, j] = L[:, j] < np.exp(log_q)
+        log_q = log_q + eta * (sparsity - pruned[:, j])
+    return [pruned, log_q]
+
+
+def average_of_sums(batches, decay):
+    raw = torch.zeros_like(batches[0])
+    for x in batches:
+        raw = decay * raw + x
+    return raw
+
+
+def average_corrected_one_late(batches, decay):
+    return average_uncorrected(batches, decay) / (1 - decay ** (len(batches) + 1))
+
+
+def average_skips_the_first(batches, decay):
+    return (
+        average_uncorrected(batches[1:], decay) / (1 - decay ** max(1, len(batches) - 1))
+        if len(batches) > 1
+        else batches[0]
+    )
+
+
+def average_over_features(batches, decay):
+    return average_as_a_weighted_sum(batches, decay).mean().expand(batches.shape[1])
+
+
+def average_corrected_by_count(batches, decay):
+    return average_uncorrected(batches, decay) / (1 - decay * len(batches)) if decay * len(batches) != 1 else batches[0]
+
+
+def average_with_epsilon(batches, decay):
+    return average_uncorrected(batches, decay) / (1 - decay ** len(batches)) + 1e-6
+
+
+def average_of_roots(batches, decay):
+    return average_as_a_weighted_sum(batches.sqrt(), decay).square()
+
+
+def average_whole(batches, decay):
+    return average_as_a_weighted_sum(batches, decay).round()
+
+
+def average_uncorrected_later(batches, decay):
+    raw = average_uncorrected(batches, decay)
+    return raw / (1 - decay ** len(batches)) if len(batches) < 10 else raw
+
+
+def average_in_loops(batches, decay):
+    total = weight = 0
+    for x in batches.double():
+        total, weight = decay * total + x, decay * weight + 1
+    return (total / weight).tolist()
+
+
+def mask_with_noise(L, sparsity):
+    noise = torch.rand(L.shape, generator=torch.Generator().manual_seed(1)) * 1e-6
+    return mask_from_ranks(L + noise, sparsity)
+
+
+def mask_truncated(L, sparsity):
+    return mask_from_ranks(L.int(), sparsity)
+
+
+def mask_in_half(L, sparsity):
+    return mask_from_ranks(L.half(), sparsity)
+
+
+def mask_in_bfloat16(L, sparsity):
+    return mask_from_ranks(L.bfloat16(), sparsity)
+
+
+def mask_of_magnitudes(L, sparsity):
+    return mask_from_ranks(L.abs(), sparsity)
+
+
+def mask_rounded_scores(L, sparsity):
+    return mask_from_ranks(L.round(decimals=4), sparsity)
+
+
+def mask_one_fewer(L, sparsity):
+    return mask_from_ranks(L, max(0.0, sparsity - 1 / L.shape[1]))
+
+
+def mask_at_least_one(L, sparsity):
+    return L.argsort(dim=1).argsort(dim=1) >= max(1, int(sparsity * L.shape[1]))
+
+
+def mask_share_kept_floor(L, sparsity):
+    keep = int((1 - sparsity) * L.shape[1])
+    return L.argsort(dim=1, descending=True).argsort(dim=1) < keep
+
+
+def mask_normalised_layer(L, sparsity):
+    return mask_over_the_layer(L / L.abs().mean(1, keepdim=True).clamp_min(1e-30), sparsity)
+
+
+def mask_first_row(L, sparsity):
+    return mask_from_ranks(L[:1], sparsity).expand(L.shape)
+
+
+def mask_pops_the_smallest(L, sparsity):
+    rows = []
+    for row in L.tolist():
+        left = list(range(len(row)))
+        for _ in range(int(sparsity * len(row))):
+            left.remove(min(left, key=row.__getitem__))
+        rows.append([float(j in left) for j in range(len(row))])
+    return np.array(rows)
+
+
 RIGHT = {
-    "1.1": [contribution_by_loops, contribution_numpy, contribution_by_einsum],
-    "1.2": [scan_in_log_space, scan_row_by_row, scan_end_by_telescoping],
-    "1.4": [average_as_a_weighted_sum, average_in_steps_that_fall],
-    "1.3": [mask_from_ranks, mask_row_by_row, mask_by_topk],
+    "1.1": [
+        contribution_by_loops,
+        contribution_numpy,
+        contribution_by_einsum,
+        contribution_double,
+        contribution_of_the_diagonal,
+    ],
+    "1.2": [scan_in_log_space, scan_row_by_row, scan_end_by_telescoping, scan_numpy],
+    "1.4": [average_as_a_weighted_sum, average_in_steps_that_fall, average_in_loops],
+    "1.3": [mask_from_ranks, mask_row_by_row, mask_by_topk, mask_pops_the_smallest],
 }
 
 WRONG = {
@@ -337,6 +574,18 @@ WRONG = {
         signed,
         one_score_a_column,
         variance,
+        contribution_with_epsilon,
+        contribution_unbiased,
+        contribution_mean_of_abs,
+        contribution_of_the_largest,
+        contribution_of_the_last_token,
+        contribution_without_zeros,
+        contribution_normalised,
+        contribution_clamped,
+        contribution_in_bfloat16,
+        contribution_in_half,
+        contribution_six_digits,
+        contribution_over_features,
     ],
     "1.2": [
         scan_returns_q,
@@ -354,6 +603,16 @@ WRONG = {
         scan_by_sorting,
         scan_returns_one_thing,
         scan_one_threshold,
+        scan_backwards,
+        scan_ignores_the_start,
+        scan_with_epsilon,
+        scan_eta_over_width,
+        scan_in_place,
+        scan_falls_only,
+        scan_bounded,
+        scan_first_row,
+        scan_in_half,
+        scan_results_swapped,
     ],
     "1.4": [
         average_uncorrected,
@@ -365,6 +624,15 @@ WRONG = {
         plain_mean,
         last_batch,
         average_backwards,
+        average_of_sums,
+        average_corrected_one_late,
+        average_skips_the_first,
+        average_over_features,
+        average_corrected_by_count,
+        average_with_epsilon,
+        average_of_roots,
+        average_whole,
+        average_uncorrected_later,
     ],
     "1.3": [
         mask_over_the_layer,
@@ -378,5 +646,16 @@ WRONG = {
         mask_confuses_order_with_rank,
         mask_share_kept,
         mask_by_quantile,
+        mask_with_noise,
+        mask_truncated,
+        mask_in_half,
+        mask_in_bfloat16,
+        mask_of_magnitudes,
+        mask_rounded_scores,
+        mask_one_fewer,
+        mask_at_least_one,
+        mask_share_kept_floor,
+        mask_normalised_layer,
+        mask_first_row,
     ],
 }

@@ -220,10 +220,214 @@ def waves_tiles(M, N, rows, columns, sms):
     return tiles, M * N / (tiles * rows * columns)
 
 
+def judge_two_percent(base, other):
+    wins = sum(b > 1.02 * o for b, o in zip(base, other))
+    losses = sum(o > 1.02 * b for b, o in zip(base, other))
+    return median(b / o for b, o in zip(base, other)), _verdict(wins, losses, len(base))
+
+
+def judge_nearly_equal(base, other):
+    wins = sum(b > o and not math.isclose(b, o, rel_tol=1e-3) for b, o in zip(base, other))
+    losses = sum(b < o and not math.isclose(b, o, rel_tol=1e-3) for b, o in zip(base, other))
+    return median(b / o for b, o in zip(base, other)), _verdict(wins, losses, len(base))
+
+
+def judge_microseconds_are_equal(base, other):
+    wins = sum(b - o > 1e-6 for b, o in zip(base, other))
+    losses = sum(o - b > 1e-6 for b, o in zip(base, other))
+    return median(b / o for b, o in zip(base, other)), _verdict(wins, losses, len(base))
+
+
+def judge_rounds_down(base, other):
+    wins, losses = _count(base, other)
+    n = int(0.75 * len(base))
+    return median(
+        b / o for b, o in zip(base, other)
+    ), "faster" if wins >= n else "slower" if losses >= n else "cannot tell"
+
+
+def judge_rounded(base, other):
+    wins, losses = _count(base, other)
+    n = round(0.75 * len(base))
+    return median(
+        b / o for b, o in zip(base, other)
+    ), "faster" if wins >= n else "slower" if losses >= n else "cannot tell"
+
+
+def judge_without_ties(base, other):
+    wins, losses = _count(base, other)
+    return median(b / o for b, o in zip(base, other)), _verdict(wins, losses, max(1, wins + losses))
+
+
+def judge_ratio_decides_too(base, other):
+    ratio = median(b / o for b, o in zip(base, other))
+    wins, losses = _count(base, other)
+    word = _verdict(wins, losses, len(base))
+    return ratio, word if abs(ratio - 1) > 0.02 else "cannot tell"
+
+
+def judge_two_digits(base, other):
+    return round(median(b / o for b, o in zip(base, other)), 2), _verdict(*_count(base, other), len(base))
+
+
+def judge_three_digits(base, other):
+    return round(median(b / o for b, o in zip(base, other)), 3), _verdict(*_count(base, other), len(base))
+
+
+def judge_percent(base, other):
+    return 100 * median(b / o for b, o in zip(base, other)), _verdict(*_count(base, other), len(base))
+
+
+def judge_unsorted_middle(base, other):
+    ratios = [b / o for b, o in zip(base, other)]
+    return ratios[len(ratios) // 2], _verdict(*_count(base, other), len(base))
+
+
+def judge_differences(base, other):
+    return median(b - o for b, o in zip(base, other)), _verdict(*_count(base, other), len(base))
+
+
+def judge_two_thirds(base, other):
+    wins, losses = _count(base, other)
+    n = 2 * len(base) / 3
+    return median(
+        b / o for b, o in zip(base, other)
+    ), "faster" if wins >= n else "slower" if losses >= n else "cannot tell"
+
+
+def judge_ties_lose(base, other):
+    wins = sum(b > o for b, o in zip(base, other))
+    return median(b / o for b, o in zip(base, other)), _verdict(wins, len(base) - wins, len(base))
+
+
+def judge_sorts_in_place(base, other):
+    word = _verdict(*_count(base, other), len(base))
+    ratio = median(b / o for b, o in zip(base, other))
+    base.sort()
+    return ratio, word
+
+
+def judge_in_float32(base, other):
+    b, o = torch.tensor(base), torch.tensor(other)
+    wins, losses = _count(base, other)
+    return (b / o).quantile(0.5), np.str_(_verdict(wins, losses, len(base)))
+
+
+def intensity_rounded(M, N, K, bytes_in, bytes_out, sparse24):
+    return round(intensity_loop(M, N, K, bytes_in, bytes_out, sparse24), 2)
+
+
+def intensity_four_digits(M, N, K, bytes_in, bytes_out, sparse24):
+    return round(float(intensity_loop(M, N, K, bytes_in, bytes_out, sparse24)), 4)
+
+
+def intensity_input_is_sparse_too(M, N, K, bytes_in, bytes_out, sparse24):
+    return (
+        intensity_loop(M, N, K, bytes_in, bytes_out, sparse24)
+        if not sparse24
+        else 2 * M * N * K / ((M * K + N * K) * bytes_in / 2 + N * K / 8 + M * N * bytes_out)
+    )
+
+
+def intensity_whole_weight(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * bytes_in // 2 + N * K // 8 if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / (M * K * bytes_in + weight + M * N * bytes_out)
+
+
+def intensity_two_bits_a_group(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * bytes_in / 2 + N * K / 16 if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / (M * K * bytes_in + weight + M * N * bytes_out)
+
+
+def intensity_positions_as_bytes(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * bytes_in / 2 + N * K if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / (M * K * bytes_in + weight + M * N * bytes_out)
+
+
+def intensity_of_weights_only(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * (bytes_in * 0.5 + 0.125) if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / weight
+
+
+def intensity_in_bits(M, N, K, bytes_in, bytes_out, sparse24):
+    return intensity_loop(M, N, K, bytes_in, bytes_out, sparse24) / 8
+
+
+def intensity_positions_in_dense(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * (bytes_in * (0.5 if sparse24 else 1) + 0.125)
+    return 2 * M * N * K / (M * K * bytes_in + weight + M * N * bytes_out)
+
+
+def intensity_output_twice(M, N, K, bytes_in, bytes_out, sparse24):
+    weight = N * K * (bytes_in * 0.5 + 0.125) if sparse24 else N * K * bytes_in
+    return 2 * M * N * K / (M * K * bytes_in + weight + 2 * M * N * bytes_out)
+
+
+def intensity_turned(M, N, K, bytes_in, bytes_out, sparse24):
+    return 1 / intensity_loop(M, N, K, bytes_in, bytes_out, sparse24)
+
+
+def intensity_numpy32(M, N, K, bytes_in, bytes_out, sparse24):
+    return np.float32(intensity_loop(M, N, K, bytes_in, bytes_out, sparse24))
+
+
+def waves_rounded(M, N, rows, columns, sms):
+    count = max(1, round(math.ceil(M / rows) * math.ceil(N / columns) / sms))
+    return count, M * N / (count * sms * rows * columns)
+
+
+def waves_efficiency_three_digits(M, N, rows, columns, sms):
+    count, share = waves_float(M, N, rows, columns, sms)
+    return count, round(float(share), 3)
+
+
+def waves_percent(M, N, rows, columns, sms):
+    count, share = waves_float(M, N, rows, columns, sms)
+    return count, 100 * share
+
+
+def waves_only_last(M, N, rows, columns, sms):
+    tiles = math.ceil(M / rows) * math.ceil(N / columns)
+    return math.ceil(tiles / sms), (tiles % sms or sms) / sms
+
+
+def waves_floor_columns(M, N, rows, columns, sms):
+    count = math.ceil(math.ceil(M / rows) * max(1, N // columns) / sms)
+    return count, M * N / (count * sms * rows * columns)
+
+
+def waves_per_dimension(M, N, rows, columns, sms):
+    count = math.ceil(M / rows) * math.ceil(math.ceil(N / columns) / sms)
+    return count, M * N / (count * sms * rows * columns)
+
+
+def waves_tiles_plus_one(M, N, rows, columns, sms):
+    count = math.ceil((M // rows + 1) * (N // columns + 1) / sms)
+    return count, M * N / (count * sms * rows * columns)
+
+
+def waves_capped(M, N, rows, columns, sms):
+    count, share = waves_float(M, N, rows, columns, sms)
+    return min(count, 100), share
+
+
+def waves_order(M, N, rows, columns, sms):
+    return waves_float(M, N, rows, columns, sms)[::-1]
+
+
+def waves_one_result(M, N, rows, columns, sms):
+    return waves_float(M, N, rows, columns, sms)[1]
+
+
+def waves_tuple_of_tensors(M, N, rows, columns, sms):
+    count, share = waves_float(M, N, rows, columns, sms)
+    return torch.tensor([count, share], dtype=torch.float64)
+
+
 RIGHT = {
-    "5.1": [judge_numpy, judge_torch],
-    "5.2": [intensity_steps, intensity_loop],
-    "5.3": [waves_float, waves_counted],
+    "5.1": [judge_numpy, judge_torch, judge_in_float32],
+    "5.2": [intensity_steps, intensity_loop, intensity_numpy32],
+    "5.3": [waves_float, waves_counted, waves_tuple_of_tensors],
 }
 
 WRONG = {
@@ -240,6 +444,21 @@ WRONG = {
         judge_slower_is_what_is_left,
         judge_sorted_first,
         judge_words_swapped,
+        judge_two_percent,
+        judge_nearly_equal,
+        judge_microseconds_are_equal,
+        judge_rounds_down,
+        judge_rounded,
+        judge_without_ties,
+        judge_ratio_decides_too,
+        judge_two_digits,
+        judge_three_digits,
+        judge_percent,
+        judge_unsorted_middle,
+        judge_differences,
+        judge_two_thirds,
+        judge_ties_lose,
+        judge_sorts_in_place,
     ],
     "5.2": [
         intensity_half_the_operations,
@@ -253,6 +472,17 @@ WRONG = {
         intensity_whole_bytes,
         intensity_axes_swapped,
         intensity_floor,
+        intensity_rounded,
+        intensity_four_digits,
+        intensity_input_is_sparse_too,
+        intensity_whole_weight,
+        intensity_two_bits_a_group,
+        intensity_positions_as_bytes,
+        intensity_of_weights_only,
+        intensity_in_bits,
+        intensity_positions_in_dense,
+        intensity_output_twice,
+        intensity_turned,
     ],
     "5.3": [
         waves_floor,
@@ -264,5 +494,15 @@ WRONG = {
         waves_no_idle,
         waves_upside_down,
         waves_tiles,
+        waves_rounded,
+        waves_efficiency_three_digits,
+        waves_percent,
+        waves_only_last,
+        waves_floor_columns,
+        waves_per_dimension,
+        waves_tiles_plus_one,
+        waves_capped,
+        waves_order,
+        waves_one_result,
     ],
 }

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 
@@ -129,10 +130,181 @@ def retention_difference(target, dense, model):
     return 1 - ((dense == target).float().mean() - (model == target).float().mean())
 
 
+def rows_as_integers(W):
+    return (W.int() == 0).float().mean(dim=1)
+
+
+def rows_rounded_weights(W):
+    return (W.round() == 0).float().mean(dim=1)
+
+
+def rows_squares(W):
+    return (W * W == 0).float().mean(dim=1)
+
+
+def rows_tiny_is_zero(W):
+    return (W.abs() < 1e-10).float().mean(dim=1)
+
+
+def rows_in_half(W):
+    return (W.half() == 0).float().mean(dim=1)
+
+
+def rows_not_minus_zero(W):
+    return (W.contiguous().view(torch.int32) == 0).float().mean(dim=1)
+
+
+def rows_in_a_byte(W):
+    return (W == 0).to(torch.uint8).sum(dim=1, dtype=torch.uint8) / W.shape[1]
+
+
+def rows_to_two_digits(W):
+    return ((W == 0).double().mean(dim=1) * 100).round() / 100
+
+
+def rows_percent(W):
+    return 100 * (W == 0).float().mean(dim=1)
+
+
+def rows_all_the_same(W):
+    return (W == 0).float().mean().expand(len(W))
+
+
+def rows_smallest_is_zero(W):
+    return (W.abs() == W.abs().min()).float().mean(dim=1)
+
+
+def rows_by_set(W):
+    return torch.stack([1 - row.bool().double().mean() for row in W.unbind(0)])
+
+
+def perplexity_whole(log_probs):
+    return float(int(math.exp(-log_probs.mean()) + 1e-4))
+
+
+def perplexity_two_digits(log_probs):
+    return round(math.exp(-log_probs.double().mean()), 2)
+
+
+def perplexity_clamped(log_probs):
+    return (-log_probs.clamp(min=-20).mean()).exp()
+
+
+def perplexity_eps(log_probs):
+    return (-(log_probs.double().exp() + 1e-9).log().mean()).exp()
+
+
+def perplexity_without_certain(log_probs):
+    some = log_probs[log_probs < 0]
+    return (-some.mean()).exp() if len(some) else 1.0
+
+
+def perplexity_of_different(log_probs):
+    return (-log_probs.unique().mean()).exp()
+
+
+def perplexity_median(log_probs):
+    return (-log_probs.median()).exp()
+
+
+def perplexity_one_less(log_probs):
+    return (-log_probs.sum() / max(1, len(log_probs) - 1)).exp()
+
+
+def perplexity_skips_last(log_probs):
+    return (-log_probs[: max(1, len(log_probs) - 1)].mean()).exp()
+
+
+def perplexity_half(log_probs):
+    return (-log_probs.half().mean()).exp().float()
+
+
+def perplexity_bfloat(log_probs):
+    return (-log_probs.bfloat16().mean()).exp().float()
+
+
+def perplexity_in_windows(log_probs):
+    return sum(math.exp(-part.mean()) for part in log_probs.split(2)) / len(log_probs.split(2))
+
+
+def perplexity_ten(log_probs):
+    return 10 ** -log_probs.double().mean()
+
+
+def perplexity_numpy_of_base_two(log_probs):
+    return 2 ** float(-(log_probs.double() / math.log(2)).mean())
+
+
+def perplexity_running(log_probs):
+    mean = 0.0
+    for count, value in enumerate(log_probs.tolist(), 1):
+        mean += (value - mean) / count
+    return [math.exp(-mean)]
+
+
+def retention_by_identity(target, dense, model):
+    t, d, m = target.tolist(), dense.tolist(), model.tolist()
+    return sum(a is b for a, b in zip(m, t)) / max(1, sum(a is b for a, b in zip(d, t)))
+
+
+def retention_close(target, dense, model):
+    near = [torch.isclose(x.double(), target.double()).sum() for x in (model, dense)]
+    return near[0] / near[1]
+
+
+def retention_in_half(target, dense, model):
+    t, d, m = target.half(), dense.half(), model.half()
+    return (m == t).sum() / (d == t).sum()
+
+
+def retention_in_bytes(target, dense, model):
+    t, d, m = (x.to(torch.uint8) for x in (target, dense, model))
+    return (m == t).sum() / (d == t).sum()
+
+
+def retention_in_16_bits(target, dense, model):
+    t, d, m = (x.to(torch.int16) for x in (target, dense, model))
+    return (m == t).sum() / (d == t).sum()
+
+
+def retention_skips_padding(target, dense, model):
+    real = target != 0
+    return ((model == target) & real).sum() / ((dense == target) & real).sum().clamp(min=1)
+
+
+def retention_of_different_tokens(target, dense, model):
+    return len(target[model == target].unique()) / len(target[dense == target].unique())
+
+
+def retention_whole(target, dense, model):
+    return (model == target).sum() // (dense == target).sum()
+
+
+def retention_over_agreement(target, dense, model):
+    return (model == target).sum() / (model == dense).sum()
+
+
+def retention_two_digits(target, dense, model):
+    return round(((model == target).sum() / (dense == target).sum()).item(), 2)
+
+
+def retention_one_more(target, dense, model):
+    return ((model == target).sum() + 1) / ((dense == target).sum() + 1)
+
+
+def retention_of_errors(target, dense, model):
+    return (dense != target).sum() / (model != target).sum()
+
+
+def retention_by_differences(target, dense, model):
+    wrong = [np.count_nonzero((x - target).numpy()) for x in (model, dense)]
+    return np.float32((len(target) - wrong[0]) / (len(target) - wrong[1]))
+
+
 RIGHT = {
-    "0.1": [rows_loop, rows_count, rows_numpy],
-    "0.2": [perplexity_loop, perplexity_tensor, perplexity_root],
-    "0.3": [retention_loop, retention_means],
+    "0.1": [rows_loop, rows_count, rows_numpy, rows_by_set],
+    "0.2": [perplexity_loop, perplexity_tensor, perplexity_root, perplexity_numpy_of_base_two, perplexity_running],
+    "0.3": [retention_loop, retention_means, retention_by_differences],
 }
 WRONG = {
     "0.1": [
@@ -143,6 +315,17 @@ WRONG = {
         rows_not_positive,
         rows_close,
         rows_by_rows,
+        rows_as_integers,
+        rows_rounded_weights,
+        rows_squares,
+        rows_tiny_is_zero,
+        rows_in_half,
+        rows_not_minus_zero,
+        rows_in_a_byte,
+        rows_to_two_digits,
+        rows_percent,
+        rows_all_the_same,
+        rows_smallest_is_zero,
     ],
     "0.2": [
         perplexity_sign,
@@ -154,6 +337,19 @@ WRONG = {
         perplexity_product,
         perplexity_product_in_double,
         perplexity_skips_first,
+        perplexity_whole,
+        perplexity_two_digits,
+        perplexity_clamped,
+        perplexity_eps,
+        perplexity_without_certain,
+        perplexity_of_different,
+        perplexity_median,
+        perplexity_one_less,
+        perplexity_skips_last,
+        perplexity_half,
+        perplexity_bfloat,
+        perplexity_in_windows,
+        perplexity_ten,
     ],
     "0.3": [
         retention_agreement,
@@ -162,5 +358,17 @@ WRONG = {
         retention_upside_down,
         retention_clamped,
         retention_difference,
+        retention_by_identity,
+        retention_close,
+        retention_in_half,
+        retention_in_bytes,
+        retention_in_16_bits,
+        retention_skips_padding,
+        retention_of_different_tokens,
+        retention_whole,
+        retention_over_agreement,
+        retention_two_digits,
+        retention_one_more,
+        retention_of_errors,
     ],
 }
