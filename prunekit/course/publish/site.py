@@ -61,6 +61,7 @@ ICON = """\
 CSS = """\
 /* Pictures have a white ground of their own, and their tables and folds follow the theme. */
 .cell_output img { background: white; border-radius: 4px; padding: 4px; }
+html[data-theme="dark"] .bd-content div.cell_output .text_html { background: transparent; color: inherit; }
 .cell_output table { display: block; overflow-x: auto; width: max-content; max-width: 100%; }
 .cell_output details, article details { margin: 0.5em 0; }
 article details > summary { cursor: pointer; }
