@@ -1,4 +1,4 @@
-"""What the exercises of notebook 00 ask for: zeros per row, perplexity, retention."""
+"""What the exercises of notebook 00 ask for: zeros per row, perplexity, retention, a pruned matrix."""
 
 import math
 
@@ -143,8 +143,51 @@ def _verify_retention(args: tuple, out) -> str | None:
     return likely(got, mistakes.items()) or general
 
 
+# 0.5 -----------------------------------------------------------------------------------------------------------------
+
+
+def prune(W: Tensor, E: Tensor, count: int) -> Tensor:
+    """A copy of `W`, in each row the `count` weights of the lowest ``W^2 E`` set to zero."""
+    lowest = (W**2 * E).argsort(dim=1, stable=True)[:, :count]
+    return W.scatter(1, lowest, 0.0)
+
+
+def _weights_and_energy(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, int]:
+    """Weights as they come, or small whole numbers times a power of two, with ties and zeros; energies far apart."""
+    rows, columns, kind = whole(rng, 1, size), whole(rng, 1, size + 1), whole(rng, 0, 3)
+    if kind == 0:
+        W = 0.05 * torch.randn(rows, columns, generator=rng)
+        return W, (3 * torch.randn(columns, generator=rng)).exp(), whole(rng, 0, columns)
+    W = torch.randint(-3, 4, (rows, columns), generator=rng) * 2.0 ** (0, 0, -20, 12)[kind]
+    powers = torch.randint(-4, 5, (columns,), generator=rng) * (kind != 1)  # kind 1: all energies are 1
+    return W, 4.0**powers, whole(rng, 0, columns)
+
+
+def _verify_prune(args: tuple, out) -> str | None:
+    W, E, count = (args[0].double(), args[1].double(), args[2])
+    got = numbers(out)
+    if got is None or got.shape != W.shape:
+        return f"return a matrix of the shape of W, {list(W.shape)}, with zeros where a weight is pruned"
+    if not ((got == 0) | torch.isclose(got, W, rtol=1e-6, atol=0)).all():
+        return "each number is either 0 or the weight of W at that place: weights that stay keep their values"
+    right = (W**2 * E).sort(dim=1).values
+    right[:, :count] = 0
+    if torch.allclose((got**2 * E).sort(dim=1).values, right, rtol=1e-5, atol=0):
+        return None
+    zeros, due = (got == 0).sum(1), (right == 0).sum(1)
+    if (zeros != due).any():
+        row = (zeros != due).nonzero()[0].item()
+        return f"row {row} should have {due[row]} zeros, those that W has itself included, and has {zeros[row]}"
+    size = W.abs().sort(dim=1).values
+    size[:, :count] = 0
+    if torch.allclose(got.abs().sort(dim=1).values, size, rtol=1e-5, atol=0):
+        return "this is pruning by magnitude: the score is W[i, j]^2 times E[j]"
+    return "in each row the lowest scores W[i, j]^2 E[j] go, and the highest stay; E has one number for each column"
+
+
 EXERCISES = {
     "0.1": Exercise(inputs=_matrix, verify=_verify_rows, names=("W",), reference=row_sparsity),
     "0.2": Exercise(inputs=_log_probs, verify=_verify_perplexity, names=("log_probs",), reference=perplexity),
     "0.3": Exercise(inputs=_guesses, verify=_verify_retention, names=("target", "dense", "model"), reference=retention),
+    "0.5": Exercise(inputs=_weights_and_energy, verify=_verify_prune, names=("W", "E", "count"), reference=prune),
 }
