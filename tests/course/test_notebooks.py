@@ -10,6 +10,7 @@ from reading import COURSE, FOLDER, NAMES, code_of, prose_of, source, stored, st
 
 from prunekit.course import build
 
+GLOSSARY = FOLDER / "GLOSSARY.md"
 LIBRARIES = {"prunekit", "torch", "numpy", "matplotlib", "transformers", "safetensors", "ipywidgets", "IPython"}
 each = pytest.mark.parametrize("name", NAMES)
 
@@ -209,3 +210,10 @@ def test_cells_that_depend_on_the_run_are_not_compared(name):
         code = cell.source
         if cell.cell_type == "code" and re.search(r"course\.(predict|widgets\.\w+|show)\(|LiveFigure\(", code):
             assert {"nbval-ignore-output", "nbval-skip"} & set(cell.metadata.get("tags", [])), code
+
+
+def test_every_entry_of_the_glossary_is_linked():
+    pages = [FOLDER.parent / "README.md", *FOLDER.glob("[A-FH-Z]*.md"), *FOLDER.glob("[0-9]*.py")]
+    linked = set(re.findall(r"GLOSSARY\.md#([\w-]+)", "\n".join(page.read_text("utf-8") for page in pages)))
+    entries = {heading.replace(" ", "-") for heading in re.findall(r"^## (.+)$", GLOSSARY.read_text("utf-8"), re.M)}
+    assert entries - linked == set(), "link these where the word is first used"

@@ -1,4 +1,4 @@
-"""What the exercises of notebook 00 ask for: zeros per row, perplexity, retention."""
+"""What the exercises of notebook 00 ask for: zeros per row, perplexity, retention, a pruned matrix."""
 
 import math
 
@@ -154,8 +154,47 @@ def _verify_retention(args: tuple, out) -> str | None:
     return f"{hits}; retention is the first over the second"
 
 
+# 0.5 -----------------------------------------------------------------------------------------------------------------
+
+
+def prune(W: Tensor, E: Tensor, count: int) -> Tensor:
+    """A copy of `W`, in each row the `count` weights of the lowest ``W^2 E`` set to zero."""
+    lowest = (W**2 * E).argsort(dim=1, stable=True)[:, :count]
+    return W.scatter(1, lowest, 0.0)
+
+
+def _weights_and_energy(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, int]:
+    """Weights as they come, or small whole numbers times a power of two, with ties and zeros; energies far apart."""
+    rows, columns, kind = whole(rng, 1, size), whole(rng, 1, size + 1), whole(rng, 0, 3)
+    if kind == 0:
+        W = 0.05 * torch.randn(rows, columns, generator=rng)
+        return W, (3 * torch.randn(columns, generator=rng)).exp(), whole(rng, 0, columns)
+    W = torch.randint(-3, 4, (rows, columns), generator=rng) * 2.0 ** (0, 0, -20, 12)[kind]
+    powers = torch.randint(-4, 5, (columns,), generator=rng) * (kind != 1)  # kind 1: all energies are 1
+    return W, 4.0**powers, whole(rng, 0, columns)
+
+
+def _verify_prune(args: tuple, out) -> str | None:
+    W, E, count = (args[0].double(), args[1].double(), args[2])
+    got = numbers(out)
+    if got is None or got.shape != W.shape:
+        return f"return a matrix of the shape of W, {list(W.shape)}, with zeros where a weight is pruned"
+    if not ((got == 0) | torch.isclose(got, W, rtol=1e-6, atol=0)).all():
+        return "each number is either 0 or the weight of W at that place: weights that stay keep their values"
+    right = (W**2 * E).sort(dim=1).values
+    right[:, :count] = 0
+    if torch.allclose((got**2 * E).sort(dim=1).values, right, rtol=1e-5, atol=0):
+        return None
+    zeros, due = (got == 0).sum(1), (right == 0).sum(1)
+    if (zeros != due).any():
+        row = (zeros != due).nonzero()[0].item()
+        return f"row {row} should have {due[row]} zeros, those that W has itself included, and has {zeros[row]}"
+    return "in each row the lowest scores W[i, j]^2 E[j] go, and the highest stay; E has one number for each column"
+
+
 EXERCISES = {
     "0.1": Exercise(_matrix, _verify_rows, ("W",), row_sparsity, _matrices),
     "0.2": Exercise(_log_probs, _verify_perplexity, ("log_probs",), perplexity, _texts),
     "0.3": Exercise(_guesses, _verify_retention, ("target", "dense", "model"), retention, _long_guesses),
+    "0.5": Exercise(inputs=_weights_and_energy, verify=_verify_prune, names=("W", "E", "count"), reference=prune),
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.linear import linear_layers
-from ..style import COLORS, ON_WHITE, subplots
+from ..style import COLORS, HATCHES, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +38,35 @@ ABILITIES = (
 )
 
 
-def course_map() -> Figure:
-    """The notebooks in order, their ideas, and the minutes of work that each takes (estimated)."""
+PRUNED = {"fc": "white", "ec": COLORS["prune"], "hatch": HATCHES["prune"]}
+
+
+def story(kept: Mapping[str, float]) -> tuple[Figure, str]:
+    """Of a hundred next tokens that the dense model gets right, how many models without half of the weights get right.
+
+    Args:
+        kept: retention, 0 to 1, of models that were pruned, in order, by what is said of them.
+
+    Returns:
+        The figure and its alternative text.
+    """
+    figure, axes = subplots(size=(9.0, 2.9))
+    axes.barh(0, 100, 0.62, color=COLORS["keep"], edgecolor=COLORS["ink"], lw=0.6)
+    for place, share in enumerate(kept.values(), 1):
+        axes.barh(place, 100 * share, 0.62, **PRUNED)
+    for place, share in enumerate((1.0, *kept.values())):
+        axes.text(100 * share + 1.5, place, f"{100 * share:.0f}", va="center", weight="bold")
+    axes.set_yticks(range(len(kept) + 1), ["dense: all weights", *kept])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 110)
+    axes.set_xlabel("next tokens right, of 100 that the dense model gets right (measured beforehand)", loc="left")
+    axes.set_title("Plain: all weights. Hatched: half of them pruned, three times over", loc="left")
+    told = ", ".join(f"{name} {share:.0%}" for name, share in kept.items())
+    return figure, f"Next tokens right as a share of the dense model's, half of all weights zero each time: {told}."
+
+
+def course_map() -> tuple[Figure, str]:
+    """The notebooks in order, their ideas, and the estimated minutes of work; with alternative text."""
     figure, axes = subplots(size=(9.0, 3.8))
     for place, (_, idea, minutes) in enumerate(NOTEBOOKS):
         axes.barh(place, minutes, 0.62, color=COLORS["light"], edgecolor=COLORS["ink"], lw=0.6)
@@ -48,13 +75,14 @@ def course_map() -> Figure:
     axes.set_yticks(range(len(NOTEBOOKS)), [name for name, *_ in NOTEBOOKS])
     axes.invert_yaxis()
     axes.set_xlim(0, 160)
-    axes.set_xticks(range(0, 61, 20))
+    axes.set_xticks(range(0, 81, 20))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
     axes.set_title(
         f"The course: about {total:.0f} hours, of which the computer computes about eleven minutes", loc="left"
     )
-    return figure
+    told = ", ".join(f"{name} {minutes}" for name, _, minutes in NOTEBOOKS)
+    return figure, f"Notebooks as bars, by estimated minutes of work: {told}."
 
 
 def machine_class(report: Mapping) -> int:
@@ -77,14 +105,11 @@ def what_runs_where(report: Mapping) -> Figure:
     mine, rows = machine_class(report), len(ABILITIES)
     for row, (_, cells) in enumerate(ABILITIES):
         for column, cell in enumerate(cells):
-            live = cell == LIVE
-            color = COLORS["light"] if live else "white"
-            patch = Rectangle((column, row), 1, 1, fc=color, ec=COLORS["muted"], hatch="" if live else "...", lw=0.8)
-            axes.add_patch(patch)
-            box = None if live else {"fc": "white", "ec": "none", "pad": 1}
-            axes.text(column + 0.5, row + 0.5, cell, ha="center", va="center", fontsize=9, bbox=box)
-    axes.add_patch(Rectangle((mine, 0), 1, rows, fill=False, ec=COLORS["prune"], lw=3))
-    axes.text(mine + 0.5, rows + 0.1, "this machine", ha="center", va="top", color=COLORS["prune"], weight="bold")
+            color = COLORS["light"] if cell == LIVE else "white"
+            axes.add_patch(Rectangle((column, row), 1, 1, fc=color, ec=COLORS["muted"], lw=0.8))
+            axes.text(column + 0.5, row + 0.5, cell, ha="center", va="center", fontsize=9)
+    axes.add_patch(Rectangle((mine, 0), 1, rows, fill=False, ec=COLORS["ink"], lw=3))
+    axes.text(mine + 0.5, rows + 0.1, "this machine", ha="center", va="top", weight="bold")
     axes.set_xlim(0, len(CLASSES))
     axes.set_ylim(rows + 0.45, 0)
     axes.set_xticks([i + 0.5 for i in range(len(CLASSES))], CLASSES)
@@ -97,7 +122,7 @@ def what_runs_where(report: Mapping) -> Figure:
 
 
 def tiny(W: Tensor, keep: Tensor) -> Figure:
-    """A small matrix with its numbers; pruned ones are hatched and crossed out by a zero.
+    """A small matrix with its numbers; pruned ones are hatched, with a zero in their place.
 
     Args:
         W: float ``[rows, columns]``, a few of each.
@@ -110,11 +135,10 @@ def tiny(W: Tensor, keep: Tensor) -> Figure:
     for i in range(rows):
         for j in range(columns):
             kept = bool(keep[i, j])
-            look = {"fc": COLORS["light"]} if kept else {"fc": "white", "hatch": "///"}
-            axes.add_patch(Rectangle((j, i), 1, 1, ec=COLORS["muted"], **look))
-            text = f"{W[i, j]:.1f}" if kept else "0"
-            box = None if kept else {"fc": "white", "ec": "none", "pad": 1.5}
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", bbox=box)
+            look = {"fc": COLORS["keep"], "ec": "white"} if kept else PRUNED
+            axes.add_patch(Rectangle((j + 0.04, i + 0.04), 0.92, 0.92, **look))
+            text = {"color": "white", "weight": "bold"} if kept else {"bbox": ON_WHITE | {"pad": 1.5}}
+            axes.text(j + 0.5, i + 0.5, f"{W[i, j]:.1f}" if kept else "0", ha="center", va="center", **text)
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     axes.set_aspect("equal")
@@ -133,61 +157,74 @@ def where_weights_are(model: nn.Module) -> Figure:
     total = sum(counts.values())
     linear = {name.rpartition(".")[2] for name in chosen}
     for place, (kind, count) in enumerate(counts.items()):
-        look = {"color": COLORS["light"]} if kind in linear else {"color": "white", "hatch": "///"}
-        axes.barh(place, count / 1e6, 0.7, edgecolor=COLORS["ink"], lw=0.6, **look)
+        color = COLORS["light"] if kind in linear else "white"
+        axes.barh(place, count / 1e6, 0.7, color=color, edgecolor=COLORS["ink"], lw=0.6)
         axes.text(count / 1e6 + 0.4, place, f"{count / 1e6:.1f} M", va="center", fontsize=9)
     axes.set_yticks(range(len(counts)), list(counts))
     axes.invert_yaxis()
     axes.margins(x=0.12)
     share = sum(counts[kind] for kind in linear) / total
-    axes.set_xlabel("million parameters; plain bars: linear layers, which are pruned and cast; hatched: left alone")
+    axes.set_xlabel("million parameters; filled bars: linear layers, which are compressed; empty: left alone")
     axes.set_title(f"{total / 1e6:.0f} million parameters, {share:.0%} of them in linear layers")
     return figure
 
 
-def sentence(tokens: Sequence[str], log_probs: Tensor) -> Figure:
-    """The probability that the model gave to each token of a sentence, and the perplexity that follows.
+def sentence(tokens: Sequence[str], log_probs: Mapping[str, Tensor]) -> tuple[Figure, str]:
+    """The probability that models gave to each token of a sentence, and the perplexities that follow.
 
     Args:
         tokens: the predicted tokens, as text.
-        log_probs: their natural log-probabilities, float ``[tokens]``.
+        log_probs: for each of two models their natural log-probabilities, float ``[tokens]``.
+
+    Returns:
+        The figure and its alternative text.
     """
-    figure, axes = subplots(size=(9.0, 3.0))
-    places = range(len(tokens))
-    axes.plot(places, log_probs.exp(), "o", ms=7, color=COLORS["keep"])
-    for place, value in zip(places, log_probs.exp().tolist()):
-        axes.text(place, value * 1.5, f"{value:.2g}", ha="center", fontsize=8, bbox=ON_WHITE)
+    figure, axes = subplots(size=(9.0, 3.4))
+    looks, told = (("o", COLORS["keep"], "--"), ("X", COLORS["prune"], ":")), ""
+    for (name, values), (marker, color, line) in zip(log_probs.items(), looks):
+        level = torch.exp(values.mean()).item()
+        axes.plot(range(len(tokens)), values.exp(), marker, ms=8, color=color, label=name)
+        axes.axhline(level, color=color, ls=line, lw=1.6)
+        axes.text(len(tokens) - 0.25, level, f"{name}: 1 / {1 / level:.3g}", color=color, va="center", weight="bold")
+        pairs = ", ".join(f"{token.strip()} {p:.2g}" for token, p in zip(tokens, values.exp().tolist()))
+        told += f" {name}: {pairs}, geometric mean 1 / {1 / level:.3g}."
     axes.set_yscale("log")
-    axes.set_ylim(top=4)
     axes.grid(axis="x", alpha=0.4)
-    axes.set_xticks(places, tokens, rotation=35, ha="right")
-    level = torch.exp(log_probs.mean()).item()
-    axes.axhline(level, color=COLORS["prune"], ls="--", lw=1.4)
+    axes.set_xlim(-0.6, len(tokens) - 0.4)
+    axes.set_xticks(range(len(tokens)), tokens, rotation=35, ha="right")
     axes.set_ylabel("probability (log scale)")
-    axes.set_title(f"dashed: geometric mean {level:.2g} = 1 / {1 / level:.1f}, so the perplexity is {1 / level:.1f}")
-    return figure
+    axes.set_title("Circles: dense. Crosses: ruined. Lines: their geometric means", loc="left")
+    return figure, f"Probability of each token that really comes, on a logarithmic scale.{told}"
 
 
-def before_after(rows: Mapping[str, Mapping[str, float]], protocol: str) -> Figure:
-    """Perplexity, top-1 accuracy and stored bytes of some models side by side.
+def before_after(rows: Mapping[str, Mapping[str, float]], protocol: str) -> tuple[Figure, str]:
+    """Perplexity, retention and stored bytes of a dense, a pruned, and a pruned and cast model side by side.
 
     Args:
-        rows: for each model ``perplexity``, ``top1`` (0 to 1) and ``bytes``.
+        rows: for each model ``perplexity``, ``bytes``, and but for the first ``retention`` (a ratio).
         protocol: on what the quality was measured.
+
+    Returns:
+        The figure and its alternative text.
     """
-    figure, panels = subplots(1, 3, size=(9.0, 2.7))
+    figure, panels = subplots(1, 3, size=(9.0, 3.0))
     kinds = (
-        ("perplexity (lower is better)", [row["perplexity"] for row in rows.values()], "{:.1f}"),
-        ("top-1 accuracy [%]", [100 * row["top1"] for row in rows.values()], "{:.1f}"),
+        ("perplexity (lower is better)", [row["perplexity"] for row in rows.values()], "{:.0f}"),
+        ("retention [%]", [100 * row.get("retention", 1.0) for row in rows.values()], "{:.0f}"),
         ("stored weights [MB], counted", [row["bytes"] / 1e6 for row in rows.values()], "{:.0f}"),
     )
-    looks = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."))
     for axes, (title, values, form) in zip(panels, kinds):
-        bars = axes.bar(list(rows), values, 0.6, color=[c for c, _ in looks[: len(rows)]], edgecolor=COLORS["ink"])
-        for bar, (_, hatch) in zip(bars, looks):
-            bar.set_hatch(hatch)
-        axes.bar_label(bars, [form.format(value) for value in values])
+        bars = axes.bar(list(rows), values, 0.62)
+        for bar, look in zip(bars, ("keep", "prune", "cast")):
+            bar.set(fc=COLORS["keep"] if look == "keep" else "white", ec=COLORS[look], hatch=HATCHES[look])
+        axes.bar_label(bars, [form.format(value) for value in values], weight="bold")
         axes.set_title(title, fontsize=10)
         axes.margins(y=0.15)
-    figure.suptitle(f"quality measured on {protocol}", fontsize=10)
-    return figure
+    figure.suptitle(
+        f"Plain: dense. Lines: half pruned. Dots: half pruned, and cast. Measured on {protocol}", fontsize=10
+    )
+    told = (
+        f"{name} has perplexity {perplexity:.0f}, retention {retention:.0f} %, {size:.0f} MB"
+        for name, perplexity, retention, size in zip(rows, *(values for _, values, _ in kinds))
+    )
+    return figure, f"Three models as bars: {'; '.join(told)}."

@@ -59,4 +59,16 @@ RETENTIONS = (
 )
 
 
-MISTAKES = {"0.1": ROWS, "0.2": PERPLEXITIES, "0.3": RETENTIONS}
+def _pruned(score, count, W) -> Tensor:
+    return W.scatter(1, score.argsort(dim=1, stable=True)[:, :count], 0.0)
+
+
+PRUNED = (
+    gives("this is pruning by magnitude: the score is W[i, j]^2 times E[j]", lambda W, E, n: _pruned(W.abs(), n, W)),
+    gives("the score is the square of the weight times E: not |W| E", lambda W, E, n: _pruned(W.abs() * E, n, W)),
+    gives("the square is missing: the score is W[i, j]^2 E[j]", lambda W, E, n: _pruned(W * E, n, W)),
+    gives("the highest scores went: the lowest are to go", lambda W, E, n: _pruned(-(W**2) * E, n, W)),
+    gives("`count` weights go in each row: so many stayed", lambda W, E, n: _pruned(W**2 * E, W.shape[1] - n, W)),
+)
+
+MISTAKES = {"0.1": ROWS, "0.2": PERPLEXITIES, "0.3": RETENTIONS, "0.5": PRUNED}

@@ -301,10 +301,85 @@ def retention_by_differences(target, dense, model):
     return np.float32((len(target) - wrong[0]) / (len(target) - wrong[1]))
 
 
+def prune_by_sorted_rows(W, E, count):
+    out = W.clone()
+    for row in out:
+        for column in sorted(range(len(row)), key=lambda j: abs(row[j].item()) * E[j].item() ** 0.5)[:count]:
+            row[column] = 0
+    return out
+
+
+def prune_by_topk(W, E, count):
+    keep = (W.double() ** 2 * E).topk(W.shape[1] - count, dim=1).indices
+    return torch.zeros_like(W).scatter(1, keep, W.gather(1, keep))
+
+
+def prune_by_rank(W, E, count):
+    ranks = (W**2 * E).argsort(dim=1, descending=True).argsort(dim=1)
+    return (W * (ranks < W.shape[1] - count)).numpy()
+
+
+def prune_by_magnitude(W, E, count):
+    return W.scatter(1, W.abs().argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_the_highest(W, E, count):
+    return W.scatter(1, (W**2 * E).argsort(dim=1, descending=True)[:, :count], 0.0)
+
+
+def prune_without_square(W, E, count):
+    return W.scatter(1, (W * E).argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_magnitude_times_energy(W, E, count):
+    return W.scatter(1, (W.abs() * E).argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_keeps_count(W, E, count):
+    return W.scatter(1, (W**2 * E).argsort(dim=1)[:, : W.shape[1] - count], 0.0)
+
+
+def prune_over_the_matrix(W, E, count):
+    out = W.flatten().clone()
+    out[(W**2 * E).flatten().argsort()[: count * len(W)]] = 0
+    return out.view_as(W)
+
+
+def prune_by_threshold(W, E, count):
+    scores = W**2 * E
+    return W if count == 0 else W * (scores > scores.sort(dim=1).values[:, count - 1 : count])
+
+
+def prune_below_threshold(W, E, count):
+    scores = W**2 * E
+    return W * (scores >= scores.sort(dim=1).values[:, min(count, W.shape[1] - 1), None])
+
+
+def prune_returns_mask(W, E, count):
+    return torch.ones_like(W).scatter(1, (W**2 * E).argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_returns_scores(W, E, count):
+    return (W**2 * E).scatter(1, (W**2 * E).argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_in_place(W, E, count):
+    return W.scatter_(1, (W**2 * E).argsort(dim=1)[:, :count], 0.0)
+
+
+def prune_columns(W, E, count):
+    return W * (torch.arange(W.shape[1]) >= count)
+
+
+def prune_energy_alone(W, E, count):
+    return W.index_fill(1, E.argsort()[:count], 0.0)
+
+
 RIGHT = {
     "0.1": [rows_loop, rows_count, rows_numpy, rows_by_set],
     "0.2": [perplexity_loop, perplexity_tensor, perplexity_root, perplexity_numpy_of_base_two, perplexity_running],
     "0.3": [retention_loop, retention_means, retention_by_differences],
+    "0.5": [prune_by_sorted_rows, prune_by_topk, prune_by_rank],
 }
 WRONG = {
     "0.1": [
@@ -370,5 +445,20 @@ WRONG = {
         retention_two_digits,
         retention_one_more,
         retention_of_errors,
+    ],
+    "0.5": [
+        prune_by_magnitude,
+        prune_the_highest,
+        prune_without_square,
+        prune_magnitude_times_energy,
+        prune_keeps_count,
+        prune_over_the_matrix,
+        prune_by_threshold,
+        prune_below_threshold,
+        prune_returns_mask,
+        prune_returns_scores,
+        prune_in_place,
+        prune_columns,
+        prune_energy_alone,
     ],
 }
