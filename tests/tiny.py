@@ -81,6 +81,34 @@ def tiny_gemma2(seed=0, dtype=torch.float32, **options):
     return cast_parameters(model.eval().requires_grad_(False), dtype)
 
 
+FAMILIES = {
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 24}),
+    "gemma2": ("Gemma2", {"num_key_value_heads": 2, "head_dim": 16}),
+    "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
+    "phi": ("Phi", {}),
+    "phi3": ("Phi3", {}),
+    "gpt_neox": ("GPTNeoX", {}),
+}
+
+
+def tiny_family(kind, **options):
+    """A model of another family with two blocks, random weights, biases and norms; it knows 99 tokens."""
+    import transformers
+
+    name, its = FAMILIES[kind]
+    its = ({} if kind == "opt" else {"intermediate_size": 160}) | its | options
+    sizes = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**sizes, **special, initializer_range=0.2, **its)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
 MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import tiny_family
 
 import prunekit as pk
 from prunekit.calibration.calibrate import calibrate
@@ -54,40 +55,6 @@ def test_two_loud_channels_of_three_do_not_share_a_group():
     assert kept(L[:, channel_order(L, 2, 4)], 2, 4) == 25
 
 
-def family(kind):
-    """A tiny model of another family, with random weights, biases and norms."""
-    import transformers
-
-    torch.manual_seed(0)
-    name, options = {
-        "qwen2": ("Qwen2", {"tie_word_embeddings": False}),
-        "qwen3": ("Qwen3", {"head_dim": 24}),
-        "gemma2": ("Gemma2", {"head_dim": 16}),
-        "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
-        "phi": ("Phi", {}),
-        "phi3": ("Phi3", {}),
-        "gpt_neox": ("GPTNeoX", {}),
-    }[kind]
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=99,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        initializer_range=0.2,
-        **({} if kind == "opt" else {"intermediate_size": 160}),
-        **({"num_key_value_heads": 2} if kind in ("qwen2", "qwen3", "gemma2") else {}),
-        **options,
-    )
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return model
-
-
 READERS = {  # by what their channels are: the residual stream, values of a head, neurons
     "stream": ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"),
     "values": ("self_attn.o_proj", "self_attn.out_proj"),
@@ -114,7 +81,7 @@ def share_kept(model, ids):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "phi3", "gpt_neox"])
 def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
-    model = make_model(kind) if kind in ("llama", "gpt2") else family(kind)
+    model = make_model(kind) if kind in ("llama", "gpt2") else tiny_family(kind)
     ids = torch.randint(1, 99, (8, 32), generator=torch.Generator().manual_seed(1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     permuted = permute_channels(model, ids, "2:4")
