@@ -109,6 +109,23 @@ def tiny_family(kind, **options):
     return model
 
 
+MIXTURES = {"olmoe": "Olmoe", "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe"}
+
+
+def tiny_mixture(kind="olmoe"):
+    """A mixture of four experts with two blocks and random weights."""
+    import transformers
+
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "moe_intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+    experts = {"num_experts_per_tok": 2, "num_local_experts" if kind == "mixtral" else "num_experts": 4}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = getattr(transformers, f"{MIXTURES[kind]}Config")
+    torch.manual_seed(0)
+    config = config(vocab_size=VOCABULARY, **sizes, **heads, **experts, **special, initializer_range=0.3)
+    return getattr(transformers, f"{MIXTURES[kind]}ForCausalLM")(config).eval().requires_grad_(False)
+
+
 MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...compression.recipe import Recipe
 from ...model.linear import stored_weight, weight_of
+from ...model.structure import fused_experts
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
 
@@ -18,12 +19,30 @@ TRAINED = 25  # bytes for each weight in recovery, those of the dense model incl
 
 def describe(layers: dict[str, nn.Module]) -> str:
     """The layers that will be touched, those that differ only in the block's number on one line."""
-    kinds: dict[str, list[str]] = {}
-    for name, module in layers.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, stored_weight(module).shape)))
-    lines = [f"{len(layers)} layers:"]
-    lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
+    kinds = _kinds({name: stored_weight(module) for name, module in layers.items()})
+    lines = [f"{len(layers)} layers:", *(f"  {count:4d} x {kind}  {shapes}" for kind, (count, shapes) in kinds.items())]
     return "\n".join(lines)
+
+
+def left_out(model: nn.Module) -> str:
+    """What weights of a mixture of experts are not compressed, and why, in a line; empty for other models."""
+    experts = fused_experts(model)
+    if not experts:
+        return ""
+    share = sum(p.numel() for p in experts.values()) / sum(p.numel() for p in model.parameters())
+    kinds = ", ".join(f"{kind} {shapes}" for kind, (_, shapes) in _kinds(experts).items())
+    return (
+        f"left out: fused experts, {share:.0%} of the model's weights ({kinds}): one tensor holds those of all "
+        "experts, and only linear layers are compressed"
+    )
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
+    """How many weights there are of a kind and their shapes, by name with ``*`` for the block's number."""
+    kinds: dict[str, list[str]] = {}
+    for name, weight in weights.items():
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, weight.shape)))
+    return {kind: (len(shapes), f"[{' or '.join(sorted(set(shapes)))}]") for kind, shapes in kinds.items()}
 
 
 def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
