@@ -161,6 +161,30 @@ def test_what_cannot_be_permuted_says_so(llama, ids):
         permute_channels(odd, ids, "2:4")
 
 
+@pytest.mark.parametrize("off, same", [(0.049, True), (0.051, False), (-0.051, False), (float("nan"), False)])
+def test_logits_may_differ_by_a_twentieth_and_no_more(llama, ids, off, same):
+    """Of their norm; rounding in bfloat16 stays far below that."""
+    first = llama.model.embed_tokens.weight[:, 0]
+
+    class Reordered(type(llama)):
+        """Its logits are `off` too large, by that share, once its channels have another order."""
+
+        def forward(self, *arguments, **options):
+            output = super().forward(*arguments, **options)
+            moved = not torch.equal(self.model.embed_tokens.weight[:, 0], first)
+            output.logits = output.logits * (1 + off * moved)
+            return output
+
+    odd = replace_layers(llama, {"lm_head": llama.lm_head})
+    odd.__class__ = Reordered
+    if same:
+        permuted = permute_channels(odd, ids, "2:4")
+        torch.testing.assert_close(permuted(ids).logits, odd(ids).logits * (1 + off), rtol=1e-3, atol=1e-3)
+    else:
+        with pytest.raises(PrunekitError, match="cannot be reordered"):
+            permute_channels(odd, ids, "2:4")
+
+
 def test_values_that_a_gate_weighs_stay():
     class Attention(torch.nn.Module):
         head_dim = 4
