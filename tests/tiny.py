@@ -81,6 +81,51 @@ def tiny_gemma2(seed=0, dtype=torch.float32, **options):
     return cast_parameters(model.eval().requires_grad_(False), dtype)
 
 
+FAMILIES = {
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 24}),
+    "gemma2": ("Gemma2", {"num_key_value_heads": 2, "head_dim": 16}),
+    "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
+    "phi": ("Phi", {}),
+    "phi3": ("Phi3", {}),
+    "gpt_neox": ("GPTNeoX", {}),
+}
+
+
+def tiny_family(kind, **options):
+    """A model of another family with two blocks, random weights, biases and norms; it knows 99 tokens."""
+    import transformers
+
+    name, its = FAMILIES[kind]
+    its = ({} if kind == "opt" else {"intermediate_size": 160}) | its | options
+    sizes = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**sizes, **special, initializer_range=0.2, **its)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+MIXTURES = {"olmoe": "Olmoe", "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe"}
+
+
+def tiny_mixture(kind="olmoe"):
+    """A mixture of four experts with two blocks and random weights."""
+    import transformers
+
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "moe_intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+    experts = {"num_experts_per_tok": 2, "num_local_experts" if kind == "mixtral" else "num_experts": 4}
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = getattr(transformers, f"{MIXTURES[kind]}Config")
+    torch.manual_seed(0)
+    config = config(vocab_size=VOCABULARY, **sizes, **heads, **experts, **special, initializer_range=0.3)
+    return getattr(transformers, f"{MIXTURES[kind]}ForCausalLM")(config).eval().requires_grad_(False)
+
+
 MAKERS = {"llama": tiny_llama, "gpt2": tiny_gpt2, "gemma2": tiny_gemma2}
 
 

@@ -24,8 +24,8 @@ _HOME = {
 
 _LESS_MEMORY = "try --dtype bfloat16 or --device cpu"
 _TO_COMPRESS = (
-    "expected room for two copies of the model, three to reorder channels, or 25 bytes a weight to recover: try "
-    "--dtype bfloat16, --no-permute, or --device cpu"
+    "expected room for two copies of the model, three to reorder channels, or 24 to 31 bytes a weight to recover: "
+    "try --dtype bfloat16, --no-permute, or --device cpu"
 )
 
 

@@ -31,6 +31,7 @@ ROUNDS = 6
 AT_ONCE = 128  # groups that exchange channels: more take far longer and gain little
 ROWS = 4096  # rows that are looked at for one order
 TOKENS = 2048  # that say which channels carry energy
+ROUNDING = 0.05  # share of the logits' norm by which they may differ afterwards
 _READ = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")  # from the residual stream
 _WRITE = ("o_proj", "down_proj")  # to it
 
@@ -211,7 +212,7 @@ def _check(model: nn.Module, permuted: nn.Module, ids: Tensor) -> None:
     ids = ids.to(device_of(model))
     with without_dropout(model, permuted):
         before, after = (m(ids, use_cache=False).logits.float() for m in (model, permuted))
-    if not (after - before).norm() <= 0.05 * before.norm():
+    if not (after - before).norm() <= ROUNDING * before.norm():
         raise PrunekitError(
             "this model's channels cannot be reordered: something besides its layers depends on their order; leave "
             "permute out (--no-permute)."

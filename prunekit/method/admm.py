@@ -91,6 +91,6 @@ def _inverse(H: Tensor, penalty: float) -> Tensor:
     raised.diagonal().add_(penalty)
     factor, failed = torch.linalg.cholesky_ex(raised)
     del raised
-    if failed or not torch.isfinite(factor).all():
+    if failed or not torch.isfinite(factor.diagonal()).all():  # what is NaN in a row reaches it
         raise PrunekitError("the Hessian is not positive definite: expected X^T X of finite inputs; use more tokens.")
     return torch.cholesky_inverse(factor)

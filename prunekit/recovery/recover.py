@@ -128,6 +128,11 @@ def recover(
     return replace(trained, provenance=replace(result.provenance, recovery=options))
 
 
+def multiplies_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether recovery does so with a model of that dtype, of which it then holds a copy in bfloat16 as its teacher."""
+    return device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
+
+
 class Lesson:
     """What a step computes: the loss on its windows of text, and the gradients.
 
@@ -142,7 +147,7 @@ class Lesson:
     ) -> None:
         self.student, self.ids, self.batch, self.text_share, self.seed = student, ids, batch, text_share, seed
         self.device, dtype = device_of(dense), next(dense.parameters()).dtype
-        low_precision = self.device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
+        low_precision = multiplies_in_bfloat16(dtype, self.device)
         self.autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=low_precision)
         teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
         self.models: Sequence[nn.Module] = (student.model, teacher)

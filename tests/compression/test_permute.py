@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import tiny_family
 
 import prunekit as pk
 from prunekit.calibration.calibrate import calibrate
@@ -54,40 +55,6 @@ def test_two_loud_channels_of_three_do_not_share_a_group():
     assert kept(L[:, channel_order(L, 2, 4)], 2, 4) == 25
 
 
-def family(kind):
-    """A tiny model of another family, with random weights, biases and norms."""
-    import transformers
-
-    torch.manual_seed(0)
-    name, options = {
-        "qwen2": ("Qwen2", {"tie_word_embeddings": False}),
-        "qwen3": ("Qwen3", {"head_dim": 24}),
-        "gemma2": ("Gemma2", {"head_dim": 16}),
-        "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
-        "phi": ("Phi", {}),
-        "phi3": ("Phi3", {}),
-        "gpt_neox": ("GPTNeoX", {}),
-    }[kind]
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=99,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        initializer_range=0.2,
-        **({} if kind == "opt" else {"intermediate_size": 160}),
-        **({"num_key_value_heads": 2} if kind in ("qwen2", "qwen3", "gemma2") else {}),
-        **options,
-    )
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return model
-
-
 READERS = {  # by what their channels are: the residual stream, values of a head, neurons
     "stream": ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"),
     "values": ("self_attn.o_proj", "self_attn.out_proj"),
@@ -114,7 +81,7 @@ def share_kept(model, ids):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "qwen3", "gemma2", "opt", "phi", "phi3", "gpt_neox"])
 def test_the_function_stays_and_the_pattern_keeps_more(make_model, kind):
-    model = make_model(kind) if kind in ("llama", "gpt2") else family(kind)
+    model = make_model(kind) if kind in ("llama", "gpt2") else tiny_family(kind)
     ids = torch.randint(1, 99, (8, 32), generator=torch.Generator().manual_seed(1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     permuted = permute_channels(model, ids, "2:4")
@@ -192,6 +159,30 @@ def test_what_cannot_be_permuted_says_so(llama, ids):
     odd = replace_layers(llama, {"model.layers.0.self_attn": Gated(llama.model.layers[0].self_attn)})
     with pytest.raises(PrunekitError, match="cannot be reordered"):
         permute_channels(odd, ids, "2:4")
+
+
+@pytest.mark.parametrize("off, same", [(0.049, True), (0.051, False), (-0.051, False), (float("nan"), False)])
+def test_logits_may_differ_by_a_twentieth_and_no_more(llama, ids, off, same):
+    """Of their norm; rounding in bfloat16 stays far below that."""
+    first = llama.model.embed_tokens.weight[:, 0]
+
+    class Reordered(type(llama)):
+        """Its logits are `off` too large, by that share, once its channels have another order."""
+
+        def forward(self, *arguments, **options):
+            output = super().forward(*arguments, **options)
+            moved = not torch.equal(self.model.embed_tokens.weight[:, 0], first)
+            output.logits = output.logits * (1 + off * moved)
+            return output
+
+    odd = replace_layers(llama, {"lm_head": llama.lm_head})
+    odd.__class__ = Reordered
+    if same:
+        permuted = permute_channels(odd, ids, "2:4")
+        torch.testing.assert_close(permuted(ids).logits, odd(ids).logits * (1 + off), rtol=1e-3, atol=1e-3)
+    else:
+        with pytest.raises(PrunekitError, match="cannot be reordered"):
+            permute_channels(odd, ids, "2:4")
 
 
 def test_values_that_a_gate_weighs_stay():

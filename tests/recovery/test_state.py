@@ -1,5 +1,6 @@
 """A recovery that is interrupted goes on, and ends where the whole one ends."""
 
+import os
 import signal
 from copy import deepcopy
 from math import inf
@@ -21,6 +22,23 @@ def test_the_state_takes_twelve_bytes_for_each_weight(llama, ids, tmp_path):
     recover(result, llama, ids, steps=1, state=tmp_path / "state")
     numbers = sum(p.numel() for n, p in llama.named_parameters() if "embed" not in n and "lm_head" not in n)
     assert (tmp_path / "state").stat().st_size == pytest.approx(12 * numbers, rel=0.1)
+
+
+def test_the_state_takes_twice_that_while_it_is_rewritten(llama, ids, tmp_path, monkeypatch, stop_recovery):
+    result, state, sizes, replace = compress(llama, ids, sparsity=0.5), tmp_path / "state", [], os.replace
+
+    def measured(*names):
+        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", measured)
+    stop_recovery(2)
+    with pytest.raises(KeyboardInterrupt):
+        recover(result, llama, ids, steps=2, state=state)
+    recover(result, llama, ids, steps=2, state=state)
+    numbers = sum(p.numel() for n, p in llama.named_parameters() if "embed" not in n and "lm_head" not in n)
+    assert [size / numbers for size in sizes] == pytest.approx([12, 24], rel=0.1)
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, cast_parameters
+from tiny import VOCABULARY, cast_parameters, tiny_mixture
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prunekit as pk
@@ -410,13 +410,7 @@ def test_unknown_activations(result, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("cast", [{}, {"fp8": "e4m3"}], ids=["uncast", "e4m3"])
 def test_a_mixture_of_experts_comes_back(tokenizer, ids, tmp_path, cast):
-    from transformers import OlmoeConfig, OlmoeForCausalLM
-
-    sizes = {"hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 2, "num_experts": 4}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "num_experts_per_tok": 2}
-    torch.manual_seed(0)
-    model = OlmoeForCausalLM(OlmoeConfig(vocab_size=VOCABULARY, **sizes, **heads, initializer_range=0.3)).eval()
-    result = compress(model, ids, sparsity=0.5, **cast)
+    result = compress(tiny_mixture(), ids, sparsity=0.5, **cast)
     folder = save(result, tokenizer, tmp_path / "out")
     assert_comes_back(result, folder, ids)
     if not cast:

@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...compression.recipe import Recipe
 from ...model.linear import stored_weight, weight_of
+from ...model.structure import fused_experts
+from ...recovery.recover import multiplies_in_bfloat16
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
 
-TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
+# Bytes for each weight in recovery beside those of the dense model and the new one:
+TRAINED = 17  # the weight, its gradient and two moments in float32, and whether it stays
+UNUSED = 4  # what malloc holds but cannot give out again, for other sizes; measured with glibc
 
 
 def describe(layers: dict[str, nn.Module]) -> str:
     """The layers that will be touched, those that differ only in the block's number on one line."""
-    kinds: dict[str, list[str]] = {}
-    for name, module in layers.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, stored_weight(module).shape)))
-    lines = [f"{len(layers)} layers:"]
-    lines += [f"  {len(shapes):4d} x {kind}  [{' or '.join(sorted(set(shapes)))}]" for kind, shapes in kinds.items()]
+    kinds = _kinds({name: stored_weight(module) for name, module in layers.items()})
+    lines = [f"{len(layers)} layers:", *(f"  {count:4d} x {kind}  {shapes}" for kind, (count, shapes) in kinds.items())]
     return "\n".join(lines)
+
+
+def left_out(model: nn.Module) -> str:
+    """What weights of a mixture of experts are not compressed, and why, in a line; empty for other models."""
+    experts = fused_experts(model)
+    if not experts:
+        return ""
+    share = sum(p.numel() for p in experts.values()) / sum(p.numel() for p in model.parameters())
+    kinds = ", ".join(f"{kind} {shapes}" for kind, (_, shapes) in _kinds(experts).items())
+    return (
+        f"left out: fused experts, {share:.0%} of the model's weights ({kinds}): one tensor holds those of all "
+        "experts, and only linear layers are compressed"
+    )
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
+    """How many weights there are of a kind and their shapes, by name with ``*`` for the block's number."""
+    kinds: dict[str, list[str]] = {}
+    for name, weight in weights.items():
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, weight.shape)))
+    return {kind: (len(shapes), f"[{' or '.join(sorted(set(shapes)))}]") for kind, shapes in kinds.items()}
 
 
 def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
@@ -37,7 +59,8 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     found = []
     weight = stored_weight(next(iter(layers.values())))
     shapes = [weight_of(module).shape for module in layers.values()]
-    needed = more_memory(shapes, weight.element_size(), recipe, recovers)
+    copied = weight.dtype != torch.bfloat16 and multiplies_in_bfloat16(weight.dtype, weight.device)
+    needed = more_memory(shapes, weight.element_size(), recipe, recovers, copied)
     if needed > (free := memory_free(weight.device)):
         ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
         ways += ["no recovery"] * recovers + ["a machine with more"]
@@ -50,7 +73,9 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     return found
 
 
-def more_memory(shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
+def more_memory(
+    shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, recovers: bool, copied: bool = False
+) -> int:
     """Predicted: what compressing a model takes beside the model itself, in bytes.
 
     New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds
@@ -60,13 +85,14 @@ def more_memory(shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, 
         shapes: ``(out, in)`` of each layer that is to be compressed.
         itemsize: bytes of each weight in the dense model.
         recipe: what to do.
-        recovers: whether `recover` trains the result, in `TRAINED` bytes for each weight.
+        recovers: whether `recover` trains the result, which takes `TRAINED` and `UNUSED` bytes more for each weight.
+        copied: whether it holds a copy of the dense model in bfloat16, too.
 
     Returns:
         Bytes.
     """
-    weights = sum(rows * columns for rows, columns in shapes)
-    taken = weights * ((1 if recipe.fp8 else itemsize) + itemsize * recipe.permute)
+    weights, new = sum(rows * columns for rows, columns in shapes), 1 if recipe.fp8 else itemsize
+    taken = weights * (new + itemsize * recipe.permute)
     if recipe.method == "admm":
         taken += max(4 * (4 * columns + 7 * rows) * columns for rows, columns in shapes)
-    return max(taken, weights * (TRAINED - itemsize) if recovers else 0)
+    return max(taken, weights * (new + TRAINED + UNUSED + 2 * copied) if recovers else 0)

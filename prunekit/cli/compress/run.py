@@ -32,7 +32,7 @@ from ...storage.tensors import stored_bytes
 from ...system.files import check_space, write_json
 from ...system.memory import peak_rss
 from ...system.progress import Stages
-from .forecast import cautions, describe
+from .forecast import cautions, describe, left_out
 from .job import Job, read_job
 
 
@@ -86,6 +86,8 @@ def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
     if job.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
+    if line := left_out(model):
+        print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")
     for caution in cautions(layers, job.recipe, job.recovers):
