@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prunekit.errors import PrunekitError
 from prunekit.method.baselines import magnitude_mask, sparsegpt, wanda_mask
-from prunekit.method.masks import exact_mask, sparsity_of
+from prunekit.method.masks import exact_mask, nm_mask, sparsity_of
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -47,7 +47,7 @@ def test_magnitude_keeps_the_layers_largest():
 
 
 def test_magnitude_by_groups_keeps_each_groups_largest():
-    W = weight(1)
+    W = weight(1, rows=7)
     groups = W.abs().unflatten(1, (-1, 4))
     expected = groups > groups.sort(-1).values[..., 1:2]
     assert torch.equal(magnitude_mask(W, pattern="2:4"), expected.flatten(1))
@@ -76,7 +76,7 @@ def test_wanda_keeps_each_rows_largest_weight_times_input():
 
 
 def test_wanda_by_groups_keeps_each_groups_largest():
-    W, E = weight(3), correlated_inputs(3).square().mean(0)
+    W, E = weight(3, rows=7), correlated_inputs(3).square().mean(0)
     groups = (W.abs() * E.sqrt()).unflatten(1, (-1, 4))
     expected = groups > groups.sort(-1).values[..., 1:2]
     assert torch.equal(wanda_mask(W, E, pattern="2:4"), expected.flatten(1))
@@ -148,6 +148,58 @@ def check_pruned_layer(function):
             assert output_error(X, W, new) < 0.9 * output_error(X, W, W * keep)
 
 
+def column_by_column(W, H, sparsity=None, pattern=None, block=128, damping=0.01):
+    """SparseGPT without Cholesky's factor: the inverse over the columns that are left, anew for each, in float64."""
+    W, H = W.double(), H.double().clone()
+    dead = H.diagonal() == 0
+    W = torch.where(dead, 0, W)
+    H.diagonal()[dead] = 1
+    H += damping * H.diagonal().mean() * torch.eye(len(H))
+    left = [torch.linalg.inv(H[j:, j:]) for j in range(len(H))]
+    keep = torch.ones(W.shape, dtype=torch.bool)
+    if pattern:
+        n, block = map(int, pattern.split(":"))
+    for j in range(len(H)):
+        if j % block == 0:
+            part = slice(j, min(j + block, len(H)))
+            cost = W[:, part] ** 2 / torch.stack([inverse[0, 0] for inverse in left[part]])
+            if pattern:
+                keep[:, part] = nm_mask(cost, n, block)
+            else:
+                keep[:, part] = exact_mask(cost.reshape(1, -1), sparsity).reshape(cost.shape)
+        lost = torch.where(keep[:, j], 0, W[:, j])
+        W[:, j:] -= lost[:, None] * left[j][0] / left[j][0, 0]
+    return W * keep, keep
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sparsity": 0.5},
+        {"sparsity": 0.3, "block": 10},
+        {"sparsity": 0.7, "block": 8, "damping": 0.1},
+        {"pattern": "2:4"},
+        {"pattern": "1:3", "block": 7},
+    ],
+    ids=str,
+)
+def test_sparsegpt_is_its_plain_loop(options, seed):
+    X, W = correlated_inputs(seed), weight(seed)
+    X[:, [0, 7]] = 0
+    H = X.T @ X * 1e-6  # so small that the 1 that stands for a dead input counts in the damping
+    expected, mask = column_by_column(W, H, **options)
+    new, keep = sparsegpt(W, H, **options)
+    assert torch.equal(keep, mask)
+    torch.testing.assert_close(new.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sparsegpt_takes_128_columns_at_a_time_and_damps_by_a_hundredth():
+    X, W = correlated_inputs(5, columns=140), weight(5, columns=140)
+    for a, b in zip(sparsegpt(W, X.T @ X, 0.5), sparsegpt(W, X.T @ X, 0.5, block=128, damping=0.01)):
+        assert torch.equal(a, b)
+
+
 def test_sparsegpt_removes_one_weight_as_least_squares_would():
     check_one_removal(sparsegpt)
 
@@ -164,7 +216,7 @@ def test_sparsegpt_prunes_the_exact_share_of_every_block(seed, block):
         assert (~part).sum() == 3 * part.numel() // 10
 
 
-@pytest.mark.parametrize("block", [1, 3, 4, 6, 128])
+@pytest.mark.parametrize("block", [1, 3, 4, 6, 24, 128])
 def test_sparsegpt_fills_every_group_whatever_the_block(block):
     X, W = correlated_inputs(1), weight(1)
     new, keep = sparsegpt(W, X.T @ X, pattern="2:4", block=block)
@@ -206,12 +258,14 @@ def test_dead_inputs_lose_their_weights_and_disturb_no_others(target):
     assert output_error(X, W, new) < output_error(X, W, W * keep)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_narrow_weights_come_back_in_their_dtype(dtype):
-    X, W = correlated_inputs(3), weight(3, dtype=dtype)
-    new, keep = sparsegpt(W, X.T @ X, sparsity=0.5)
-    wide, wide_keep = sparsegpt(W.float(), X.T @ X, sparsity=0.5)
-    assert new.dtype == dtype and torch.equal(keep, wide_keep) and torch.equal(new, wide.to(dtype))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_come_back_in_their_dtype_all_is_reckoned_in_float32(dtype):
+    X, W = correlated_inputs(3), weight(3, dtype=dtype).requires_grad_()
+    H = (X.T @ X).to(dtype if dtype == torch.float64 else torch.bfloat16)
+    new, keep = sparsegpt(W, H, sparsity=0.5)
+    plain, mask = sparsegpt(W.float(), H.float(), sparsity=0.5)
+    assert new.dtype == dtype and torch.equal(keep, mask) and torch.equal(new, plain.to(dtype))
+    assert not new.requires_grad
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -246,6 +300,19 @@ def test_bad_targets_are_refused():
         ]:
             with pytest.raises(PrunekitError, match=message):
                 call(W, **target)
+
+
+def test_bad_blocks_and_statistics_of_other_inputs_are_refused():
+    W = weight(0)
+    for block in (0, 2.5, -1):
+        with pytest.raises(PrunekitError, match="block is"):
+            sparsegpt(W, torch.eye(24), 0.5, block=block)
+    for shape in ((23, 23), (24, 23), (1, 1)):
+        with pytest.raises(PrunekitError, match=r"H has the shape .* expected \[24, 24\]"):
+            sparsegpt(W, torch.ones(shape), 0.5)
+    for shape in ((23,), (1,)):
+        with pytest.raises(PrunekitError, match=r"E has the shape .* expected \[24\]"):
+            wanda_mask(W, torch.ones(shape), 0.5)
 
 
 # What a wrong implementation looks like, and that the checks above would notice.

@@ -1,5 +1,7 @@
 """Weights that stay make up for those that go: the solve, the plain update, the fused one, and whole models."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,6 +41,30 @@ def test_the_response_solves_the_ridge_problem(seed, samples, columns, ridge):
     wanted = torch.cat([error, torch.zeros(columns)]).double()
     best = torch.linalg.lstsq(stacked, wanted[:, None]).solution[:, 0]
     torch.testing.assert_close((error @ response(X, E, 0.0, ridge)).double(), best, rtol=1e-3, atol=1e-5)
+
+
+@given(seeds, st.integers(1, 12), st.integers(1, 20), st.floats(0, 0.95), st.sampled_from([1.0, 4.0, 9.0]))
+def test_the_response_takes_the_share_that_stays_of_the_product(seed, samples, columns, pruned, ridge):
+    g = torch.Generator().manual_seed(seed)
+    X, E = torch.randn(samples, columns, generator=g), torch.rand(columns, generator=g) + 0.1
+    scaled = X.double() / E
+    product = (1 - pruned) * (X.double() @ scaled.T)
+    t = ridge * product.trace() / samples
+    expected = torch.linalg.solve(product + t * torch.eye(samples), scaled)
+    torch.testing.assert_close(response(X, E, pruned, ridge).double(), expected, rtol=1e-3, atol=1e-5)
+    assert torch.equal(response(X, E, pruned), response(X, E, pruned, 4.0))
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 9), st.integers(1, 5))
+def test_a_row_changes_by_what_its_pruned_weights_gave_the_samples_times_the_response(seed, rows, columns, samples):
+    g = torch.Generator().manual_seed(seed)
+    W, X, Z = (torch.randn(*shape, generator=g) for shape in ((rows, columns), (samples, columns), (samples, columns)))
+    keep = torch.rand(rows, columns, generator=g) < 0.5
+    expected = W.double()
+    for i, j, k, l in itertools.product(range(rows), range(columns), range(samples), range(columns)):
+        if not keep[i, j]:
+            expected[i, l] += W[i, j].double() * X[k, j] * Z[k, l]
+    torch.testing.assert_close(compensate(W, keep, X, Z).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @given(seeds, st.sampled_from([0.3, 0.5, 0.7]))
@@ -209,7 +235,20 @@ def test_samples_are_kept_in_float32():
     assert Samples(4).pick(torch.ones(10, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-def test_narrow_samples_are_widened():
-    X = torch.randn(8, 24, generator=torch.Generator().manual_seed(0)).bfloat16()
-    E = X.float().square().mean(0)
-    assert torch.equal(response(X, E, 0.5), response(X.float(), E, 0.5))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_all_is_reckoned_in_float32(dtype):
+    X = torch.randn(8, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+    E, W = X.square().mean(0), X[:4] + 1
+    Z, keep = response(X.float(), E.float(), 0.5), W > 1
+    assert torch.equal(response(X, E, 0.5), Z)
+    assert torch.equal(compensate(W, keep, X, Z), compensate(W.float(), keep, X.float(), Z))
+
+
+def test_bad_shares_and_statistics_of_other_inputs_are_refused():
+    X = torch.ones(8, 24)
+    for pruned in (1.0, -0.1, None):
+        with pytest.raises(PrunekitError, match="pruned is"):
+            response(X, torch.ones(24), pruned)
+    for shape in ((1,), (8,), (8, 24), ()):
+        with pytest.raises(PrunekitError, match=r"E has the shape .* expected \[24\]"):
+            response(X, torch.ones(shape), 0.5)

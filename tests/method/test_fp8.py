@@ -215,6 +215,39 @@ def test_an_unknown_format_or_granularity_is_named_with_the_known_ones():
         scales(torch.ones(2, 2), E4M3, "column")
 
 
+def test_what_is_not_said_is_e4m3_saturated_with_a_scale_for_each_row():
+    W = weight(6, 130, 140)[0] * 1000
+    assert torch.equal(encode(W), encode(W, E4M3, saturate=True))
+    assert torch.equal(decode(encode(W)), decode(encode(W), E4M3))
+    assert torch.equal(scales(W), scales(W, E4M3, "row"))
+    assert cast(W, scales(W)).dtype == E4M3.dtype
+
+
+@both
+def test_codes_of_the_other_kind_are_refused(fmt):
+    codes = cast(torch.ones(2, 3), torch.ones(1, 1), fmt)
+    for floating in (codes, torch.ones(2, 3)):
+        with pytest.raises(PrunekitError, match=r"codes are .* expected bytes"):
+            decode(floating, fmt)
+    for no_float8 in (codes.view(torch.uint8), torch.ones(2, 3)):
+        with pytest.raises(PrunekitError, match=r"codes are .* expected FP8"):
+            uncast(no_float8, torch.ones(1, 1))
+    assert uncast(codes, torch.ones(1, 1)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(130, 2), (1, 140), (1, 2), (2, 1), (3, 2), (2, 3), (130,), ()], ids=str)
+def test_scales_of_no_granularity_are_refused_even_where_they_would_broadcast(shape):
+    W = torch.ones(130, 140)
+    for call in (lambda scale: cast(W, scale), lambda scale: uncast(W.to(E4M3.dtype), scale)):
+        with pytest.raises(PrunekitError, match=r"the scale has the shape .* expected \[1, 1\], \[130, 1\]"):
+            call(torch.ones(shape))
+
+
+def test_a_scale_says_how_many_weights_share_it():
+    for shape, blocks in {(1, 1): (130, 140), (130, 1): (1, 140), (2, 2): (128, 128)}.items():
+        assert fp8.scale_blocks(torch.ones(shape), (130, 140)) == blocks
+
+
 @pytest.mark.parametrize("granularity", fp8.GRANULARITIES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_expanded_scales_cover_each_weight_with_its_own(shape, granularity):
@@ -296,6 +329,14 @@ def test_zeros_stay_exact_zeros_and_narrow_dtypes_are_widened(fmt):
     assert uncast(cast(W, scale, fmt), scale).tolist() == [[0, pytest.approx(1, rel=1e-6), 0, 0]]
     W = weight(5, 4, 40)[0].bfloat16()
     assert torch.equal(cast(W, scale, fmt).view(torch.uint8), cast(W.float(), scale, fmt).view(torch.uint8))
+
+
+@both
+def test_wide_weights_are_rounded_to_float32_first(fmt):
+    scale = weight(8, 300, 1)[0].abs() + 0.1
+    W = scale.double() * (1 + 2.0 ** -(fmt.mantissa_bits + 1))  # halfway between two codes
+    assert torch.equal(cast(W, scale, fmt).view(torch.uint8), cast(W.float(), scale, fmt).view(torch.uint8))
+    assert torch.equal(scales(W, fmt), scales(W.float(), fmt))
 
 
 # What a wrong implementation looks like, and that the checks above would notice.

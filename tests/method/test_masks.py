@@ -84,6 +84,13 @@ def test_exact_mask_counts_shares_that_binary_cannot_hold():
         assert counts == list(range(columns, 0, -1))
 
 
+@pytest.mark.parametrize("columns", [1, 7, 1000])
+def test_exact_mask_rounds_a_share_that_falls_short_down(columns):
+    for pruned in {1, columns // 2 + 1, columns}:
+        L = random_scores(2, columns)
+        assert (exact_mask(L, pruned / columns * (1 - 1e-9)).sum(1) == columns - pruned + 1).all()
+
+
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
 def test_nm_mask_agrees_with_sorting_for_any_n_and_m(m, groups, data):
     n = data.draw(st.integers(1, m))
@@ -93,6 +100,10 @@ def test_nm_mask_agrees_with_sorting_for_any_n_and_m(m, groups, data):
 def test_masks_pass_on_examples():
     check_exact_on_examples(exact_mask)
     check_nm_on_examples(nm_mask)
+
+
+def test_groups_may_be_wide():
+    check_nm(nm_mask, random_scores(2, 600), 150, 300)
 
 
 def test_ties_keep_the_weight_further_left():
@@ -126,7 +137,13 @@ def test_masks_take_any_float_dtype(dtype):
 
 def test_sparsity_of_counts_what_a_mask_prunes():
     assert sparsity_of(torch.tensor([[True, False], [False, False]])) == 0.75
-    assert sparsity_of(torch.ones(3, 3, dtype=torch.bool)) == 0
+    full, one, none = (sparsity_of(torch.ones(shape, dtype=torch.bool)) for shape in ((3, 3), (1, 1), (0, 4)))
+    assert (full, one, none) == (0, 0, 1) and type(full) is float
+
+
+def test_masks_lie_where_the_scores_lie():
+    L = torch.ones(2, 8, device="meta")
+    assert exact_mask(L, 0.5).is_meta and nm_mask(L, 2, 4).is_meta
 
 
 @pytest.mark.parametrize("pattern", ["4:2", "0:4", "2:0", "2", "a:b", "", ":", "2:4:8", "-2:4", "1.5:4", None, 24])

@@ -38,6 +38,32 @@ def test_selection_is_score_then_rule(target, dtype, rule):
     assert torch.equal(one_pass.select(W, f, **target, rule=rule), mask_of(score(W, f), **target, rule=rule))
 
 
+def test_a_rule_gets_the_scores_and_the_share_as_a_number():
+    W, f, _ = example()
+    seen = []
+    for joint in (None, (E5M2, fp8.scales(W, E5M2))):
+        one_pass.select(W, f, sparsity="0.25", joint=joint, rule=lambda L, s: seen.append((L, s)))
+        kept = W if joint is None else fp8.uncast(fp8.cast(W, joint[1], E5M2), joint[1])
+        L, share = seen.pop()
+        assert share == 0.25 and torch.equal(L, keep_score(W, kept, f))
+
+
+def test_what_is_not_said_is_the_moving_average_and_e4m3():
+    W, f, X = example()
+    Z = response(X, f, 0.5)
+    assert torch.equal(one_pass.select(W, f, sparsity=0.5), ewma.quantile_mask(score(W, f), 0.5))
+    for default, said in (
+        (one_pass.select_cast(W, f, sparsity=0.5), one_pass.select_cast(W, f, sparsity=0.5, fmt=E4M3)),
+        (
+            one_pass.select_compensate_cast(W, f, X, Z, sparsity=0.5),
+            one_pass.select_compensate_cast(W, f, X, Z, sparsity=0.5, fmt=E4M3),
+        ),
+        (one_pass.cast_kept(W, W > 0), one_pass.cast_kept(W, W > 0, E4M3)),
+    ):
+        for a, b in zip(default, said):
+            assert a.dtype == b.dtype and torch.equal(a.float(), b.float())
+
+
 @each_target
 @each_format
 @pytest.mark.parametrize("granularity", fp8.GRANULARITIES)

@@ -64,7 +64,8 @@ def test_rank_one_follows_its_formula(seed):
 @given(seeds)
 def test_rank_one_does_not_depend_on_the_unit_of_the_inputs(seed):
     W, E = layer(seed)
-    assert torch.equal(rank_one(W, E), rank_one(W, E * 2.0**20))
+    for power in (20, -40, -100):
+        assert torch.equal(rank_one(W, E), rank_one(W, E * 2.0**power))
 
 
 @pytest.mark.parametrize("E", [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1e-38, 0.0, 0.0], [3e38, 3e38, 3e38]])
@@ -73,12 +74,17 @@ def test_rank_one_stays_finite_where_one_input_or_none_carries_all_energy(E):
     assert L.isfinite().all() and L[0, 2] == 0 and L[0, 0] >= 1
 
 
+def test_rank_one_counts_an_input_that_carries_all_energy_as_the_rounding_of_one():
+    assert column_factors(torch.tensor([0.0, 3.0]), "rank-one").tolist() == [1, 1 / torch.finfo(torch.float32).eps]
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_a_factor_for_each_column(metric):
     W, E = layer(3)
     named = {"contribution": contribution, "magnitude": lambda W, E: magnitude(W), "rank-one": rank_one}
     f = column_factors(E, metric)
     assert f.dtype == torch.float32 and f.shape == E.shape
+    assert torch.equal(f, column_factors(E)) == (metric == "contribution")
     assert torch.equal(score(W, f), named[metric](W, E))
 
 
@@ -116,6 +122,28 @@ def test_keep_score_lies_between_nothing_and_the_whole_score(seed, fmt, granular
     assert (L >= 0).all() and (score(W, E) - L >= 0).all()
     assert (L[Wq == 0] == 0).all()
     assert torch.equal(keep_score(W, W, E), score(W, E))
+
+
+@pytest.mark.parametrize("shape", [(1,), (5,), (8,), (5, 7), ()], ids=str)
+def test_factors_that_do_not_fit_are_refused_even_where_they_would_broadcast(shape):
+    W = torch.ones(5, 7)
+    for call in (score, contribution, rank_one, lambda W, f: keep_score(W, W, f)):
+        with pytest.raises(PrunekitError, match=r"E has the shape .* expected \[7\]"):
+            call(W, torch.ones(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_scores_are_float32_whatever_comes_in(dtype):
+    W, E = layer(4)
+    W, Wq, E = W.to(dtype), W.round().to(dtype), E.to(dtype)
+    for L in (score(W, E), contribution(W, E), magnitude(W), rank_one(W, E), keep_score(W, Wq, E)):
+        assert L.dtype == torch.float32
+    assert torch.equal(score(W.float(), E), score(W.float(), E.float()))
+    assert torch.equal(keep_score(W.float(), Wq, E), keep_score(W.float(), Wq.float(), E.float()))
+
+
+def test_magnitudes_lie_where_the_weight_lies():
+    assert magnitude(torch.ones(5, 7, device="meta")).is_meta
 
 
 def test_keep_score_is_the_loss_of_pruning_minus_the_loss_of_casting():
