@@ -83,8 +83,9 @@ def bars(
         words: such as "slower", for each bar that is worse than dense, which also hatches it; "" for the others.
         errors: lengths of the whiskers to the left and to the right, each by bar; None for none.
     """
-    places, far = range(len(values)), max([*values, 1.0])
+    places = range(len(values))
     ends = [value + (errors[1][i] if errors else 0) for i, value in enumerate(values)]
+    far = max([*ends, 1.0])
     options = {"xerr": errors, "error_kw": {"capsize": 3, "elinewidth": 1}} if errors else {}
     drawn = axis.barh(places, values, color=COLORS["muted"], height=0.6, **options)
     for bar, end, text, word in zip(drawn, ends, texts, words):

@@ -83,7 +83,7 @@ class _Weight:
             return {"zeros stored": zeros, "packed 2:4": (self.bytes["2:4", 0.5] / dense_bytes, float("nan"))}
         if pattern == "dense" or sparsity == 0:
             return {"dense": (1.0, 1.0)}
-        kinds = {"zeros": "zeros stored", "rows": "compressed rows"}
+        kinds = {"zeros": "zeros stored", "rows": "CSR"}
         kinds = {"neurons": "columns cut out"} if pattern == "neurons" else kinds
         return {
             label: (self.bytes[kind, sparsity] / dense_bytes, self.speed[kind, sparsity])
