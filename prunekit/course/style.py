@@ -6,11 +6,13 @@ import base64
 import html
 import io
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import PrunekitError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart. Add a hatch, marker, line style or label:
@@ -28,6 +30,8 @@ COLORS = {
 }
 
 HATCHES = {"keep": "", "prune": "////", "cast": "...."}  # with the colours of the same names, in every figure
+
+WORSE = 1.1  # slower or larger by this factor is called so: less may be chance
 
 ON_WHITE = {"fc": "white", "ec": "none", "pad": 0.5}  # the box of a label that lines may cross
 
@@ -59,6 +63,44 @@ def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 
     with mpl.rc_context(SETTINGS | {"axes.prop_cycle": cycler(color=colors)}):
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(rows, columns, **options)
+
+
+def bars(
+    axis: Axes,
+    names: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    words: Sequence[str],
+    errors: Sequence | None = None,
+) -> None:
+    """Horizontal bars around the line at 1, which is dense.
+
+    Args:
+        axis: where to draw.
+        names: of the bars, from top to bottom.
+        values: their lengths.
+        texts: what stands beside each.
+        words: such as "slower", for each bar that is worse than dense, which also hatches it; "" for the others.
+        errors: lengths of the whiskers to the left and to the right, each by bar; None for none.
+    """
+    places = range(len(values))
+    ends = [value + (errors[1][i] if errors else 0) for i, value in enumerate(values)]
+    far = max([*ends, 1.0])
+    options = {"xerr": errors, "error_kw": {"capsize": 3, "elinewidth": 1}} if errors else {}
+    drawn = axis.barh(places, values, color=COLORS["muted"], height=0.6, **options)
+    for bar, end, text, word in zip(drawn, ends, texts, words):
+        if word:
+            bar.set(hatch="xx", facecolor=COLORS["accent"], edgecolor="white")
+        middle, said = bar.get_y() + bar.get_height() / 2, f"{text}, {word}" if word else text
+        axis.text(end + 0.03 * far, middle, said, va="center", fontsize=9, bbox=ON_WHITE)
+    axis.axvline(1, color=COLORS["ink"], linestyle="--", linewidth=1, zorder=1.5)
+    axis.set_yticks(list(places), names)
+    axis.set(xlim=(0, 1.6 * far), ylim=(len(values) - 0.4, -0.6))
+
+
+def slower(value: float) -> str:
+    """The word for a speed, in times as fast as dense: "slower" or nothing."""
+    return "slower" if value < 1 / WORSE else ""
 
 
 def png(figure: Figure, dpi: int = STORED_DPI, small: bool = True) -> bytes:

@@ -1,4 +1,4 @@
-"""What the exercises of notebook 02 ask for: an N:M mask, packing 2:4, removing a neuron, bytes of an N:M layer."""
+"""What the exercises of notebook 02 ask for: an N:M mask, packing 2:4, bytes of an N:M layer, removing neurons."""
 
 from __future__ import annotations
 
@@ -218,9 +218,120 @@ def _bytes_verify(args: tuple, out) -> str | None:
     )
 
 
+# 2.5 -----------------------------------------------------------------------------------------------------------------
+
+
+def _gated_inputs(size: int, rng: torch.Generator) -> tuple:
+    neurons, width, outputs = whole(rng, 1, size + 2), whole(rng, 1, size + 1), whole(rng, 1, size + 1)
+    gate, up = (_integers(rng, -9, 9, neurons, width) / 4 for _ in range(2))
+    down, x = _integers(rng, -9, 9, outputs, neurons) / 4, _integers(rng, -9, 9, whole(rng, 1, size), width) / 4
+    keep = torch.rand(neurons, generator=rng) < 0.6
+    keep[whole(rng, 0, neurons - 1)] = True
+    return gate, up, down, keep, x
+
+
+def _hidden(gate: Tensor, up: Tensor, x: Tensor) -> Tensor:
+    return torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
+
+
+def cut_gated(gate: Tensor, up: Tensor, down: Tensor, keep: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """The MLP of the neurons that stay, and its largest difference from the one whose other columns are zero."""
+    small = gate[keep], up[keep], down[:, keep]
+    outputs = _hidden(gate, up, x) @ (down * keep).T, _hidden(*small[:2], x) @ small[2].T
+    return *small, (outputs[0] - outputs[1]).abs().max().item()
+
+
+def _gated_verify(args: tuple, out) -> str | None:
+    gate, up, down, keep, x = args
+    parts = _parts(out, 4)
+    if parts is None:
+        return "return four things: gate, up and down without the neurons, and the largest difference."
+    right = (gate[keep], up[keep], down[:, keep])
+    for name, part, want in zip(("gate", "up", "down"), parts, right):
+        if tuple(part.shape) != tuple(want.shape):
+            return (
+                f"{name} should have shape {tuple(want.shape)}, not {tuple(part.shape)}: rows of gate and up go, and "
+                "columns of down."
+            )
+        if not torch.equal(part, want.double()):
+            return f"{name} has the right shape, but other numbers: keep is True where a neuron stays, and order stays."
+    far = (_hidden(gate, up, x) @ down.T).abs().max().item()
+    if parts[3].numel() != 1 or not abs(float(parts[3])) <= 1e-3 * (1 + far):
+        return (
+            "the difference should be one number near 0. Compare with the large MLP whose other columns of down are 0."
+        )
+    return None
+
+
+# 2.8 -----------------------------------------------------------------------------------------------------------------
+
+
+def _smaller_inputs(size: int, rng: torch.Generator) -> tuple:
+    multiple, width = _pick(rng, (1, 2, 3, 4)), whole(rng, 1, size + 1)
+    neurons = multiple * whole(rng, 2, size + 2)
+    gate, up = (_integers(rng, -9, 9, neurons, width) / 4 for _ in range(2))
+    down = _integers(rng, -9, 9, whole(rng, 1, size + 1), neurons)
+    if size > 2:  # columns of different sizes; and a neuron that nobody reads
+        down = down * 10.0 ** _integers(rng, -2, 2, neurons)
+        down[:, whole(rng, 0, neurons - 1)] = 0
+    x = _integers(rng, -9, 9, whole(rng, 1, size + 1), width) / 4
+    return gate, up, down, x, _pick(rng, (0.0, 0.25, 0.5, 0.625, 0.875)), multiple
+
+
+def _neuron_loss(gate: Tensor, up: Tensor, down: Tensor, x: Tensor) -> Tensor:
+    return _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+
+
+def smaller_mlp(gate: Tensor, up: Tensor, down: Tensor, x: Tensor, share: float, multiple: int) -> tuple:
+    """The gated MLP of the neurons whose loss would be largest."""
+    count = max(int(len(gate) * (1 - share)) // multiple, 1) * multiple
+    keep = _neuron_loss(gate, up, down, x).topk(count).indices.sort().values
+    return gate[keep], up[keep], down[:, keep]
+
+
+def _smaller_verify(args: tuple, out) -> str | None:
+    gate, up, down, _, share, multiple = args
+    parts, count = _parts(out, 3), len(smaller_mlp(*args)[0])
+    if parts is None:
+        return "return three tensors: gate, up and down of the neurons that stay."
+    shapes = [(count, gate.shape[1]), (count, up.shape[1]), (len(down), count)]
+    if [tuple(part.shape) for part in parts] != shapes:
+        return (
+            f"the three should have shapes {shapes}: of {len(gate)} neurons at least {share:g} goes, and what stays is "
+            f"rounded down to a multiple of {multiple}, but is never less than {multiple}."
+        )
+    neurons, places = torch.cat([gate, up, down.T], 1).double(), iter(range(len(gate)))
+    found = torch.cat([parts[0], parts[1], parts[2].T], 1)
+    kept = [next((j for j in places if torch.equal(neurons[j], row)), None) for row in found]
+    if None in kept:
+        return (
+            "row i of gate and of up and column i of down belong to one neuron, and those that stay keep their order."
+        )
+    scores, removed = _neuron_loss(*(part.double() for part in args[:4])), torch.ones(len(gate), dtype=torch.bool)
+    removed[kept] = False
+    if removed.any() and scores[removed].max() > scores[kept].min() * (1 + 1e-4):
+        return (
+            "a neuron went that loses more than one that stayed. Its score: the mean square of silu(gate) * up over "
+            "the tokens, times the sum of squares of its column of down."
+        )
+    return None
+
+
 EXERCISES: dict[str, Exercise] = {
     "2.1": Exercise(_mask_inputs, _mask_verify, ("L", "n", "m"), nm_mask, _masks_of_layers),
     "2.2": Exercise(_pack_inputs, _pack_verify, ("W",), pack, _packed),
     "2.4": Exercise(_neuron_inputs, _neuron_verify, ("W1", "b1", "W2", "j"), remove),
     "2.3": Exercise(_bytes_inputs, _bytes_verify, ("rows", "columns", "n", "m", "width"), nm_bytes, _layers),
+    "2.5": Exercise(
+        inputs=_gated_inputs,
+        verify=_gated_verify,
+        names=("gate", "up", "down", "keep", "x"),
+        reference=cut_gated,
+    ),
+    "2.8": Exercise(
+        inputs=_smaller_inputs,
+        verify=_smaller_verify,
+        names=("gate", "up", "down", "x", "share", "multiple"),
+        reference=smaller_mlp,
+    ),
 }

@@ -1,6 +1,6 @@
-"""Figures of notebook 02: where zeros may be, how 2:4 is stored, what each pattern makes smaller and faster.
+"""Figures of notebook 02: where zeros may be, how they are stored, which rows and columns go, what becomes faster.
 
-Latencies say on the picture whether they are measured or published.
+Latencies say on the picture whether they are measured or published; speeds are "times as fast as dense".
 """
 
 from __future__ import annotations
@@ -8,54 +8,78 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ...bench.timing import Timing, speedup
 from ...speed.published import CITATION, published_rows
-from ..style import COLORS, subplots
+from ..style import COLORS, HATCHES, bars, slower, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WORSE = 1.1  # a bar beyond this is called slower or larger: less may be chance
+PALE = "#fbe6d9"  # under the hatch of what is pruned
+INK = COLORS["ink"]
 
 
-def patterns(W: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) -> Figure:
-    """A small weight under several masks: kept numbers on blue, pruned ones crossed out.
+def patterns(W: Tensor, E: Tensor, L: Tensor, masks: Mapping[str, Tensor], lost: Mapping[str, float]) -> Figure:
+    """A small weight with its energies, and its scores under each mask: kept ones blue, pruned ones hatched.
 
     Args:
         W: small weight ``[out, in]`` of whole numbers.
-        masks: by name, bool ``[out, in]``, True where a weight stays.
-        lost: by name, the share of the contribution that goes, from 0 to 1.
+        E: energies ``[in]``, whole numbers, too.
+        L: scores ``[out, in]``.
+        masks: three by name, bool ``[out, in]``, True where a weight stays.
+        lost: by name, the share of the scores that goes, from 0 to 1.
     """
-    figure, axes = subplots(2, 2, size=(8.2, 4.3))
-    for axis, (name, keep) in zip(axes.flat, masks.items()):
-        _digits(axis, W, keep)
-        axis.set_title(f"{name}: {lost[name]:.0%} of the contribution lost")
-        for edge in range(4, W.shape[1], 4) if ":" in name else ():
-            axis.axvline(edge, color=COLORS["ink"], linewidth=2.5)
+    figure, axes = subplots(2, 2, size=(8.6, 5.0))
+    first = axes[0, 0]
+    _grid(first, W, None)
+    for j, energy in enumerate(E.tolist()):
+        _cell(first, j, -1.25, f"{energy:g}", None, COLORS["yellow"])
+    first.text(-0.2, -0.75, "E", ha="right", va="center", weight="bold")
+    first.text(-0.2, W.shape[0] / 2, "W", ha="right", va="center", weight="bold")
+    first.set(title="the weight, and the energy of each input", xlim=(-0.7, W.shape[1]), ylim=(W.shape[0], -1.3))
+    for axis, (name, keep) in zip(axes.flat[1:], masks.items()):
+        _grid(axis, L, keep)
+        axis.set_title(f"{name}: scores W²E, {lost[name]:.0%} lost")
+        for edge in range(4, L.shape[1], 4) if ":" in name else ():
+            axis.axvline(edge, color=INK, linewidth=3.5)
     return figure
 
 
-def _digits(axis: Axes, W: Tensor, keep: Tensor) -> None:
-    from matplotlib.patches import Rectangle
-
-    rows, columns = W.shape
+def _grid(axis: Axes, table: Tensor, keep: Tensor | None) -> None:
+    """Numbers in cells, blue where they are kept, hatched where not, pale grey without a mask."""
+    rows, columns = table.shape
     for i in range(rows):
         for j in range(columns):
-            kept = bool(keep[i, j])
-            face = COLORS["light"] if kept else "#f3f3f3"
-            hatch = None if kept else "////"
-            axis.add_patch(Rectangle((j, i), 1, 1, facecolor=face, edgecolor="#bbbbbb", hatch=hatch, linewidth=0.8))
-            weight = "bold" if kept else "normal"
-            back = None if kept else {"facecolor": "#f3f3f3", "edgecolor": "none", "pad": 1.0}
-            color = COLORS["ink"] if kept else "#666666"
-            axis.text(j + 0.5, i + 0.5, f"{W[i, j]:g}", ha="center", va="center", color=color, weight=weight, bbox=back)
+            _cell(axis, j, i, f"{table[i, j]:g}", None if keep is None else bool(keep[i, j]))
     axis.set(xlim=(0, columns), ylim=(rows, 0), xticks=[], yticks=[], aspect="equal")
-    for side in axis.spines.values():
-        side.set_visible(False)
+    axis.spines[:].set_visible(False)
+
+
+def _cell(axis: Axes, x: float, y: float, text: str, kept: bool | None, face: str = "#f3f3f3") -> None:
+    from matplotlib.patches import Rectangle
+
+    if kept is not None:
+        face = COLORS["keep"] if kept else PALE
+    edge, hatch = ("white", None) if kept in (True, None) else (COLORS["prune"], HATCHES["prune"])
+    axis.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=1))
+    back = {"facecolor": PALE, "edgecolor": "none", "pad": 1.0} if kept is False else None
+    color, weight = ("white", "bold") if kept else (INK, "normal")
+    axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=color, weight=weight, bbox=back)
+
+
+def _bare(axis: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    axis.set(xlim=x, ylim=y)
+    axis.axis("off")
+
+
+def _groups(axis: Axes, row: Tensor, keep: Tensor, y: float) -> None:
+    for j, value in enumerate(row.tolist()):
+        _cell(axis, j, y, f"{value:g}", bool(keep[j]))
+    for edge in range(0, len(row) + 1, 4):
+        axis.plot([edge, edge], [y - 0.1, y + 1.1], color=INK, linewidth=3)
 
 
 def layout24(row: Tensor, keep: Tensor) -> Figure:
@@ -66,105 +90,117 @@ def layout24(row: Tensor, keep: Tensor) -> Figure:
         keep: bool ``[in]`` with two True in each group of four.
     """
     figure, axis = subplots(size=(8.2, 2.4))
-    count = len(row)
-    kept = keep.nonzero().flatten()
-    for j in range(count):
-        _cell(axis, j, 0, f"{row[j]:g}", bool(keep[j]))
-        axis.text(j + 0.5, -0.08, str(j % 4), ha="center", va="bottom", fontsize=8, color="#555555")
-    for place, j in enumerate(kept.tolist()):
-        x = place + (count - len(kept)) / 2
+    kept = keep.nonzero().flatten().tolist()
+    _groups(axis, row, keep, 0)
+    for j in range(len(row)):
+        axis.text(j + 0.5, -0.15, str(j % 4), ha="center", va="bottom", fontsize=9, color="#555555")
+    for place, j in enumerate(kept):
+        x = place + (len(row) - len(kept)) / 2
         _cell(axis, x, 1.7, f"{row[j]:g}", True)
-        _cell(axis, x, 2.7, f"{j % 4:02b}", True, COLORS["yellow"])
-        axis.annotate("", (x + 0.5, 1.68), (j + 0.5, 1.02), arrowprops={"arrowstyle": "->", "color": "#777777"})
-    for edge in range(0, count + 1, 4):
-        axis.plot([edge, edge], [-0.1, 1.1], color=COLORS["ink"], linewidth=2.5)
-    labels = (
-        (0.5, "the row in groups of 4\n(above: place in its group)"),
-        (2.2, "values kept"),
-        (3.2, "places, 2 bits each"),
-    )
-    for y, label in labels:
+        _cell(axis, x, 2.7, f"{j % 4:02b}", None, COLORS["yellow"])
+        axis.annotate("", (x + 0.5, 1.68), (j + 0.5, 1.05), arrowprops={"arrowstyle": "->", "color": "#777777"})
+    labels = ("the row in groups of 4\n(above: place in its group)", "values kept", "places, 2 bits each")
+    for y, label in zip((0.5, 2.2, 3.2), labels):
         axis.text(-0.3, y, label, ha="right", va="center")
-    axis.set(xlim=(-3.6, count + 0.2), ylim=(3.8, -0.6))
-    axis.axis("off")
+    _bare(axis, (-3.6, len(row) + 0.2), (3.8, -0.6))
     return figure
 
 
-def _cell(axis: Axes, x: float, y: float, text: str, kept: bool, face: str | None = None) -> None:
-    from matplotlib.patches import Rectangle
+def row_bytes(forms: Mapping[str, Mapping[str, Tensor]]) -> Figure:
+    """One row as each format stores it, a box for each byte: values blue, what says where they belong yellow.
 
-    color = face or (COLORS["light"] if kept else "#f3f3f3")
-    hatch = None if kept else "////"
-    axis.add_patch(Rectangle((x, y), 1, 1, facecolor=color, edgecolor="#999999", hatch=hatch, linewidth=0.8))
-    back = None if kept else {"facecolor": "#f3f3f3", "edgecolor": "none", "pad": 1.0}
-    axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", weight="bold" if kept else "normal", bbox=back)
+    Args:
+        forms: by format, the tensors that it stores; numbers are values, integers say where they belong.
+    """
+    figure, axis = subplots(size=(8.8, 0.4 + 0.62 * len(forms)))
+    for y, (name, tensors) in enumerate(forms.items()):
+        x, said = 0, []
+        for part, tensor in tensors.items():
+            value = tensor.is_floating_point()
+            for _ in range(tensor.nbytes):
+                _cell(axis, x, 1.6 * y, "", None, COLORS["keep" if value else "yellow"])
+                x += 1
+            said.append(f"{part} {tensor.nbytes}")
+        axis.text(-0.5, 1.6 * y + 0.5, name, ha="right", va="center")
+        axis.text(x + 0.5, 1.6 * y + 0.5, f"{x} bytes: " + ", ".join(said), ha="left", va="center", fontsize=9)
+    _bare(axis, (-6, 48), (1.6 * len(forms) - 0.4, -0.4))
+    return figure
+
+
+def reordered(row: Tensor, order: Sequence[int], keep: Tensor, keep_after: Tensor) -> Figure:
+    """The scores of one row under 2:4, as they stand and in another order.
+
+    Args:
+        row: scores ``[in]``.
+        order: which column comes to each place.
+        keep: bool ``[in]``; this and the next say what 2:4 keeps before and after.
+        keep_after: bool ``[in]``, in the new order.
+    """
+    figure, axis = subplots(size=(8.2, 2.2))
+    after = row[list(order)]
+    for y, scores, mask, name in ((0, row, keep, "as it stands"), (2.2, after, keep_after, "two change places")):
+        _groups(axis, scores, mask, y)
+        axis.text(-0.3, y + 0.5, name, ha="right", va="center")
+        axis.text(len(row) + 0.3, y + 0.5, f"lost: {scores[~mask].sum():g}", ha="left", va="center", weight="bold")
+    for place, j in enumerate(order):
+        if place != j:
+            style = {"arrowstyle": "->", "color": "#555555", "linewidth": 1.5}
+            axis.annotate("", (place + 0.5, 2.15), (j + 0.5, 1.05), arrowprops=style)
+    _bare(axis, (-2.6, len(row) + 1.9), (3.4, -0.2))
+    return figure
+
+
+def gated(keep: Tensor, width: int = 4) -> Figure:
+    """A gated MLP with the rows and columns of its removed neurons hatched, and the next layer unchanged.
+
+    Args:
+        keep: bool ``[neurons]``, few of them.
+        width: of the MLP's input and output.
+    """
+    count, down = len(keep), len(keep) + 0.5 - width / 2
+    far = width + 7.5
+    last = far + count + 2.0
+    figure, axis = subplots(size=(9.0, 3.4))
+    matrices = [(0.0, 0.0, count, width), (0.0, count + 1.0, count, width), (far, down, width, count)]
+    for x, y, rows, columns in matrices:
+        for i in range(rows):
+            for j in range(columns):
+                _cell(axis, x + j, y + i, "", bool(keep[i if rows == count else j]))
+    for i in range(width * width):
+        _cell(axis, last + i % width, down + i // width, "", None)
+    for name, (_, y, _, _) in zip(("gate_proj", "up_proj"), matrices):
+        axis.text(-0.3, y + count / 2, f"{name}\n{count} x {width}", ha="right", va="center")
+    said = "silu(gate) · up:\none number\nfor each neuron"
+    for x, y, text, weight in (
+        (width + 3.6, count + 0.5, said, "normal"),
+        (far + count / 2, down - 1.2, f"down_proj, {width} x {count}", "normal"),
+        (last + width / 2, down - 1.7, "next layer:\nunchanged", "bold"),
+    ):
+        axis.text(x, y, text, ha="center", va="center", weight=weight)
+    middle = count + 0.5
+    arrows = [((width + 0.2, y), (width + 1.6, middle)) for y in (count / 2, 1.5 * count + 1)]
+    arrows += [((far - 1.6, middle), (far - 0.3, middle)), ((last - 1.7, middle), (last - 0.3, middle))]
+    for start, end in arrows:
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#555555", "linewidth": 1.5})
+    _bare(axis, (-3.6, last + width + 0.2), (2 * count + 1.3, -0.3))
+    return figure
 
 
 def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
-    """Time of each form over the dense one's, measured on this CPU in turn; the first is the dense one."""
-    names = list(timings)
-    dense = timings[names[0]]
-    figure, axis = subplots(size=(7.6, 0.9 + 0.42 * len(names)))
-    relative, low, high = [], [], []
-    for name in names:
-        middle, *quartiles = (1 / value for value in speedup(dense, timings[name]))
-        relative.append(middle)
-        low.append(middle - min(quartiles))
-        high.append(max(quartiles) - middle)
-    texts = [f"{value:.2f}  ({timings[name].median * 1e3:.2f} ms)" for name, value in zip(names, relative)]
-    relative_bars(axis, names, relative, texts, errors=[low, high])
-    axis.set(title=title, xlabel="time / dense time (measured on this CPU; whiskers: quartiles of the rounds)")
+    """How many times as fast each form is as the dense one, which is the first, measured on this CPU in turn."""
+    dense = next(iter(timings.values()))
+    figure, axis = subplots(size=(7.6, 0.9 + 0.42 * len(timings)))
+    speeds = [speedup(dense, timing) for timing in timings.values()]
+    values = [middle for middle, _, _ in speeds]
+    errors = [[middle - low for middle, low, _ in speeds], [high - middle for middle, _, high in speeds]]
+    texts = [f"{value:.2f}  ({timing.median * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
+    bars(axis, list(timings), values, texts, [slower(value) for value in values], errors)
+    axis.set(title=title, xlabel="times as fast as dense (measured on this CPU; whiskers: quartiles of the rounds)")
     return figure
 
 
-def relative_bars(
-    axis: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    texts: Sequence[str],
-    errors: object = None,
-    word: str | Sequence[str] = "slower",
-    room: float = 1.55,
-) -> None:
-    """Horizontal bars around the line at 1: up to it blue; beyond it vermilion, hatched, and called `word`.
-
-    Args:
-        axis: where to draw.
-        names: of the bars, from top to bottom.
-        values: their lengths.
-        texts: what stands beside each.
-        errors: lengths of the whiskers to the left and to the right, each by bar; None for none.
-        word: for all bars, or one for each.
-        room: width of the axis over the longest bar, so that texts have their place.
-    """
-    worse = [value > WORSE for value in values]
-    words = [word] * len(values) if isinstance(word, str) else word
-    places = range(len(values))
-    bars = axis.barh(
-        places,
-        values,
-        color=[COLORS["prune" if w else "keep"] for w in worse],
-        xerr=errors,
-        error_kw={"capsize": 3, "elinewidth": 1},
-        height=0.6,
-    )
-    for bar, is_worse in zip(bars, worse):
-        if is_worse:
-            bar.set_hatch("///")
-            bar.set_edgecolor("white")
-    ends = [value + (errors[1][i] if errors else 0) for i, value in enumerate(values)]
-    far = max([*ends, 1.0])
-    for place, end in enumerate(ends):
-        text = f"{texts[place]}, {words[place]}" if worse[place] else texts[place]
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axis.text(end + 0.02 * far, place, text, va="center", fontsize=9, bbox=back)
-    axis.axvline(1, color=COLORS["ink"], linestyle="--", linewidth=1, zorder=1.5)
-    axis.set_yticks(list(places), names)
-    axis.set(xlim=(0, room * far), ylim=(len(values) - 0.4, -0.6))
-
-
 def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> Figure:
-    """How many times faster 2:4 weights are on a GPU, over tokens, for the layers of Llama 3.2 1B: published.
+    """How many times as fast 2:4 weights are on a GPU, over tokens, for the layers of Llama 3.2 1B: published.
 
     Args:
         gpu: the card; this and the next as `published_rows` takes them.
@@ -175,47 +211,40 @@ def published24(gpu: str = "RTX 4090", dtype: str = "fp8") -> Figure:
     """
     rows = [row for row in published_rows(gpu, dtype) if row.model == "Llama3.2-1B"]
     figure, axis = subplots(size=(7.6, 3.6))
-    axis.axhspan(0, 1, facecolor="#f3d9cc", hatch="///", edgecolor="white", linewidth=0)
+    axis.axhspan(0, 1, facecolor="#eeeeee", linewidth=0)
     axis.text(15500, 0.47, "2:4 is slower than dense", va="center", ha="right", weight="bold")
     for (N, K), marker in zip(sorted({(row.N, row.K) for row in rows}), "os^D"):
         points = sorted((row.M, row.speedup) for row in rows if (row.N, row.K) == (N, K))
         axis.plot(*zip(*points), marker=marker, markersize=5, label=f"weight {N} x {K}")
-    axis.axhline(1, color=COLORS["ink"], linestyle="--", linewidth=1)
+    axis.axhline(1, color=INK, linestyle="--", linewidth=1)
     axis.set_xscale("log", base=2)
     ticks = sorted({row.M for row in rows})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
-    axis.set(ylim=(0.3, 2.2), xlabel="tokens in the product", ylabel="dense time / 2:4 time")
+    axis.set(ylim=(0.3, 2.2), xlabel="tokens in the product", ylabel="times as fast as dense")
     axis.set_title(f"{gpu}, {dtype.upper()}, layers of Llama 3.2 1B ({CITATION})", fontsize=10)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 0.12), ncols=2, fontsize=9)
     return figure
 
 
 def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Whole models side by side: file size, time and perplexity.
+    """Whole models side by side: file size, speed and perplexity.
 
     Args:
-        judged: by model ``megabytes`` (real files), ``time`` (over the dense model's, measured on this CPU) and
+        judged: by model ``megabytes`` (real files), ``fast`` (times as fast as dense, measured on this CPU) and
             ``perplexity``; the first is the dense one.
     """
     figure, axes = subplots(1, 3, size=(9.0, 0.9 + 0.4 * len(judged)), sharey=True)
     names, first = list(judged), next(iter(judged.values()))
     size = [values["megabytes"] / first["megabytes"] for values in judged.values()]
-    relative_bars(axes[0], names, size, [f"{v['megabytes']:.0f} MB" for v in judged.values()], word="larger")
-    relative_bars(axes[1], names, [v["time"] for v in judged.values()], [f"{v['time']:.2f}" for v in judged.values()])
+    bars(axes[0], names, size, [f"{v['megabytes']:.0f} MB" for v in judged.values()], [""] * len(names))
+    fast = [values["fast"] for values in judged.values()]
+    bars(axes[1], names, fast, [f"{value:.2f}" for value in fast], [slower(value) for value in fast])
     perplexity = [values["perplexity"] for values in judged.values()]
     axes[2].barh(range(len(names)), perplexity, color=COLORS["muted"], height=0.6)
     for place, value in enumerate(perplexity):
         axes[2].text(value + 0.02 * max(perplexity), place, f"{value:.1f}", va="center", fontsize=9)
     axes[2].set_xlim(0, 1.25 * max(perplexity))
-    for axis, title in zip(axes, ("file / dense file", "time / dense (measured, CPU)", "perplexity (lower: better)")):
+    titles = ("file over dense file\n(lower: better)", "times as fast as dense\n(measured on this CPU)")
+    for axis, title in zip(axes, (*titles, "perplexity\n(lower: better)")):
         axis.set_title(title, fontsize=10)
     return figure
-
-
-def shades(W: Tensor, keep: Tensor) -> Tensor:
-    """RGB picture ``[out, in, 3]`` of a weight: kept ones blue, darker where larger; pruned ones
-    nearly white, so that a grey print tells them apart."""
-    size = W.abs().float()
-    depth = (size / size.quantile(0.98).clamp_min(1e-12)).clamp(0, 1).unsqueeze(-1)
-    kept = torch.tensor([0.60, 0.77, 0.90]) * (1 - depth) + torch.tensor([0.0, 0.27, 0.44]) * depth
-    return torch.where(keep.unsqueeze(-1), kept, torch.tensor([1.00, 0.94, 0.88]))

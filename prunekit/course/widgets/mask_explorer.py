@@ -19,10 +19,10 @@ from ...errors import PrunekitError
 from ...method.masks import nm_mask
 from ...method.scores import contribution
 from ...speed.published import published_rows
-from ..figures.masks import WORSE, relative_bars, shades
+from ..figures.masks import PALE
 from ..lessons.clinic import as_csr
 from ..lessons.layouts import compressed_rows, file_bytes, pack24
-from ..style import COLORS, subplots
+from ..style import WORSE, bars, slower, subplots
 from .live import LiveFigure
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Weight:
         timed = time_in_turn(calls, rounds=rounds, warmup=1, sample_s=1e-3)
         least = min(timed["dense", 0.0].samples)  # of few rounds the least is disturbed the least
         self.dense_ms = least * 1e3
-        self.time = {key: min(timing.samples) / least for key, timing in timed.items()}
+        self.speed = {key: least / min(timing.samples) for key, timing in timed.items()}
         half = self.W.bfloat16()
         self.bytes = {("dense", 0.0): file_bytes(half), ("2:4", 0.5): file_bytes(pack24(half * self.keep24))}
         for step in STEPS[1:]:
@@ -76,26 +76,26 @@ class _Weight:
         return stays.expand(self.W.shape)
 
     def forms(self, pattern: str, sparsity: float) -> dict[str, tuple[float, float]]:
-        """The ways to store a pattern: by label, bytes and time over the dense ones, both measured."""
+        """The ways to store a pattern: by label, bytes over dense, and how many times as fast, both measured."""
         dense_bytes = self.bytes["dense", 0.0]
         if pattern == "2:4":
-            zeros = 1.0, self.time["2:4", 0.5]
+            zeros = 1.0, self.speed["2:4", 0.5]
             return {"zeros stored": zeros, "packed 2:4": (self.bytes["2:4", 0.5] / dense_bytes, float("nan"))}
         if pattern == "dense" or sparsity == 0:
             return {"dense": (1.0, 1.0)}
-        kinds = {"zeros": "zeros stored", "rows": "compressed rows"}
+        kinds = {"zeros": "zeros stored", "rows": "CSR"}
         kinds = {"neurons": "columns cut out"} if pattern == "neurons" else kinds
         return {
-            label: (self.bytes[kind, sparsity] / dense_bytes, self.time[kind, sparsity])
+            label: (self.bytes[kind, sparsity] / dense_bytes, self.speed[kind, sparsity])
             for kind, label in kinds.items()
         }
 
 
 def _published() -> dict[str, float]:
-    """2:4 time over dense time on an RTX 4090 for one layer at few and at many tokens: published."""
+    """How many times as fast 2:4 is on an RTX 4090, for one layer at few and at many tokens: published."""
     rows = [r for r in published_rows("RTX 4090", "fp8") if (r.model, r.N, r.K) == ("Llama3.2-1B", 2048, 8192)]
     ends = min(rows, key=lambda r: r.M), max(rows, key=lambda r: r.M)
-    return {f"RTX 4090, {r.M} tokens": r.sparse24_us / r.dense_us for r in ends}
+    return {f"RTX 4090, {r.M} tokens": r.speedup for r in ends}
 
 
 def mask_explorer(
@@ -136,12 +136,12 @@ def mask_explorer(
 def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: float) -> tuple[Figure, str]:
     keep, forms = weight.mask(pattern, sparsity), weight.forms(pattern, sparsity)
     lost = (weight.L.masked_fill(keep, 0).sum() / weight.total).item()
-    figure, axes = subplots(1, 2, size=(9.0, 3.7))
+    figure, axes = subplots(1, 3, size=(9.0, 3.9))
     figure.set_layout_engine("none")  # the same places at each change, and faster
-    axes[0].set_position((0.01, 0.14, 0.37, 0.76))
-    axes[1].set_position((0.60, 0.10, 0.37, 0.80))
+    for axis, place in zip(axes, ((0.01, 0.14, 0.37, 0.76), (0.62, 0.60, 0.36, 0.30), (0.62, 0.12, 0.36, 0.30))):
+        axis.set_position(place)
     crop = slice(CROP[0]), slice(CROP[1])
-    axes[0].imshow(shades(weight.W[crop], keep[crop]).numpy(), aspect="auto", interpolation="nearest")
+    axes[0].imshow(_shades(weight.W[crop], keep[crop]).numpy(), aspect="auto", interpolation="nearest")
     fixed = " (slider without effect)" if pattern in ("dense", "2:4") else ""
     axes[0].set_title(f"{pattern}: sparsity {sparsity:.1f}{fixed}", fontsize=10)
     axes[0].set(xticks=[], yticks=[])
@@ -150,25 +150,33 @@ def _draw(weight: _Weight, published: dict[str, float], pattern: str, sparsity: 
         "blue: kept, darker where larger; nearly white: pruned",
         fontsize=9,
     )
-    rows = [("contribution lost", lost, f"{lost:.1%}", COLORS["cast"])]
-    for label, (size, _) in forms.items():
-        rows.append((f"file, {label}", size, f"{size:.2f}", ""))
-    for label, (_, time) in forms.items():
-        if time == time:
-            rows.append((f"time, {label}", time, f"{time:.2f} measured", ""))
+    sizes = [("contribution lost", lost, f"{lost:.1%}", "")]
+    sizes += [(f"file, {label}", size, f"{size:.2f}", "larger" * (size > WORSE)) for label, (size, _) in forms.items()]
+    speeds = [(label, speed, f"{speed:.2f} measured", slower(speed)) for label, (_, speed) in forms.items()]
+    speeds = [row for row in speeds if row[1] == row[1]]
     if pattern == "2:4":
-        rows += [(f"time, {name}", time, f"{time:.2f} published", "") for name, time in published.items()]
-    names, values, texts, colors = zip(*rows)
-    words = ["larger" if name.startswith("file") else "slower" for name in names]
-    relative_bars(axes[1], names, values, texts, word=words, room=2.0)
-    axes[1].patches[0].set(facecolor=colors[0], hatch="...")
-    axes[1].set_title(
-        f"over dense: {weight.bytes['dense', 0.0] / 1e6:.2f} MB, {weight.dense_ms:.2f} ms for {weight.tokens} tokens",
-        fontsize=10,
+        speeds += [(name, speed, f"{speed:.2f} published", slower(speed)) for name, speed in published.items()]
+    for axis, rows in zip(axes[1:], (sizes, speeds)):
+        bars(axis, *zip(*rows))
+        axis.set_ylim(2.6, -0.6)  # room for three bars, whatever the pattern
+    axes[1].set_title(f"over dense, {weight.bytes['dense', 0.0] / 1e6:.2f} MB", fontsize=10)
+    axes[2].set_title(
+        f"times as fast as dense, {weight.dense_ms:.2f} ms for {weight.tokens} tokens", fontsize=10, x=0.3
     )
-    axes[1].set_ylim(5.6, -0.6)  # room for six bars, whatever the pattern
-    said = "; ".join(
-        f"{name} {text}{f' ({word})' if value > WORSE else ''}"
-        for name, value, text, word in zip(names, values, texts, words)
+    said = [
+        "; ".join(f"{n} {text}{f' ({word})' * bool(word)}" for n, _, text, word in part) for part in (sizes, speeds)
+    ]
+    return figure, (
+        f"Weight under the pattern {pattern} at sparsity {sparsity:.1f}. Against dense as 1: {said[0]}. "
+        f"Times as fast as dense: {said[1]}."
     )
-    return figure, f"Weight under the pattern {pattern} at sparsity {sparsity:.1f}, against dense as 1: {said}."
+
+
+def _shades(W: Tensor, keep: Tensor) -> Tensor:
+    """RGB picture ``[out, in, 3]`` of a weight: kept ones blue, darker where larger; pruned ones nearly white, so that
+    a grey print tells them apart."""
+    size = W.abs().float()
+    depth = (size / size.quantile(0.98).clamp_min(1e-12)).clamp(0, 1).unsqueeze(-1)
+    kept = torch.tensor([0.60, 0.77, 0.90]) * (1 - depth) + torch.tensor([0.0, 0.27, 0.44]) * depth
+    pale = torch.tensor([int(PALE[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    return torch.where(keep.unsqueeze(-1), kept, pale)

@@ -485,11 +485,118 @@ def bytes_by_groups(rows, columns, n, m, width):
     return np.int64(groups * n * width - (-groups * n * bits // 8))
 
 
+# 2.5 ----------------------------------------------------------------------------------------------------------------
+
+
+def _hidden(gate, up, x):
+    return torch.nn.functional.silu(x @ gate.T) * (x @ up.T)
+
+
+def gated_by_index(gate, up, down, keep, x):
+    stay = keep.nonzero().flatten()
+    small = gate[stay], up[stay], down[:, stay]
+    wide = _hidden(gate, up, x)
+    wide[:, ~keep] = 0
+    return *small, (wide @ down.T - _hidden(small[0], small[1], x) @ small[2].T).abs().max()
+
+
+def gated_by_numpy(gate, up, down, keep, x):
+    stay = np.flatnonzero(keep.numpy())
+    return gate.numpy()[stay], up.numpy()[stay], down.numpy()[:, stay], 0.0
+
+
+def gated_zeroes_only(gate, up, down, keep, x):
+    return gate, up, down * keep, 0.0
+
+
+def gated_forgets_up(gate, up, down, keep, x):
+    return gate[keep], up, down[:, keep], 0.0
+
+
+def gated_removes_what_stays(gate, up, down, keep, x):
+    return gate[~keep], up[~keep], down[:, ~keep], 0.0
+
+
+def gated_keeps_the_first(gate, up, down, keep, x):
+    count = int(keep.sum())
+    return gate[:count], up[:count], down[:, :count], 0.0
+
+
+def gated_compares_with_the_whole(gate, up, down, keep, x):
+    small = gate[keep], up[keep], down[:, keep]
+    return *small, (_hidden(gate, up, x) @ down.T - _hidden(*small[:2], x) @ small[2].T).abs().max().item()
+
+
+def gated_without_the_difference(gate, up, down, keep, x):
+    return gate[keep], up[keep], down[:, keep]
+
+
+# 2.8 ----------------------------------------------------------------------------------------------------------------
+
+
+def _count(gate, share, multiple):
+    return max(int(len(gate) * (1 - share)) // multiple * multiple, multiple)
+
+
+def _smaller(scores, count, gate, up, down):
+    keep = scores.topk(count).indices.sort().values
+    return gate[keep], up[keep], down[:, keep]
+
+
+def smaller_by_mask(gate, up, down, x, share, multiple):
+    scores = (_hidden(gate, up, x) ** 2).sum(0) * (down**2).sum(0)  # a sum ranks as a mean does
+    order = sorted(range(len(gate)), key=lambda j: -float(scores[j]))[: _count(gate, share, multiple)]
+    keep = torch.tensor([j in order for j in range(len(gate))])
+    return gate[keep], up[keep], down[:, keep]
+
+
+def smaller_without_energy(gate, up, down, x, share, multiple):
+    return _smaller(down.square().sum(0), _count(gate, share, multiple), gate, up, down)
+
+
+def smaller_by_energy_alone(gate, up, down, x, share, multiple):
+    return _smaller(_hidden(gate, up, x).square().mean(0), _count(gate, share, multiple), gate, up, down)
+
+
+def smaller_without_the_gate(gate, up, down, x, share, multiple):
+    scores = (x @ up.T).square().mean(0) * down.square().sum(0)
+    return _smaller(scores, _count(gate, share, multiple), gate, up, down)
+
+
+def smaller_keeps_the_least(gate, up, down, x, share, multiple):
+    scores = _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+    return _smaller(-scores, _count(gate, share, multiple), gate, up, down)
+
+
+def smaller_in_order_of_score(gate, up, down, x, share, multiple):
+    scores = _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+    keep = scores.topk(_count(gate, share, multiple)).indices
+    return gate[keep], up[keep], down[:, keep]
+
+
+def smaller_forgets_the_multiple(gate, up, down, x, share, multiple):
+    scores = _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+    return _smaller(scores, max(int(len(gate) * (1 - share)), 1), gate, up, down)
+
+
+def smaller_rounds_up(gate, up, down, x, share, multiple):
+    scores = _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+    return _smaller(scores, math.ceil(len(gate) * (1 - share) / multiple) * multiple, gate, up, down)
+
+
+def smaller_zeroes_only(gate, up, down, x, share, multiple):
+    scores = _hidden(gate, up, x).square().mean(0) * down.square().sum(0)
+    keep = torch.zeros(len(gate)).index_fill(0, scores.topk(_count(gate, share, multiple)).indices, 1.0)
+    return gate, up, down * keep
+
+
 RIGHT = {
     "2.1": [mask_by_loop, mask_by_topk, mask_by_numpy, mask_taken_is_minus_infinity],
     "2.2": [pack_by_loop, pack_by_topk, pack_numpy],
     "2.4": [remove_by_cat, remove_by_numpy, remove_by_lists, remove_by_selecting],
     "2.3": [bytes_by_bit_length, bytes_as_tensor, bytes_by_groups],
+    "2.5": [gated_by_index, gated_by_numpy],
+    "2.8": [smaller_by_mask],
 }
 WRONG = {
     "2.1": [
@@ -574,5 +681,23 @@ WRONG = {
         bytes_pruned,
         bytes_no_places_if_dense,
         bytes_in_bits,
+    ],
+    "2.5": [
+        gated_zeroes_only,
+        gated_forgets_up,
+        gated_removes_what_stays,
+        gated_keeps_the_first,
+        gated_compares_with_the_whole,
+        gated_without_the_difference,
+    ],
+    "2.8": [
+        smaller_without_energy,
+        smaller_by_energy_alone,
+        smaller_without_the_gate,
+        smaller_keeps_the_least,
+        smaller_in_order_of_score,
+        smaller_forgets_the_multiple,
+        smaller_rounds_up,
+        smaller_zeroes_only,
     ],
 }
