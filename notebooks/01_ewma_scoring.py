@@ -9,7 +9,7 @@
 #    [sparsity](GLOSSARY.md#sparsity) comes out right all the same;
 # 3. say when it would not come out right, and see it before it does harm.
 #
-# You need PyTorch; nothing of pruning. It runs in about 1 minute on two CPU cores, with 2.5 GB of memory at its peak.
+# You need PyTorch; nothing of pruning. It runs in about 1 minute on two CPU cores, with 3.2 GB of memory at its peak.
 # Reading and predicting take 60 minutes, the seven exercises 85 minutes more.
 #
 # Previous: [00 Start here](00_start_here.ipynb). Next: [02 Structured masks](02_structured_masks.ipynb).
@@ -311,7 +311,7 @@ course.show(figures.threshold(row, path, travel=True), "The net travel of log q:
 # **`share pruned = s - (log q_end - log q_start) / (eta n)`.**
 #
 # It is exact for any scores. The miss *is* the net travel, over `eta n`. A threshold that has settled goes to and fro
-# about one place, and does not travel. So no distribution can fool it:
+# about one place, and does not travel. So the shape of the distribution should not matter:
 
 # %% tags=["nbval-ignore-output"]
 layers, name = pk.linear_layers(model), "model.layers.10.mlp.down_proj"
@@ -450,8 +450,8 @@ course.reveal("long", wrong[1], f"{share:.1%} pruned, but only {equal:.0%} of th
 course.predict("sorted", "Next: the same weights in ascending order, a step of 0.05. What share goes?", SHARE)
 
 # %% [markdown]
-# The share is perfect: over a travel of a few steps `eta n` is huge. But `q` shakes, and near it weights live or die by
-# the moment in which they are met. A step is a bargain between arriving and lying still.
+# The share is perfect, since `eta n` is huge against any travel. But `q` shakes, and near it weights live or die by the
+# moment in which they are met. A step is a bargain between arriving and lying still.
 #
 # ### Failure 4: a sorted row
 
@@ -474,8 +474,8 @@ course.reveal("drift", both[1], f"{share:.1%} pruned, and only {equal:.1%} of th
 course.predict("zeros", "Last: 70 % of the scores are zero, half shall go. What share does go, warmed up?", SHARE)
 
 # %% [markdown]
-# With a warm-up `q` comes back to where it was, so the *share* is right. On the way it follows the drift: small weights
-# at the end of the row go where a sort would take those at the beginning. The identity promises how many, never which.
+# With a warm-up `q` comes back to where it was, so the *share* is right. On the way it follows the drift: weights that
+# are small for the row's end go, and smaller ones at its beginning stay. The identity promises how many, never which.
 #
 # ### Failure 6: most scores are zero
 
@@ -591,8 +591,8 @@ alt = f"Decisions that change, after 128, 192 ... tokens: {', '.join(f'{c:.1%}' 
 course.show(figures.stopping(tokens, whole.changes, 0.01, early.tokens), alt)
 
 # %% [markdown]
-# The curve crosses the line, and there it stops. What still flips are weights near the threshold, of which it matters
-# least whether they stay.
+# The curve crosses the line, and there it stops. That it would have risen above it once more does little harm: what
+# still flips are weights near the threshold, of which it matters least whether they stay.
 #
 # It would stop *wrongly* where batches are alike but unlike what the model will meet. The rule sees changes, not truth.
 #
@@ -786,7 +786,8 @@ course.check("1.7", prune)
 #   energies are ours: see [CHOICES](CHOICES.md).
 # - We judge two summaries' reading of the paper, whose full text was not at hand.
 # - The sum of contributions is exact where `mean(x_j x_k) = 0`; *uncorrelated* asks for means of zero besides.
-# - Times are of this machine. Whole models on others are in [RESULTS](RESULTS.md); `prunekit bench select` and
+# - Times are of this machine, in section 8 of single runs. There the cast is the difference of two of them, on a busy
+#   machine mostly noise. Whole models on others are in [RESULTS](RESULTS.md); `prunekit bench select` and
 #   `prunekit bench pipeline` repeat them on yours.
 
 # %%

@@ -125,6 +125,17 @@ SENTENCES: dict = {
     "the rank-one score lands beside magnitude": (
         lambda n: 0.67 < n.by["rank-one"]["perplexity"] / n.hurts < 1.5 and n.hurts > 2 * n.mended
     ),
+    "the rank-one factor is nearly 1 in nearly all columns": (
+        lambda n: (
+            n.torch.cat([E.sum() / (E.sum() - E) for E in n.calibration.energy.values()]).lt(1.1).double().mean() > 0.9
+        )
+    ),
+    "sorting decides as magnitude does nine times in ten": (
+        lambda n: (
+            sum((n.by["magnitude"]["keep"][name] == mask).sum() for name, mask in n.kept.items())
+            > 0.85 * sum(mask.numel() for mask in n.kept.values())
+        )
+    ),
     "one threshold wastes hardly more than a sort, the mean rule more, magnitude and rank-one most": (
         lambda n: (
             n.waste["one threshold"] < 1.02 < 1.05 < n.waste["mean and deviation"] < 1.5
