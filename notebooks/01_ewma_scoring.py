@@ -27,6 +27,15 @@ import prunekit as pk
 
 pk.course.ready()
 
+# %%
+from math import exp, log
+from time import perf_counter
+import torch
+from prunekit import course
+from prunekit.bench.timing import time_in_turn
+
+figures = course.figures.scoring
+
 # %% [markdown]
 # ## A number that hurts
 #
@@ -35,13 +44,6 @@ pk.course.ready()
 # stands what this notebook builds.
 
 # %% tags=["nbval-ignore-output"]
-from math import exp, log
-from time import perf_counter
-import torch
-from prunekit import course
-from prunekit.bench.timing import time_in_turn
-
-figures = course.figures.scoring
 model, tokenizer = pk.load("embedded", device="cpu")
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)  # short windows come from more places
 test = pk.corpus(tokenizer, split="test", tokens=2048)
@@ -183,7 +185,8 @@ course.reveal("sort", guess[0 if ratio < 3 else 1 if ratio < 10 else 2], f"Measu
 # and `b` say how fast they forget.
 #
 # Two kinds of rows: squared Gaussian numbers, as scores of Gaussian weights would be, and a
-# [heavy tail](GLOSSARY.md#heavy-tail), in which a few scores are enormous.
+# [heavy tail](GLOSSARY.md#heavy-tail), in which a few scores are enormous. The second cell draws one row of those, with
+# all that the rule carries along it.
 
 # %% tags=["nbval-ignore-output"]
 one, other = torch.randn(2, 256, 1536, generator=torch.Generator().manual_seed(0))
@@ -204,9 +207,6 @@ def mean_rule(scores, k, a=0.05, b=0.05):
 
 guess = ["under 40 %", "about half", "over 60 %"]
 course.predict("mean", "With k = 0.56 Gaussian rows lose half. What share of a heavy-tailed row goes?", guess)
-
-# %% [markdown]
-# One row with a heavy tail, and what the rule carries along it:
 
 # %% tags=["nbval-ignore-output"]
 tail = heavy[0, :400]
