@@ -1,8 +1,9 @@
-"""Exercises of notebook 01: contribution, one scan of quantile tracking, a mask row by row, a corrected average."""
+"""Exercises of notebook 01: contribution, a scan, a mask by row, a corrected average, a row that fools, the method."""
 
 import torch
 from torch import Generator, Tensor
 
+from ...method.ewma import quantile_mask
 from ..printing import numbers
 from .exercise import Exercise, whole
 
@@ -221,9 +222,114 @@ def _verify_average(args: tuple, out: object) -> str | None:
     return "update once for each batch, from the first to the last, and correct at the end, once, with t batches."
 
 
+# 1.6
+
+
+def fooled(n: int) -> Tensor:
+    """Float32 ``[n]``: ones and twos, ten times as large in the second half."""
+    row = torch.tensor([1.0, 2.0]).repeat(n // 2)
+    row[n // 2 :] *= 10
+    return row
+
+
+def _even_length(size: int, rng: Generator) -> tuple[int]:
+    return (2048 + 256 * size - 256 * (size == 1),)
+
+
+def _verify_fooled(args: tuple, out: object) -> str | None:
+    (n,) = args
+    out = numbers(out)
+    hint = _shape_hint(out, torch.Size([n]), "one row of n scores")
+    if hint:
+        return hint
+    if not bool(((out >= 1e-9) & (out <= 1e9)).all()):
+        return "Hint: all scores lie between 1e-9 and 1e9; zeros do not count."
+    pruned = ~quantile_mask(out.float()[None], 0.5)[0]
+    share = pruned.double().mean().item()
+    if abs(share - 0.5) > 0.01:
+        return f"Hint: {share:.1%} are pruned. The share is right only where q ends the row about where it began it."
+    loss = (out[pruned].sum() / out.sort().values[: n // 2].sum()).item()
+    if loss < 1.2:
+        return (
+            f"Hint: half is pruned, and loses {loss:.2f} times what a sort's half loses, not 1.2. log q moves by "
+            "0.005 for each weight, no faster: let it follow scores that rise, and prune where all are large."
+        )
+    return None
+
+
+# 1.7
+
+
+def prune(W: Tensor, X: Tensor, sparsity: float, etas: list[float]) -> Tensor:
+    """Bool ``[out, in]``, True where a weight is kept: contribution, a scan for each step, the last decides."""
+    L = contribution(W, X)
+    return _scans(L, sparsity, etas, L.mean(1).log())[0]
+
+
+def _scans(L: Tensor, sparsity: float, etas: list[float], log_q: Tensor) -> tuple[Tensor, float]:
+    """The last scan's mask, and how near the nearest of all decisions was, relative to its threshold."""
+    nearest = float("inf")
+    for eta in etas:
+        keep = torch.ones(L.shape, dtype=torch.bool)
+        for j in range(L.shape[1]):
+            q = log_q.exp()
+            nearest = min(nearest, ((L[:, j] - q).abs() / q).min().item())
+            keep[:, j] = L[:, j] >= q
+            log_q = log_q + eta * (sparsity - (~keep[:, j]).to(L.dtype))
+    return keep, nearest
+
+
+def _layers_and_steps(size: int, rng: Generator) -> tuple[Tensor, Tensor, float, list[float]]:
+    """No decision is so near that rounding could turn it."""
+    while True:
+        out, columns, tokens = whole(rng, 1, size), whole(rng, 2, 2 * size + 1), whole(rng, 1, size)
+        W = torch.randn(out, columns, generator=rng) * 10.0 ** _integers(-2, 1, (out, 1), rng)
+        X = torch.randn(tokens, columns, generator=rng) * 10.0 ** _integers(-1, 1, (columns,), rng)
+        if size >= 4:
+            X[:, whole(rng, 1, columns - 1)] = 0  # a silent feature
+        sparsity = (0.5, 0.25, 0.75)[whole(rng, 0, 2)]
+        etas = [(0.5, 0.3, 0.2, 0.1)[whole(rng, 0, 3)] for _ in range(whole(rng, 1, min(size, 4)))]
+        L = contribution(W.double(), X.double())
+        if _scans(L, sparsity, etas, L.mean(1).log())[1] > 1e-3:
+            return W, X, sparsity, etas
+
+
+def _verify_prune(args: tuple, out: object) -> str | None:
+    W, X, sparsity, etas = args
+    out = numbers(out)
+    hint = _shape_hint(out, W.shape, "True where a weight is kept, [out, in]")
+    if hint:
+        return hint
+    if not bool(((out == 0) | (out == 1)).all()):
+        return "Hint: return True (or 1) where a weight is kept and False (or 0) where it is pruned."
+    keep, L = out.bool(), contribution(W.double(), X.double())
+    start = L.mean(1).log()
+    expected = _scans(L, sparsity, etas, start)[0]
+    if torch.equal(keep, expected):
+        return None
+    square = W.double() ** 2
+    mistakes = (
+        (~expected, "True stands for kept here."),
+        (_scans(L, sparsity, etas[-1:], start)[0], "the last scan begins where the one before ended, not at the mean."),
+        (_scans(L, sparsity, etas[:1], start)[0], "the last scan decides, not the first."),
+        (_scans(L, sparsity, etas, L[:, 0].log())[0], "the first threshold is the mean of the row's scores."),
+        (_scans(L, sparsity, etas, L.mean().log().expand(len(L)))[0], "each row has its own mean as first threshold."),
+        (_scans(L, 1 - sparsity, etas, start)[0], "sparsity is the share to prune, not to keep."),
+        (_scans(square, sparsity, etas, square.mean(1).log())[0], "the inputs are left out: scores are contributions."),
+    )
+    hints = [why for wrong, why in mistakes if torch.equal(keep, wrong)]
+    if len(hints) == 1:
+        return f"Hint: {hints[0]}"
+    return (
+        "Hint: check the parts: contribution, one scan, the start at each row's mean, and q carried from scan to scan."
+    )
+
+
 EXERCISES = {
     "1.1": Exercise(_weights_and_inputs, _verify_contribution, ("W", "X"), contribution, _layer),
     "1.2": Exercise(_row_scores, _verify_scan, ("L", "sparsity", "eta", "log_q"), scan),
     "1.3": Exercise(_scores_by_row, _verify_per_row_mask, ("L", "sparsity"), per_row_mask, _scores_of_layers),
     "1.4": Exercise(_batches, _verify_average, ("batches", "decay"), average, _many_batches),
+    "1.6": Exercise(_even_length, _verify_fooled, ("n",), fooled, tries=1),
+    "1.7": Exercise(_layers_and_steps, _verify_prune, ("W", "X", "sparsity", "etas"), prune),
 }

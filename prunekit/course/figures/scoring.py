@@ -1,14 +1,15 @@
-"""Figures of notebook 01: small matrices with their digits, thresholds along a row, sparsity by row and by layer."""
+"""Figures of notebook 01: small matrices with their digits, rules along a row, shares by row and layer, seconds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..style import COLORS, subplots
+from ..style import COLORS, HATCHES, ON_WHITE, subplots
 
 Numbers = Sequence[float]
 
@@ -46,7 +47,7 @@ def _digits(ax: Axes, table: Tensor, keep: Tensor | None) -> None:
         for j in range(columns):
             kept = keep is None or bool(keep[i, j])
             face, edge = ("#eef4fa", "white") if kept else ("#fbe6d9", COLORS["prune"])
-            hatch = None if kept else "////"
+            hatch = None if kept else HATCHES["prune"]
             ax.add_patch(Rectangle((j, i), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, lw=float(kept)))
             box = None if kept else {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
             ax.text(j + 0.5, i + 0.52, f"{table[i, j].item():g}", ha="center", va="center", bbox=box)
@@ -56,138 +57,152 @@ def _digits(ax: Axes, table: Tensor, keep: Tensor | None) -> None:
     ax.spines[:].set_visible(False)
 
 
-def cost_of_sorting(ns: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Nanoseconds for each weight against the length of a row, on logarithmic axes; measured where it runs.
+def perplexities(judged: Mapping[str, float]) -> Figure:
+    """Perplexities as horizontal bars with their digits, the first one of the dense model.
 
     Args:
-        ns: for each operation, the nanoseconds per weight by row length.
+        judged: perplexity by name.
     """
-    figure, ax = subplots(size=(6.6, 2.8))
-    for (name, by_length), marker, line in zip(ns.items(), "so", ("--", "-")):
-        ax.plot(list(by_length), list(by_length.values()), marker=marker, linestyle=line, label=name)
-        for length, value in by_length.items():
-            ax.annotate(f"{value:.3g}", (length, value), xytext=(0, 6), textcoords="offset points", ha="center")
-    ax.set_xscale("log", base=2)
+    figure, ax = subplots(size=(7.4, 0.8 + 0.42 * len(judged)))
+    colors = [COLORS["muted"], COLORS["accent"], *[COLORS["light"]] * len(judged)]
+    for place, ((_, value), color) in enumerate(zip(judged.items(), colors)):
+        ax.barh(place, value, color=color, height=0.6)
+        ax.text(value, place, f" {value:.1f}", va="center")
+    ax.set_yticks(range(len(judged)), list(judged))
+    ax.set(ylim=(len(judged) - 0.5, -0.5), xlim=(0, 1.15 * max(judged.values())))
+    ax.set(xlabel="perplexity on 2,044 tokens (measured; lower is better)")
+    return figure
+
+
+LINES = {  # colour, style and width of what is drawn along a row
+    "m": ("light", "-.", 1.6),
+    "d": ("accent", ":", 2.0),
+    "m - k d": ("ink", "-", 1.6),
+    "threshold q": ("ink", "-", 1.6),
+}
+
+
+def along_row(
+    scores: Tensor, pruned: Tensor, lines: Mapping[str, Numbers], title: str, beside: Mapping[str, tuple] | None = None
+) -> Figure:
+    """One scan along a row: scores kept and pruned, what the rule carries along, and the row's median.
+
+    Args:
+        scores: the row, ``[n]``.
+        pruned: bool ``[n]``.
+        lines: by a name in `LINES`, the value that each weight meets; the last one is the threshold.
+        title: what to say above.
+        beside: for each mask, the share that it prunes and its agreement with a sort: a small table on the right.
+    """
+    figure, axes = subplots(1, 2, size=(9.0, 3.3), squeeze=False, width_ratios=(3, 1 if beside else 0.001))
+    ax, right = axes[0]
+    floor, place = float(scores[scores > 0].quantile(0.01)) / 10, torch.arange(len(scores))
+    drawn, size = scores.clamp_min(floor), 30 if len(scores) < 100 else 9
+    for chosen, marker, color, name in ((~pruned, "o", "keep", "kept"), (pruned, "x", "prune", "pruned")):
+        ax.scatter(place[chosen], drawn[chosen], s=size, marker=marker, lw=0.8, color=COLORS[color], label=name)
+    for name, path in lines.items():
+        color, style, width = LINES[name]
+        values = torch.as_tensor(path, dtype=torch.float64)
+        ax.plot(values.where(values > floor, torch.nan), color=COLORS[color], ls=style, lw=width, label=name)
+    if bool((values <= 0).any()):
+        span = ax.get_xaxis_transform()
+        ax.fill_between(place, 0, 1, where=values <= 0, color="#dddddd", transform=span, zorder=0, label="m - k d < 0")
+    ax.axhline(max(float(scores.median()), floor), color=COLORS["exact"], ls="--", lw=2, label="the row's median")
     ax.set_yscale("log")
-    ax.margins(x=0.08, y=0.2)
-    ax.set(xlabel="weights in a row", ylabel="ns for each weight", title="measured on this machine")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(ylim=(floor / 2, float(scores.max()) * 3), xlabel="position in the row", ylabel="score (log scale)")
+    ax.set_title(title, loc="left", fontsize=10)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncol=7, fontsize=8, markerscale=1.5)
+    right.axis("off")
+    for row, (name, (share, equal)) in enumerate((beside or {}).items()):
+        text = f"{name}\n  prunes {share:.1%}\n  as a sort decides: {equal:.1%}"
+        right.text(0, 0.85 - 0.45 * row, text, va="top", fontsize=10, linespacing=1.5)
+    return figure
+
+
+def strengths(ks: Numbers, shares: Mapping[str, Numbers], mine: float) -> Figure:
+    """The share that the mean rule prunes against its `k`, one line for each kind of rows.
+
+    Args:
+        ks: the values tried.
+        shares: by kind of rows, the share for each.
+        mine: the learner's own, marked.
+    """
+    figure, ax = subplots(size=(7.4, 3.0))
+    for (name, ys), look in zip(shares.items(), ({"marker": "o"}, {"marker": "s", "ls": "--"})):
+        ax.plot(ks, ys, color=COLORS["light" if "ls" not in look else "accent"], label=name, **look)
+    ax.axhline(0.5, color=COLORS["exact"], ls=":", lw=2, label="asked for")
+    ax.axvline(
+        mine,
+        color=COLORS["ink"],
+        lw=1,
+        label=f"k = {mine:g}: " + ", ".join(f"{ys[ks.index(mine)]:.0%}" for ys in shares.values()),
+    )
+    ax.set(xlabel="k", ylabel="share pruned", ylim=(0, 1))
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 
-def row_sparsity(shares: Mapping[str, Tensor], targets: Numbers) -> Figure:
-    """The share that each row loses: one mark a row, one strip for each kind of row.
-
-    Args:
-        shares: by kind of row, ``[rows]``, 0 to 1.
-        targets: the share asked for, for each kind.
-    """
-    figure, ax = subplots(size=(7.6, 1.0 + 0.5 * len(shares)))
-    rng = torch.Generator().manual_seed(0)
-    for height, (share, target) in enumerate(zip(shares.values(), targets)):
-        jitter = height + 0.5 * torch.rand(len(share), generator=rng) - 0.25
-        ax.scatter(
-            share, jitter, s=12, marker="x", color=COLORS["prune"], lw=0.6, label="one row" if height < 1 else None
-        )
-        look = {"color": COLORS["exact"], "lw": 3, "linestyle": (0, (2, 1))}
-        ax.plot(2 * [target], [height - 0.4, height + 0.4], label="asked for" if height < 1 else None, **look)
-        ax.text(0.75, height, f"mean {share.mean():.2f}, asked {target:g}", va="center", fontsize=9)
-    ax.set_yticks(range(len(shares)), list(shares), fontsize=9)
-    ax.set(xlim=(0, 1.0), ylim=(len(shares) - 0.5, -0.5), xlabel="share of the row that is pruned")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=9, ncol=2, markerscale=2)
-    return figure
-
-
-def threshold(scores: Numbers, path: Numbers, target: float) -> Figure:
+def threshold(scores: Numbers, path: Numbers, travel: bool = False) -> Figure:
     """A short row, its scores as digits, and the threshold that each of them meets, scan after scan.
 
     Args:
         scores: the row, ``n`` numbers.
         path: the threshold before each weight and after the last: ``scans * n + 1`` numbers.
-        target: the share asked for, for the quantile that a sort would find.
+        travel: draw an arrow for the way from each scan's start to its end.
     """
     n, steps = len(scores), len(path) - 1
-    figure, ax = subplots(size=(7.6, 3.4))
-    cut = sorted(scores)[round(target * n) - 1 : round(target * n) + 1]
-    ax.axhspan(*cut, color=COLORS["exact"], alpha=0.15, lw=0)
-    ax.text(steps + 0.6, (cut[0] * cut[1]) ** 0.5, "thresholds that\nsplit as a sort\ndoes", va="center", fontsize=9)
+    figure, ax = subplots(size=(7.8, 3.5))
+    cut = sorted(scores)[n // 2 - 1 : n // 2 + 1]
+    ax.axhspan(*cut, color=COLORS["exact"], alpha=0.15, lw=0, label="here a sort would cut")
     ax.step(range(steps + 1), path, where="mid", color=COLORS["ink"], lw=1.4, label="threshold q")
-    for pruned, marker, color, label in (
-        (False, "o", COLORS["keep"], "kept"),
-        (True, "X", COLORS["prune"], "pruned: below q"),
-    ):
+    for pruned, marker, color, name in ((False, "o", "keep", "kept"), (True, "X", "prune", "pruned: below q")):
         at = [t for t in range(steps) if (scores[t % n] < path[t]) == pruned]
-        ax.plot(at, [scores[t % n] for t in at], marker, color=color, markersize=8, label=label)
+        ax.plot(at, [scores[t % n] for t in at], marker, color=COLORS[color], markersize=8, label=name)
     for t in range(steps):
         score = scores[t % n]
         away = (0, -16) if score < path[t] else (0, 8)  # from the line
         ax.annotate(f"{score:g}", (t, score), xytext=away, textcoords="offset points", ha="center", fontsize=9)
     for scan in range(steps // n):
+        start, end, x = path[scan * n], path[scan * n + n], scan * n + n - 0.45
         ax.axvline(scan * n - 0.5, color=COLORS["muted"], lw=0.8)
         ax.text((scan + 0.5) * n - 0.5, 1.0, f"scan {scan + 1}", ha="center", transform=ax.get_xaxis_transform())
+        if travel:
+            ax.plot([scan * n - 0.5, x], [start, start], color=COLORS["accent"], lw=1.5, ls=":")
+            look = {"arrowstyle": "-|>", "color": COLORS["accent"], "lw": 3, "shrinkA": 0, "shrinkB": 0}
+            ax.annotate("", (x, end), (x, start), arrowprops=look if abs(end - start) > 0.01 else look | {"lw": 0})
+            text = f"net travel of log q: {math.log(end / start):+.2f}"
+            ax.text(x - 0.2, 2.3, text, ha="right", bbox=ON_WHITE)
     ax.set_yscale("log")
-    ax.set(
-        xlim=(-0.6, steps + 0.3),
-        xlabel="weights in the order in which they are met",
-        ylabel="contribution L (log scale)",
-    )
+    ax.set(xlim=(-0.6, steps + 0.1), ylim=(2, 60), ylabel="contribution L (log scale)")
     ax.set_xticks(range(steps), [t % n for t in range(steps)])
+    ax.set_xlabel("column: weights in the order in which they are met")
     ax.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
     ax.set_yticks([], minor=True)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=4)
     return figure
 
 
-def failures(rows: Mapping[str, tuple[Tensor, float]], paths: Mapping[str, Numbers], target: float) -> Figure:
-    """One scan over each of some rows: scores as dots, the threshold, and the exact quantile.
+def row_shares(lost: Mapping[str, Mapping[str, Tensor]], targets: Numbers) -> Figure:
+    """The share that each row loses, one mark a row: a panel for each rule, a strip for each kind of rows.
 
     Args:
-        rows: by name, the scores ``[n]`` and the step.
-        paths: by name, the threshold before each weight and after the last, ``n + 1`` numbers.
-        target: the share asked for.
+        lost: by rule and by kind of rows, ``[rows]``, 0 to 1.
+        targets: the share asked for, for each kind.
     """
-    figure, axes = subplots(2, -(-len(rows) // 2), size=(9.0, 5.2), squeeze=False)
-    for ax, (name, (row, step)) in zip(axes.flat, rows.items()):
-        n, path = len(row), torch.tensor(paths[name])
-        hit, place = row < path[:n], torch.arange(n)
-        floor = float(row[row > 0].quantile(0.01)) / 10
-        drawn, size = row.clamp_min(floor), 3 if n > 100 else 18
-        ax.scatter(place[~hit], drawn[~hit], s=size, marker="o", color=COLORS["light"], label="kept")
-        ax.scatter(place[hit], drawn[hit], s=size, marker="x", lw=0.8, color=COLORS["prune"], label="pruned")
-        ax.plot(path.clamp_min(floor), color=COLORS["ink"], lw=1, label="threshold", zorder=3)
-        exact = row.sort().values[int(target * n)].clamp_min(floor)
-        ax.axhline(exact, color=COLORS["exact"], linestyle="--", lw=2.2, label="exact quantile")
-        ax.set_yscale("log")
-        share = hit.float().mean()
-        ax.set(ylim=(floor / 2, float(row.max()) * 3), title=f"{name}: pruned {share:.2f}\nstep {step:g}")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("score (log scale)")
-    for ax in axes[1]:
-        ax.set_xlabel("position in the row")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    note = "what lies below an axis, zeros too, is drawn at its foot"
-    figure.legend(handles, labels, loc="outside lower center", ncol=4, markerscale=2, title=note, title_fontsize=9)
-    return figure
-
-
-def steps(rates: Numbers, agreement: Mapping[int, Numbers], miss: Mapping[int, Numbers]) -> Figure:
-    """How the step steers the result: agreement with a sort, and the miss of the target.
-
-    Args:
-        rates: the steps tried.
-        agreement: for each block size, one number for each step: shares from 0 to 1.
-        miss: the same of the miss.
-    """
-    figure, axes = subplots(1, 2, size=(8.4, 2.9))
-    for ax, values, label in zip(
-        axes, (agreement, miss), ("decisions as a sort makes them", "mean miss of the target")
-    ):
-        for (block, ys), marker, line in zip(values.items(), "os", ("-", "--")):
-            ax.plot(rates, [max(y, 1e-6) for y in ys], marker=marker, linestyle=line, label=f"blocks of {block}")
-        ax.set_xscale("log")
-        ax.set(xlabel="step (log scale)", title=label)
-    axes[1].set(yscale="log", ylabel="share (log scale; 1e-6: none)")
-    axes[0].legend()
+    figure, axes = subplots(1, len(lost), size=(9.0, 3.2), sharey=True)
+    rng = torch.Generator().manual_seed(0)
+    for ax, (rule, kinds) in zip(axes, lost.items()):
+        for height, (share, target) in enumerate(zip(kinds.values(), targets)):
+            jitter, name = height + 0.5 * torch.rand(len(share), generator=rng) - 0.25, height < 1
+            look = {"s": 12, "marker": "x", "color": COLORS["prune"], "lw": 0.6, "label": "one row" if name else None}
+            ax.scatter(share, jitter, **look)
+            line = {"color": COLORS["exact"], "lw": 3, "ls": (0, (2, 1)), "label": "asked for" if name else None}
+            ax.plot(2 * [target], [height - 0.4, height + 0.4], **line)
+            ax.text(0.78, height, f"mean {share.mean():.2f}", va="center", fontsize=9)
+        ax.set(xlim=(0, 1.05), ylim=(len(kinds) - 0.5, -0.5), xlabel="share of the row that is pruned", title=rule)
+    axes[0].set_yticks(range(len(kinds)), list(kinds), fontsize=9)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncol=2, markerscale=2)
     return figure
 
 
@@ -199,7 +214,7 @@ def layers(sparsity: Mapping[str, Numbers], target: float) -> Figure:
         target: the share asked for.
     """
     figure, axes = subplots(1, len(sparsity), size=(9.0, 2.9), sharey=True, squeeze=False)
-    for ax, (rule, shares), marker, color in zip(axes[0], sparsity.items(), "xos", ("prune", "keep", "exact")):
+    for ax, (rule, shares), marker, color in zip(axes[0], sparsity.items(), "xos", ("accent", "keep", "exact")):
         face = COLORS[color] if marker == "x" else "none"
         ax.scatter(range(len(shares)), shares, s=14, marker=marker, color=COLORS[color], facecolor=face, lw=0.8)
         ax.axhline(target, color=COLORS["ink"], linestyle="--", lw=1)
@@ -208,25 +223,41 @@ def layers(sparsity: Mapping[str, Numbers], target: float) -> Figure:
     return figure
 
 
-def batches(raw: Numbers, corrected: Numbers, true: float, changes: Numbers, stop: float) -> Figure:
-    """Left: a moving average from zero, as it is and corrected. Right: decisions that change from batch to batch.
+def stopping(tokens: Sequence[int], changes: Numbers, stop: float, at: int) -> Figure:
+    """The share of decisions that change from batch to batch, and where calibration stops.
 
     Args:
-        raw: the average after each batch, as it is.
-        corrected: the corrected one.
-        true: what is averaged.
-        changes: shares of decisions that changed, after the second batch and each that follows.
+        tokens: tokens read at each comparison.
+        changes: shares of decisions that changed.
         stop: the share below which calibration stops.
+        at: tokens at which it did.
     """
-    figure, (left, right) = subplots(1, 2, size=(8.4, 2.9))
-    count = range(1, len(raw) + 1)
-    left.plot(count, raw, marker="x", linestyle="--", color=COLORS["prune"], label="as it is")
-    left.plot(count, corrected, marker="o", color=COLORS["keep"], label="corrected")
-    left.axhline(true, color=COLORS["exact"], linestyle=":", label="true energy")
-    left.set(xlabel="batch", ylabel="average", ylim=(0, 1.5 * true), title="an average that starts at zero")
-    left.legend(fontsize=9)
-    right.plot(range(2, len(changes) + 2), changes, marker="o", color=COLORS["keep"])
-    right.axhline(stop, color=COLORS["prune"], linestyle="--", label=f"stop below {stop:g}")
-    right.set(xlabel="batch", ylim=(0, None), title="share of decisions that change")
-    right.legend(fontsize=9)
+    figure, ax = subplots(size=(7.4, 3.0))
+    ax.plot(tokens, [100 * change for change in changes], marker="o", color=COLORS["keep"], label="decisions changed")
+    ax.axhline(100 * stop, color=COLORS["accent"], ls="--", lw=2, label=f"stop below {stop:.0%}")
+    ax.axvline(at, color=COLORS["ink"], ls=":", lw=2, label=f"stopped at {at} tokens")
+    ax.set(xlabel="calibration tokens read", ylabel="% of decisions", ylim=(0, None))
+    ax.legend()
+    return figure
+
+
+def seconds(parts: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Where the time of a compression goes: one stacked bar for each way to select.
+
+    Args:
+        parts: by way, the seconds of each part.
+    """
+    figure, ax = subplots(size=(8.4, 1.2 + 0.6 * len(parts)))
+    looks = (("light", ""), ("accent", "xx"), ("cast", HATCHES["cast"]), ("muted", ""))
+    for place, split in enumerate(parts.values()):
+        left = 0.0
+        for (part, value), (color, hatch) in zip(split.items(), looks):
+            name = part if place == 0 else None
+            ax.barh(place, value, left=left, color=COLORS[color], hatch=hatch, ec="white", height=0.6, label=name)
+            left += value
+        ax.text(left, place, f" {left:.2f} s", va="center")
+    ax.set_yticks(range(len(parts)), list(parts))
+    ax.set(ylim=(len(parts) - 0.5, -0.5), xlabel="seconds (measured on this machine)")
+    ax.margins(x=0.12)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncol=4)
     return figure

@@ -550,6 +550,103 @@ def mask_pops_the_smallest(L, sparsity):
     return np.array(rows)
 
 
+# 1.6 fooled(n)
+
+
+def fooled_by_a_wave(n):
+    place = torch.arange(n) / n
+    noise = torch.rand(n, generator=torch.Generator().manual_seed(0)) + 0.5
+    return (3 * torch.sin(2 * math.pi * place)).exp() * noise
+
+
+def fooled_up_and_down(n):
+    way = np.concatenate([np.linspace(0, 5, n // 2), np.linspace(5, 0, n // 2)])
+    return (np.exp(way) * np.tile([1.0, 3.0], n // 2)).tolist()
+
+
+def fooled_random(n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(0)).square() + 1e-6
+
+
+def fooled_sorted(n):
+    return torch.linspace(1, 1000, n)
+
+
+def fooled_all_equal(n):
+    return torch.ones(n)
+
+
+def fooled_zeros(n):
+    return torch.arange(n) % 3 // 2
+
+
+def fooled_too_fast(n):
+    return torch.tensor([1.0, 2.0]).repeat(n // 2) * 10.0 ** (torch.arange(n) * 8 / n)
+
+
+def fooled_short(n):
+    return fooled_by_a_wave(n)[:-1]
+
+
+# 1.7 prune(W, X, sparsity, etas)
+
+
+def _prune(L, sparsity, etas, log_q, again=False):
+    start = log_q
+    for eta in etas:
+        pruned, log_q = _scan(L, sparsity, eta, start if again else log_q)
+    return ~pruned
+
+
+def prune_row_by_row(W, X, sparsity, etas):
+    keep = []
+    for row in (W.double() ** 2 * X.double().square().mean(0)).tolist():
+        log_q = math.log(sum(row) / len(row))
+        for eta in etas:
+            kept = []
+            for x in row:
+                kept.append(x >= math.exp(log_q))
+                log_q += eta * (sparsity - (not kept[-1]))
+        keep.append(kept)
+    return keep
+
+
+def prune_by_scan(W, X, sparsity, etas):
+    L = contribution_by_einsum(W, X)
+    return _prune(L, sparsity, etas, L.mean(1).log()).int()
+
+
+def prune_from_the_mean_each_time(W, X, sparsity, etas):
+    L = contribution_by_einsum(W, X)
+    return _prune(L, sparsity, etas, L.mean(1).log(), again=True)
+
+
+def prune_from_the_first_score(W, X, sparsity, etas):
+    L = contribution_by_einsum(W, X)
+    return _prune(L, sparsity, etas, L[:, 0].log())
+
+
+def prune_from_one_mean(W, X, sparsity, etas):
+    L = contribution_by_einsum(W, X)
+    return _prune(L, sparsity, etas, L.mean().log().expand(len(L)))
+
+
+def prune_says_what_goes(W, X, sparsity, etas):
+    return ~prune_by_scan(W, X, sparsity, etas).bool()
+
+
+def prune_by_magnitude(W, X, sparsity, etas):
+    return _prune(W**2, sparsity, etas, (W**2).mean(1).log())
+
+
+def prune_by_sorting(W, X, sparsity, etas):
+    return mask_from_ranks(contribution_by_einsum(W, X), sparsity).bool()
+
+
+def prune_by_first_scan(W, X, sparsity, etas):
+    return prune_by_scan(W, X, sparsity, etas[:1])
+
+
 RIGHT = {
     "1.1": [
         contribution_by_loops,
@@ -561,6 +658,8 @@ RIGHT = {
     "1.2": [scan_in_log_space, scan_row_by_row, scan_end_by_telescoping, scan_numpy],
     "1.4": [average_as_a_weighted_sum, average_in_steps_that_fall, average_in_loops],
     "1.3": [mask_from_ranks, mask_row_by_row, mask_by_topk, mask_pops_the_smallest],
+    "1.6": [fooled_by_a_wave, fooled_up_and_down],
+    "1.7": [prune_row_by_row, prune_by_scan],
 }
 
 WRONG = {
@@ -657,5 +756,15 @@ WRONG = {
         mask_share_kept_floor,
         mask_normalised_layer,
         mask_first_row,
+    ],
+    "1.6": [fooled_random, fooled_sorted, fooled_all_equal, fooled_zeros, fooled_too_fast, fooled_short],
+    "1.7": [
+        prune_from_the_mean_each_time,
+        prune_from_the_first_score,
+        prune_from_one_mean,
+        prune_says_what_goes,
+        prune_by_magnitude,
+        prune_by_sorting,
+        prune_by_first_scan,
     ],
 }
