@@ -32,5 +32,6 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an error's message, with the next if it only announces that, or its class where it has none."""
+    line, *more = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{line} {more[0].strip()}" if more and line.endswith(":") else line

@@ -115,7 +115,7 @@ def read(path: Path) -> dict:
     """
     try:
         table = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         table = None
     known = isinstance(table, dict) and {"protocol", "dense", "rows"} <= table.keys()
     if not known or not isinstance(table["rows"], list) or not all(map(_is_row, table["rows"])):
@@ -125,7 +125,9 @@ def read(path: Path) -> dict:
 
 def _is_row(row: object) -> bool:
     keys = {"method", "pattern", "seed", "bfloat16", "versions", "seconds", "steps", "texts"}
-    return isinstance(row, dict) and keys <= row.keys() and row["method"] in METHODS and row["pattern"] in PATTERNS
+    if not (isinstance(row, dict) and keys <= row.keys() and isinstance(row["seed"], int)):
+        return False
+    return row["method"] in list(METHODS) and row["pattern"] in list(PATTERNS)
 
 
 def _key(row: dict) -> tuple[int, int, bool, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ _HOME = {
     "generate": "evaluate",
     "doctor": "info",
 }  # the module of a command, where it has another name
+
+_OF_A_MODEL = re.compile(r".*config\.json|prunekit\.json|.*token.*|vocab\.json|.*\.safetensors.*")  # its files
 
 _LESS_MEMORY = "try --dtype bfloat16 or --device cpu"
 _TO_COMPRESS = (
@@ -39,13 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     _keep_freed_memory()
     try:
-        for option in ("out", "json", "csv", "dense", "model", "shapes", "recipe"):
-            if getattr(arguments, option, None) == "":  # a variable of the shell that is not set, mostly
-                raise PrunekitError(f"--{option} is empty: give it a value, or leave it out.")
+        _check_empty(arguments)
         if getattr(arguments, "json", None):
             from ..system.files import check_writable_file
 
             check_writable_file(Path(arguments.json))
+            _check_apart(arguments)
         with _terminated_like_interrupted():
             _run_of(arguments.command)(arguments)
         if sys.stdout:
@@ -80,6 +82,24 @@ def _run_of(command: str) -> Callable[[argparse.Namespace], None]:
     """The function that runs a command; its module is imported only now."""
     module = import_module(f"{__package__}.{_HOME.get(command, command)}")
     return getattr(module, f"run_{command}")
+
+
+def _check_empty(arguments: argparse.Namespace) -> None:
+    """Refuse options that are given and empty: a variable of the shell that is not set, mostly."""
+    for option, value in vars(arguments).items():
+        told = option in ("prompt", "batch", "sparsity", "pattern")  # what they mean then, their commands say
+        if not told and "" in (value if isinstance(value, list) else [value]):
+            raise PrunekitError(f"--{option.replace('_', '-')} is empty: give it a value, or leave it out.")
+
+
+def _check_apart(arguments: argparse.Namespace) -> None:
+    """Refuse figures in the place of a file that is read, such as a model's config."""
+    target = Path(arguments.json).absolute()
+    for option in ("model", "dense", "recipe", "text", "calibration_text"):
+        value = getattr(arguments, option, None) or ()
+        for path in (Path(name).absolute() for name in ([value] if isinstance(value, str) else value)):
+            if target.exists() and (path == target or (path == target.parent and _OF_A_MODEL.fullmatch(target.name))):
+                raise PrunekitError(f"--json {arguments.json} would take the place of what is read: give a new name.")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def check_sparsity(sparsity: float | str | None, name: str = "sparsity") -> floa
     """
     try:
         value = float(sparsity)  # type: ignore[arg-type]  # None is caught, too
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = float("nan")
     if not 0 <= value < 1:
         raise PrunekitError(
@@ -31,7 +31,8 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
         PrunekitError: not of that form, or not ``1 <= N <= M``.
     """
     left, _, right = str(pattern).partition(":")
-    if not (left.isdecimal() and right.isdecimal() and 1 <= int(left) <= int(right)):
+    digits = all(part.isdecimal() and len(part) < 10 for part in (left, right))
+    if not (digits and 1 <= int(left) <= int(right)):
         raise PrunekitError(
             f"pattern {pattern!r} is not N:M with 1 <= N <= M (N weights kept in every M); for example 2:4."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from ..errors import PrunekitError, check_count
 
@@ -25,7 +26,7 @@ class Budget:
             raise PrunekitError("give either steps or minutes: how long the recovery may take.")
         if self.steps is not None:
             object.__setattr__(self, "steps", check_count(self.steps, "steps"))
-        elif self.minutes is not None and not self.minutes > 0:
+        elif not (isinstance(self.minutes, (int, float)) and 0 < self.minutes < inf):
             raise PrunekitError(f"minutes is {self.minutes}: expected a number above 0.")
 
     @property

@@ -88,13 +88,9 @@ def recover(
         PrunekitError: neither or both of steps and minutes, a bad number, a state of another recovery, or a loss that
             is not finite.
     """
-    budget = Budget(steps, minutes)
+    budget = check_options(steps, minutes, rate, batch, text_share, seed)
+    batch = int(batch)
     check_compressed(result)
-    batch = check_count(batch, "batch")
-    if not rate > 0:
-        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
-    if not 0 <= text_share <= 1:
-        raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
     check_windows(ids, batch)
     check_text(dense, ids, least=2)
 
@@ -185,6 +181,30 @@ class Lesson:
         """Of the student, on windows of text, int64 ``[windows, context]``."""
         with self.autocast():
             return evaluate(self.student.model, watch)["perplexity"]
+
+
+def check_options(
+    steps: int | None = None,
+    minutes: float | None = None,
+    rate: float = RATE,
+    batch: int = BATCH,
+    text_share: float = TEXT_SHARE,
+    seed: int = 0,
+) -> Budget:
+    """The budget of a recovery, where `recover` can use all of these options.
+
+    Raises:
+        PrunekitError: neither or both of steps and minutes, or a bad number.
+    """
+    budget = Budget(steps, minutes)
+    check_count(batch, "batch")
+    if not rate > 0:
+        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
+    if not 0 <= text_share <= 1:
+        raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
+    if not isinstance(seed, int):
+        raise PrunekitError(f"seed is {seed}: expected a whole number.")
+    return budget
 
 
 def check_windows(ids: Tensor, batch: int = BATCH) -> None:

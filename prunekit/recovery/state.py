@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -123,13 +124,24 @@ def load_state(
         if earlier != plan or not moving.keys() <= known:
             raise _another(path)
         position = file.metadata()
-        step = int(position["step"])
+        step, seconds = int(position["step"]), float(position["seconds"])
+        if step < 0 or not 0 <= seconds < inf:
+            raise ValueError(f"it is at step {step} after {seconds} seconds")
+        _check_shapes(file, moving)
         for name, p in moving.items():
             p.copy_(file.get_tensor(name))
             if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
                 moments = {key: file.get_tensor(f"{name}:{key}").to(p.device, copy=True) for key in _MOMENTS}
                 optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
-        return step, float(position["seconds"])
+        return step, seconds
+
+
+def _check_shapes(file: Any, moving: dict[str, Tensor]) -> None:
+    """Raise `ValueError` where a weight or its moments have other shapes than the parameter, which might still fit."""
+    for name in file.keys():  # noqa: SIM118
+        shape, owner = file.get_slice(name).get_shape(), name.partition(":")[0]
+        if owner in moving and shape != [*moving[owner].shape]:
+            raise ValueError(f"{name} has the shape {shape}, and its parameter {[*moving[owner].shape]}")
 
 
 @contextmanager
@@ -139,7 +151,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
             yield file
     except PrunekitError:
         raise
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise PrunekitError(f"cannot go on from {path}: {error}; remove it to begin anew.") from None
 
 

@@ -183,7 +183,7 @@ def read_config(folder: Path) -> dict:
     file = folder / "config.json" if folder.is_dir() else folder
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PrunekitError(f"cannot read the model's configuration {str(file)!r}: {_reason(error)}.") from error
     if not isinstance(config, dict):
         raise PrunekitError(f"{str(file)!r} is no model configuration: it holds no JSON object.")

@@ -87,7 +87,7 @@ def _provenance(values: dict) -> Provenance:
             raise ValueError(f"{name} is no list of names")
     for name, known in (("budget", None), ("recovery", RECOVERY)):
         made[name] = values.get(name)
-        if made[name] is not None and not all(_is_number(each) for each in made[name].values()):
+        if made[name] is not None and not all(_is_number(each, key) for key, each in made[name].items()):
             raise ValueError(f"{name} holds something else than numbers")
         if made[name] is not None and known is not None and made[name].keys() - known:
             raise ValueError(f"{name} has options that there are not")
@@ -97,5 +97,6 @@ def _provenance(values: dict) -> Provenance:
     return Provenance(**made, seed=seed, tokens=None if tokens is None else check_count(tokens, "tokens"))
 
 
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _is_number(value: object, key: str) -> bool:
+    either = key in ("steps", "minutes")  # of which the other is none
+    return (either and value is None) or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -15,7 +15,7 @@ from ..errors import PrunekitError, first_line
 from ..model.checks import check_causal
 from ..system.memory import memory_free
 from .embedded import embedded_folder
-from .pretrained import ADAPTER, open_model, open_tokenizer
+from .pretrained import ADAPTER, check_sizes, open_model, open_tokenizer
 from .weight_files import weight_files
 
 EMBEDDED = "embedded"
@@ -47,7 +47,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
         known = torch.device(device).type in ("cpu", "cuda")
     except (RuntimeError, AssertionError) as error:
         raise PrunekitError(
-            f"the device {device!r} cannot be used ({first_line(error)}): expected cpu or cuda."
+            f"the device {device!r} cannot be used ({first_line(error)[:150]}): expected cpu or cuda."
         ) from None
     if not known:
         raise PrunekitError(f"the device {device!r} cannot be used: expected cpu or cuda, on which all of this runs.")
@@ -57,6 +57,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     if os.path.isdir(source):
         weight_files(Path(source))
         check_memory(Path(source), dtype, device)
+        check_sizes(Path(source))
     tokenizer = open_tokenizer(source)
     saved = (Path(source) / "prunekit.json").exists()
     if saved:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
+from math import inf, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import safe_open
+from torch import nn
+
 from ..errors import PrunekitError
+from ..model.structure import text_config
 from ..system.notices import explained, quiet
 from .compatibility import savable
-from .weight_files import INDEX, check_config, names_in_index
+from .weight_files import INDEX, check_config, names_in_index, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,11 +49,17 @@ def open_model(source: str, **options: Any) -> PreTrainedModel:
             source, output_loading_info=True, trust_remote_code=False, use_safetensors=True, **options
         )
         model, info = loaded
+        check_ids(model)
     missing = sorted(info["missing_keys"]) + [key for key, *_ in info.get("mismatched_keys", ())]
     if missing:
         raise PrunekitError(
             f"the checkpoint {source} lacks {len(missing)} weights that its config asks for, {missing[0]} among "
             "them: it is damaged or not a causal language model; download or save it again."
+        )
+    if more := _layers_left_out(model, info["unexpected_keys"]):
+        raise PrunekitError(
+            f"the checkpoint {source} holds {more[0]}, a layer that its config does not ask for: it is damaged; "
+            "download or save it again."
         )
     foreign = [key for key in info["unexpected_keys"] if key.endswith(_QUANTIZED)]
     if foreign:
@@ -55,6 +69,51 @@ def open_model(source: str, **options: Any) -> PreTrainedModel:
         )
     model.generation_config = savable(model.generation_config)
     return model.eval().requires_grad_(False)
+
+
+def _layers_left_out(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
+    """Which names of tensors say that a list of layers is longer than the model has it."""
+    lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    numbered = ((re.match(r"(.+?)\.(\d+)\.", key), key) for key in sorted(unexpected))
+    return [key for found, key in numbered if found and int(found[2]) >= lists.get(found[1], inf)]
+
+
+def check_ids(model: Any) -> None:
+    """Raise `ValueError` where what begins or ends a text is no token's number, which would show only in `generate`."""
+    for settings in (model.generation_config, text_config(model.config)):
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(settings, key, None)
+            for each in value if isinstance(value, list) else [value]:
+                if not (each is None or (type(each) is int and -1 <= each < 2**31)):
+                    raise ValueError(f"{key} is {str(each)[:30]!r}, no token's number")
+
+
+def check_sizes(folder: Path) -> None:
+    """Refuse a config that asks for far more weights than the files hold, before memory is taken for them.
+
+    Args:
+        folder: of a model, with its `config.json` and weights.
+
+    Raises:
+        PrunekitError: so it is, or config or weights are damaged.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet(), explained(str(folder), "model"):
+        held = 0
+        for file in weight_files(folder):
+            with safe_open(file, "pt") as tensors:
+                held += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if hasattr(config, "quantization_config"):
+            if not (folder / "prunekit.json").is_file():  # others pack several weights into one number
+                return
+            del config.quantization_config
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        asked = sum(p.numel() for p in model.parameters())
+        if asked > 2 * held:  # what is tied may be written once
+            raise ValueError(f"config.json asks for {asked} weights, and the files hold {held}")
 
 
 def _check_hub(name: str) -> None:
@@ -87,4 +146,6 @@ def open_tokenizer(source: str) -> Any:
             "into it."
         )
     with quiet(), explained(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer("a word")  # what is of a wrong kind in its settings shows only when it is used
+    return tokenizer

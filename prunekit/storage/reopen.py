@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import PrunekitError
+from ..kernels.dispatch import widen
 from ..method import fp8
 from ..model.copies import replace_layers
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import is_conv1d, weight_of
 from ..system.notices import explained, quiet
 from .about import read_about
+from .pretrained import check_ids
 from .tensors import usual_dtype
 from .weight_files import weight_files
 
@@ -48,15 +50,18 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
             model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
+        check_ids(model)
         layers = {name: module for name, module in model.named_modules() if name in names}
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")
         model = replace_layers(model, {n: _fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
         own = {name: tensor.dtype for name, tensor in model.state_dict().items()}  # a class may insist on float32
         for name, tensor in tensors.items():
-            if tensor.dtype in (torch.bfloat16, torch.float16, torch.float32):
+            if tensor.is_floating_point() and tensor.element_size() > 1:
                 kept = _stays_float32(model, name, target)
                 tensors[name] = tensor.to(torch.float32 if kept else own.get(name, target))
+            elif name in own and tensor.dtype != own[name]:
+                raise ValueError(f"{name} is {tensor.dtype}, where the model has {own[name]}")
         _restore(model, tensors)
     return model.eval().requires_grad_(False)
 
@@ -75,7 +80,10 @@ def _stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
 def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
     weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
     bias, shape = tensors.pop(f"{name}.bias", None), weight_of(old).shape
-    fmt = fp8.format_named(about["recipe"]["fp8"])
+    try:
+        fmt = fp8.format_named(about["recipe"]["fp8"])
+    except PrunekitError as error:
+        raise ValueError(f"in prunekit.json: {error}") from None
     scale = scale.reshape(1, 1) if scale.numel() == 1 else scale
     if weight.element_size() == 1 and weight.dtype != fmt.dtype:
         raise ValueError(f"{name} is {weight.dtype} where prunekit.json says {fmt.name}")
@@ -94,9 +102,11 @@ def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dic
     except PrunekitError:
         raise ValueError(f"{name} has scales of the shape {list(scale.shape)}, which fit no granularity") from None
     if wide:  # dividing by the scale gives the codes back exactly
-        weight = fp8.cast(weight.contiguous(), scale, fmt)
+        values, weight = weight, fp8.cast(weight.contiguous(), scale, fmt)
     if not _finite(weight):
         raise ValueError(f"{name} holds NaN or infinity")
+    if wide and not torch.equal(widen(weight, scale), values.float()):
+        raise ValueError(f"{name} holds numbers that are no {fmt.name} times its scale")
     return Fp8Linear(weight, scale, bias if bias is None else bias.to(dtype), is_conv1d(old))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from ..errors import PrunekitError
 
 INDEX = "model.safetensors.index.json"
+MOST_LAYERS = 1000
+_LAYERS = re.compile(r"(n|num)_(\w+_)?layers?")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -19,7 +22,8 @@ def weight_files(folder: Path) -> list[Path]:
         folder: of a model.
 
     Raises:
-        PrunekitError: there are none, the index is damaged or names something else, or `check_config` refuses.
+        PrunekitError: there are none, the index is damaged or names something else or files that are not there, or
+            `check_config` refuses.
     """
     check_config(folder / "config.json")
     single, index = folder / "model.safetensors", folder / INDEX
@@ -32,7 +36,12 @@ def weight_files(folder: Path) -> list[Path]:
                 "convert them to safetensors first."
             )
         raise PrunekitError(f"the folder {folder} holds no model.safetensors: download or save the model again.")
-    return [folder / name for name in names_in_index(index)]
+    files = [folder / name for name in names_in_index(index)]
+    if lost := [file.name for file in files if not file.is_file()]:  # nor is a pipe a file, which nobody may ever fill
+        raise PrunekitError(
+            f"the folder {folder} lacks {lost[0]}, which its index names: download or save the model again."
+        )
+    return files
 
 
 def names_in_index(index: Path) -> list[str]:
@@ -56,14 +65,15 @@ def names_in_index(index: Path) -> list[str]:
 def check_config(config: Path) -> None:
     """Refuse a config that names weights of another kind or code on the hub, which transformers would follow.
 
-    And one of FP8 of compressed-tensors that prunekit did not write, whose layers cannot be read here.
+    And one of FP8 of compressed-tensors that prunekit did not write, whose layers cannot be read here, and one of so
+    many layers that transformers would build them for hours before it looked for their weights.
 
     Args:
         config: a `config.json`. Where it cannot be read, opening the model will say so.
 
     Raises:
         PrunekitError: it sets `transformers_weights`, an attention that is a kernel on the hub (``owner/name``), or the
-            quantization of compressed-tensors with no prunekit.json beside it.
+            quantization of compressed-tensors with no prunekit.json beside it, or more than `MOST_LAYERS` layers.
     """
     try:
         values = json.loads(config.read_text("utf-8"))
@@ -78,6 +88,11 @@ def check_config(config: Path) -> None:
         if "attn_implementation" in key and "/" in str(value):
             raise PrunekitError(
                 f"{config} asks for code from the hub ({key}: {value!r}), which is never fetched: remove that line."
+            )
+        if _LAYERS.fullmatch(key) and isinstance(value, int) and not 0 <= value <= MOST_LAYERS:
+            raise PrunekitError(
+                f"{config} asks for fewer than 0 or more than {MOST_LAYERS} layers ({key}), as no model has them: "
+                "download or save it again."
             )
         if (key, value) == ("quant_method", "compressed-tensors") and not (config.parent / "prunekit.json").is_file():
             raise PrunekitError(

@@ -23,7 +23,7 @@ def memory_limit(groups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc
     least = math.inf
     with suppress(OSError):
         group = groups / mine.read_text().rpartition("::")[2].strip().lstrip("/")
-        for folder in (group, *group.parents):
+        for folder in (each for each in (group, *group.parents) if each.is_relative_to(groups)):
             with suppress(OSError, ValueError):  # no such file, or "max"
                 least = min(least, int((folder / "memory.max").read_text()))
     return least

@@ -15,6 +15,7 @@ _REASONS = {  # what transformers says, and what it means here
     "Unrecognized configuration class": "it is not a causal language model; give one",
     "does not recognize this architecture": "the installed transformers does not know its kind; a newer one may",
     "custom code|trust_remote_code": "it brings code of its own, which is never run; give one that transformers knows",
+    "ignore_mismatched_sizes": "its weights have other shapes than its config says; it is damaged, so save it again",
     "model requires|pip install|No package metadata": "it needs a package that is not installed; give the dense model",
 }
 
@@ -26,8 +27,9 @@ def explained(source: str, what: str) -> Iterator[None]:
         yield
     except PrunekitError:
         raise
-    except Exception as error:  # transformers raises nearly anything for a damaged folder
-        if out_of_memory(error):
+    except BaseException as error:  # transformers raises nearly anything for a damaged folder
+        panic = type(error).__name__ == "PanicException"  # of a library in Rust, which is no Exception
+        if out_of_memory(error) or not (panic or isinstance(error, Exception)):
             raise
         text = first_line(error)[:150]
         for pattern, reason in _REASONS.items():

@@ -130,12 +130,18 @@ def test_bytes_of_weights_are_those_that_are_stored(llama, ids):
 def test_what_is_on_disk_is_what_was_announced(kind, tiny_models, tokenizer, ids, tmp_path):
     result = pk.compress(tiny_models[kind], ids, sparsity=0.5, fp8="e4m3")
     pk.save(result, tokenizer, tmp_path / "model")
-    with pytest.raises(PrunekitError, match="holds no safetensors"):
+    with pytest.raises(PrunekitError, match=r"holds no model\.safetensors"):
         disk.parts_of_folder(tmp_path)
+    weights = tmp_path / "model" / "model.safetensors"
+    stray = tmp_path / "model" / "model-00002-of-00002.safetensors"
+    stray.write_bytes(weights.read_bytes()[:1000])  # of a download that broke off
     parts = disk.parts_of_folder(tmp_path / "model")
     assert parts == disk.parts_of_model(result.model)
     assert sum(parts.values()) == pk.stored_bytes(result.model)
     assert parts["embedding"] > 0 and (parts["FP8 codes"] > 0) == (kind == "llama")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(PrunekitError, match=r"cannot read .*model\.safetensors"):
+        disk.parts_of_folder(tmp_path / "model")
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

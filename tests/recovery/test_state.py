@@ -7,6 +7,7 @@ from math import inf
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from test_recover import RECIPES, Clock, assert_same, module, run_module, state_of
 
@@ -207,11 +208,36 @@ def test_a_state_knows_its_text_and_its_teacher(llama, ids, make_model, tmp_path
     recover(result, make_model(), ids, steps=2, state=state)  # the same once more
 
 
-@pytest.mark.parametrize("metadata", [{"plan": "{"}, None])
+@pytest.mark.parametrize("metadata", [{"plan": "{"}, {"plan": "[" * 100_000}, None], ids=lambda m: str(m)[:20])
 def test_a_state_with_a_damaged_plan(llama, ids, tmp_path, metadata):
     save_file({}, tmp_path / "state", metadata=metadata)
     with pytest.raises(PrunekitError, match="remove it to begin anew"):
         recover(compress(llama, ids, sparsity=0.5), llama, ids, steps=1, state=tmp_path / "state")
+
+
+DAMAGES = {
+    "flat": lambda tensors, about: tensors.update({UP: tensors[UP].flatten()}),
+    "one number": lambda tensors, about: tensors.update({UP: tensors[UP][:1, :1].clone()}),  # which would be spread
+    "other moments": lambda tensors, about: tensors.update({f"{UP}:exp_avg": tensors[f"{UP}:exp_avg"][:1].clone()}),
+    "half of the moments": lambda tensors, about: tensors.pop(f"{UP}:exp_avg_sq"),
+    "before the first step": lambda tensors, about: about.update(step="-1"),
+    "no step": lambda tensors, about: about.pop("step"),
+    "no time": lambda tensors, about: about.update(seconds="nan"),
+}
+UP = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused(llama, ids, tmp_path, damage):
+    result, state = compress(llama, ids, sparsity=0.5), tmp_path / "state"
+    recover(result, llama, ids, steps=2, state=state)
+    with safe_open(state, "pt") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    DAMAGES[damage](tensors, about)
+    save_file(tensors, state, about)
+    with pytest.raises(PrunekitError, match=f"^cannot go on from {state}: .*; remove it to begin anew"):
+        recover(result, llama, ids, steps=2, state=state)
 
 
 def test_where_ctrl_c_is_ignored_it_stays_so():

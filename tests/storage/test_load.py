@@ -239,6 +239,46 @@ def test_code_that_comes_with_a_model_is_not_run(copy, monkeypatch):
     assert not (copy / "ran").exists()
 
 
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_layers_that_the_config_forgets_are_not_left_out_silently(copy, layers):
+    change(copy / "config.json", num_hidden_layers=layers)
+    assert_refused(copy, rf"holds model\.layers\.{layers}\.\S+, a layer that its config does not ask for")
+
+
+def test_more_memory_than_the_weights_need_is_not_taken(copy, monkeypatch):
+    change(copy / "config.json", intermediate_size=10**9)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", None)
+    assert_refused(copy, r"damaged or incomplete \(config\.json asks for \d+ weights, and the files hold \d+\)")
+
+
+def test_other_shapes_than_the_config_says(copy):
+    change(copy / "config.json", intermediate_size=100)
+    assert_refused(copy, "its weights have other shapes than its config says")
+
+
+@pytest.mark.parametrize("value", ["x", 10**30, True, 0.5, {"a": 1}, [3, "x"]], ids=str)
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_the_end_of_a_text_is_a_token(copy, file, value):
+    change(copy / file, eos_token_id=value)
+    assert_refused(copy, "damaged or incomplete")
+
+
+def test_settings_of_a_tokenizer_that_show_only_when_it_is_used(copy):
+    change(copy / "tokenizer_config.json", model_max_length="many")
+    assert_refused(copy, "cannot read the tokenizer")
+
+
+def test_a_panic_of_the_tokenizer_is_said_in_a_sentence(copy):
+    tokenizer = json.loads((copy / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["continuing_subword_prefix"] = "longer than any token"
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    assert_refused(copy, "cannot read the tokenizer")
+
+
 # Folders that prunekit wrote.
 
 

@@ -112,6 +112,7 @@ TAMPERED = {
     "NaN scale": ("weight_scale", lambda t: t * float("nan"), "NaN or infinity"),
     "fewer scales": ("weight_scale", lambda t: t[:-1], "which fit no granularity"),
     "scales of columns": ("weight_scale", lambda t: t.T, "which fit no granularity"),
+    "wider than its scale": ("weight", lambda t: t.float(), "no e4m3 times its scale"),
 }
 
 
@@ -127,3 +128,20 @@ def test_a_tampered_widened_layer_is_refused(gpt2, ids, tokenizer, tmp_path, key
     folder = save(compress(gpt2, ids, sparsity=0.5, fp8="e5m2"), tokenizer, tmp_path / "gpt2")
     change_tensor(folder, f"transformer.h.0.mlp.c_fc.{key}", lambda t: t[:-1])
     assert_refused(folder, "has the shape")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e5m2, torch.complex64], ids=str)
+def test_a_tensor_that_is_no_float_is_refused(compressed, dtype):
+    change_tensor(compressed, "model.norm.weight", lambda t: t.to(dtype))
+    assert_refused(compressed, rf"model\.norm\.weight is {dtype}, where the model has torch\.float32")
+
+
+def test_a_tensor_of_64_bits_is_narrowed_as_others_are_widened(compressed):
+    change_tensor(compressed, "model.norm.weight", lambda t: t.double())
+    assert load(str(compressed), device="cpu")[0].model.norm.weight.dtype == torch.float32
+
+
+def test_an_unknown_format_is_said_with_the_folder_that_names_it(compressed):
+    path = compressed / "prunekit.json"
+    path.write_text(path.read_text().replace("e4m3", "e9m9"))
+    assert_refused(compressed, "in prunekit.json: unknown FP8 format 'e9m9'")

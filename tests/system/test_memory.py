@@ -29,6 +29,13 @@ def test_a_container_or_a_job_may_be_limited(tmp_path, limits, expected):
     assert memory.memory_limit(tmp_path, tmp_path / "none") == math.inf
 
 
+def test_what_lies_above_the_groups_is_no_limit(tmp_path):
+    (tmp_path / "memory.max").write_text("5")
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "mine").write_text("0::/\n")
+    assert memory.memory_limit(tmp_path / "groups", tmp_path / "mine") == math.inf
+
+
 @pytest.mark.parametrize(("limit", "expected"), [(math.inf, 8e9), (3e9, 3e9), (9e9, 8e9)])
 def test_the_memory_of_a_machine_is_what_a_job_may_use_of_it(monkeypatch, limit, expected):
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=8_000_000_000, available=1))

@@ -1,49 +1,43 @@
 """What a checkpoint holds, by kind: FP8 codes, their scales, the embedding, and all other weights."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from ...errors import PrunekitError
 from ...model.linear import linear_layers, zeros_in
 from ...storage.tensors import stored_tensors
+from ...storage.weight_files import weight_files
 
 KINDS = ("embedding", "FP8 codes", "FP8 scales", "other weights")
 
 
 def parts_of_folder(folder: str | Path) -> dict[str, int]:
-    """Bytes by kind in the safetensors files of a folder, from the files' headers.
+    """Bytes by kind in the weights of a model's folder; other files in it do not count.
 
     Args:
-        folder: where the files lie.
+        folder: of the model.
 
     Returns:
         Bytes of each of the `KINDS`.
 
     Raises:
-        PrunekitError: there are none.
+        PrunekitError: there are none, or they are damaged.
     """
-    found = []
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with open(path, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        header.pop("__metadata__", None)
-        for name, about in header.items():
-            begin, end = about["data_offsets"]
-            found.append((name, about["dtype"], end - begin))
-    if not found:
-        raise PrunekitError(f"the folder {folder} holds no safetensors: save the model there first.")
-    return _sums(found)
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(Path(folder)):
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            raise PrunekitError(f"cannot read {path} ({error}): save the model again.") from None
+    return _sums(tensors)
 
 
 def parts_of_model(model: nn.Module) -> dict[str, int]:
     """Bytes by kind in a checkpoint of a model, without writing one."""
-    tensors = stored_tensors(model).items()
-    return _sums(
-        (name, str(t.dtype).removeprefix("torch.").upper(), t.numel() * t.element_size()) for name, t in tensors
-    )
+    return _sums(stored_tensors(model))
 
 
 def zeros(model: nn.Module) -> int:
@@ -51,15 +45,15 @@ def zeros(model: nn.Module) -> int:
     return sum(zeros_in(layer.weight) for layer in linear_layers(model).values())
 
 
-def _sums(tensors: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+def _sums(tensors: dict[str, Tensor]) -> dict[str, int]:
     sums = dict.fromkeys(KINDS, 0)
-    for name, dtype, size in tensors:
-        sums[_kind(name, dtype)] += size
+    for name, tensor in tensors.items():
+        sums[_kind(name, tensor)] += tensor.numel() * tensor.element_size()
     return sums
 
 
-def _kind(name: str, dtype: str) -> str:
-    if dtype.startswith(("F8", "FLOAT8")):
+def _kind(name: str, tensor: Tensor) -> str:
+    if tensor.element_size() == 1:
         return "FP8 codes"
     if name.endswith("weight_scale"):
         return "FP8 scales"
