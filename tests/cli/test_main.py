@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from tiny import ROOT, Seen
 
-from prunekit.cli.main import main
 from prunekit.system.files import cache_dir
 
 
@@ -64,16 +62,6 @@ def test_a_reader_that_stops_early_is_no_error():
     with os.fdopen(write) as closed:
         done = subprocess.run([sys.executable, "-m", "prunekit", "info"], stdout=closed, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_the_options_that_the_readme_shows_exist(capsys):
-    shown = re.findall(r"^prunekit (\w+)(.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
-    assert len(shown) >= 7
-    for name, options in shown:
-        with pytest.raises(SystemExit):
-            main([name, "--help"])
-        said = capsys.readouterr().out
-        assert not [option for option in re.findall(r"--[a-z][\w-]*", options) if option not in said], name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
