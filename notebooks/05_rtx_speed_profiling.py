@@ -10,7 +10,7 @@
 # Before: [04 Joint pipeline](04_joint_pipeline.ipynb). Next: [06 Your model](06_your_model.ipynb).
 #
 # Every time in this notebook is one of three kinds, and says which. *Measured*: on the machine that ran the notebook,
-# a CPU. *Published*: by the authors of [SlideSparse](BIBLIOGRAPHY.md#vllmbench), on an RTX 4090 or an H100.
+# a CPU. *Published*: by the authors of [SlideSparse](BIBLIOGRAPHY.md#vllmbench), on an RTX 4090, RTX 5080 or H100.
 # *Predicted*: by the latency model of section 4. Nothing was measured on a GPU by us; the last cell measures on yours,
 # if there is one.
 
@@ -30,11 +30,13 @@ pk.course.ready()
 # %% tags=["nbval-ignore-output"]
 from functools import partial
 from math import ceil
+from statistics import median
 import torch
 from torch.nn.functional import linear
 from prunekit import course
 from prunekit.course.lessons.clinic import Clinic, as_csr, measure_gpu, once, times_faster
 from prunekit.speed import accuracy, devices, doctor, latency, plots, published, shapes
+from prunekit.speed.whole import accuracy as whole
 from prunekit.bench import timing
 
 # %% [markdown]
@@ -323,9 +325,9 @@ course.check("5.3", waves)
 # The picture below shows whole waves of one tile shape: for 256 tokens up to 8,192 outputs take the same time, because
 # 2 x 64 tiles of 128 x 128 fill the 128 multiprocessors once, and one output more costs a whole wave. Libraries try
 # several shapes and take the best, and use thinner tiles for few tokens. Now all the terms in one function, for BF16.
-# The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
-# products there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
-# read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
+# The constants `c` were fitted to the published RTX 4090 and RTX 5080 rows (`launch_us`, `l2_speed`) or read off the
+# smallest products (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time
+# was read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -370,8 +372,9 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 # Read the picture from left to right: each term pulls another shape into the grey band, and the printed error falls
 # with each. 64 x 16384 x 2048 was published as *faster than the memory bus allows* (32 microseconds, where the bus
 # alone needs 69): its 67 MB of weight were in the cache. Its neighbour with `K = 3072` has 101 MB, does not fit, and
-# takes 3.7 times as long for 1.5 times the work. How far to trust it: constants were fitted on this card (section 5
-# prints the error on one that no rate was fitted to), and below 64 tokens nothing was published to check against.
+# takes 3.7 times as long for 1.5 times the work. How far to trust it: constants were fitted on this card and the RTX
+# 5080 (section 5 prints the error on one that no rate was fitted to), and below 64 tokens nothing was published to
+# check against.
 #
 # ## 5. What an RTX 4090 gains, as published
 # The first picture has published numbers only: the [SlideSparse](BIBLIOGRAPHY.md#vllmbench) authors' best dense and
@@ -381,7 +384,7 @@ course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against den
 # %% tags=["nbval-ignore-output"]
 alt = "Published medians over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; bands below 1 at 64 tokens."
 course.show(course.figures.speed.gains("RTX 4090"), alt)
-alt = "2:4 over dense in FP8: published median below 1 at 64 tokens, 2 from 4096 on; predicted too high at 64."
+alt = "2:4 over dense in FP8: published median below 1 at 64 tokens, 2 from 4096 on; predicted near it."
 course.show(plots.speedup_by_batch(card, "fp8"), alt)
 rows = published.published_rows("RTX 4090", "fp8")
 layers = [row for row in rows if row.model != "SQUARE"]
@@ -400,13 +403,19 @@ both = sorted(bf16[k].dense_us / row.sparse24_us for k, row in fp8.items() if k 
 assert 3.5 < both[len(both) // 2] < 4.2
 print(accuracy.format_table(accuracy.accuracy_table()))
 assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy_table())
+for name in ("RTX 4090", "RTX 5080"):
+    at_64 = [r for r in published.published_rows(name, "fp8") if r.M == 64 and r.model != "SQUARE"]
+    told = median(latency.predict(name, "fp8", r.M, r.N, r.K).speedup for r in at_64)
+    print(f"{name}, 2:4 in FP8, 64 tokens: {median(r.speedup for r in at_64):.2f} x published, {told:.2f} x predicted")
+print(f"whole models in FP8, published throughputs:\n{whole.format_regimes()}")
 
 # %% [markdown]
 # With thousands of tokens at once (reading a prompt, serving many people) each of the two makes most shapes about twice
 # as fast, both together nearly 4 times. With 64 tokens 2:4 in FP8 is *slower* than dense FP8 for more than half of the
-# shapes, at worst little more than half as fast. The prediction misses that: whatever those kernels spend their time on
-# there is not in the model. With thousands some gain a little more than the 2 of section 3: the power limit holds back
-# dense products, and hardly those with 2:4 (our reading; 5 %, fitted).
+# shapes, at worst little more than half as fast. The model knows a reason: a 2:4 kernel does not share out `K` among
+# idle multiprocessors, as a dense one does, and walks along `K` at its own pace. Its median there is printed beside the
+# published one. With thousands some gain a little more than the 2 of section 3: the power limit holds back dense
+# products, and hardly those with 2:4 (our reading; 5 %, fitted).
 #
 # Four more things that the medians hide; the figures are asserted above:
 # - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch,
@@ -421,7 +430,7 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 #
 # The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
 # are the more honest ones, but not blind: see section 4, and the share of its rate that rests on others' timings. The
-# median on the H100 is 5 to 9 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
+# median on the H100 is 5 to 8 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
 # tokens by far more. That is enough to decide whether a weekend of work is worth it. It does not replace a measurement.
 #
 # ## 6. Other cards, and one token (skippable)
@@ -429,15 +438,14 @@ assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy
 # so with many tokens nothing is gained there. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after have both.
 # With few tokens FP8 *weights* may gain on older cards, too: a weight-only kernel reads one byte a weight and
 # multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on; for Ampere it reported up to twice the speed where
-# memory is the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The pictures count only FP8 that tensor cores multiply,
-# not weight-only kernels. What follows is *predicted*, with weights that come from memory: one layer on four cards,
-# then where the time of one token goes in the linear layers of the 7B model in FP8 on the RTX 4090, then the embedded
-# model in BF16.
+# memory is the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The picture for one token counts these kernels. What
+# follows is *predicted*, with weights that come from memory: one layer on four cards, then where the time of one token
+# goes in the linear layers of the 7B model in FP8 on the RTX 4090, then the embedded model in BF16.
 
 # %% tags=["nbval-ignore-output"]
 t4, ampere, *newer = cards = [devices.find_gpu(name) for name in ("T4", "RTX 3090", "RTX 4090", "RTX 5090")]
 assert not (t4.sparse24 or t4.fp8 or ampere.fp8) and ampere.sparse24 and all(gpu.sparse24 and gpu.fp8 for gpu in newer)
-alt = "Predicted gains on four cards at 1 and 4096 tokens: T4 gains nothing, RTX 3090 by 2:4, the others by both."
+alt = "Predicted gains on four cards at 1 and 4096 tokens: T4 gains by FP8 at 1 only, RTX 3090 by 2:4 at both."
 course.show(course.figures.speed.cards([gpu.name for gpu in cards], (1, 4096), N=3584, K=18944), alt)
 alt = "Predicted time of one token by layer: the three large MLP layers take most of it, bound by memory."
 course.show(plots.token_time(card, "fp8", course.figures.speed.LAYERS_7B, batch=1), alt)
@@ -446,13 +454,12 @@ print("embedded model, one token, 2:4 (predicted):", [f"{p.speedup:.2f} x, {p.bo
 assert all(p.bound == "launch" and p.speedup < 1.05 for p in tiny)
 
 # %% [markdown]
-# With one token every large layer waits for memory: 2:4 and FP8 gain by their bytes. For 2:4 in FP8 take that as an
-# upper bound: at 64 tokens the model predicted most of those kernels too fast (section 5), and fewer tokens were not
-# published. The embedded model's layers are so small that each waits for its launch, and nothing is gained: launched
-# one by one, a small model gains little from compression on a large card, unless many tokens run at once. (CUDA graphs
-# take away a part of that wait; they are not in the model.) On the RTX 5090 dense FP8 gains less than on the 4090; that
-# term was inferred from a report on FP8 kernels ([published](BIBLIOGRAPHY.md#data-sheets)) and never checked against a
-# card, so trust it little.
+# With one token every large layer waits for memory: FP8 gains by its bytes on every card. 2:4 does so on three of the
+# four. On the RTX 5090 memory is so fast that its kernel's walk along `K` takes longer, and 2:4 gains 1.23 times, FP8
+# or not. For 64 tokens and more such kernels were published, for one none. The embedded model's layers are so small
+# that each waits for its launch, and nothing is gained: launched one by one, a small model gains little from
+# compression on a large card, unless many tokens run at once. (CUDA graphs take away a part of that wait; they are not
+# in the model.) The terms of the RTX 50 series are those of the RTX 5080's published rows.
 #
 # Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see [02 Structured
 # masks](02_structured_masks.ipynb). And vLLM, a widely used server, [dropped 2:4 checkpoints in
@@ -482,12 +489,11 @@ measure_gpu(report["gpu"])
 #    more: for most of them the same call was timed against itself.)
 # 2. *Estimate a layer.* Operations per byte against the card's own number say memory or arithmetic; launch, waves and
 #    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
-#    within 5 to 9 %, the others further off.
+#    within 5 to 8 %, the others further off.
 # 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
-#    thousands of tokens (published), at most as much as they save bytes with one (predicted), and 2:4 in FP8 can lose
+#    thousands of tokens (published), by the bytes that they save with one (predicted), and 2:4 in FP8 can lose
 #    with few tokens: most shapes at 64, a few up to 1,024 (published). With many tokens a T4 gains from neither, Ampere
-#    from 2:4, Ada and later from both; with few, weight-only FP8 may gain on older cards (published, not in our
-#    model).
+#    from 2:4, Ada and later from both; with few, weight-only FP8 gains on older cards, too (predicted).
 #
 # Where to go next: `prunekit predict --gpu NAME --model MODEL` predicts your model's layers on your card, dense and
 # 2:4, and [06 Your model](06_your_model.ipynb) compresses one and judges it.
