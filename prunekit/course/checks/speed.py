@@ -198,12 +198,9 @@ def _parts(size: int, rng: torch.Generator) -> tuple[list[float], list[float]]:
 
 def _steps() -> list[tuple]:
     """A part alone, a part that becomes slower, one that takes no time, and a step of a real model."""
+    alone, zero = ([8.0], [2.0]), ([0.0, 4.0], [3.0, 1.0])
     return [
-        ([8.0], [2.0]),
-        ([8.0, 2.0], [2.0, 1.0]),
-        ([6.0, 4.0], [0.5, 1.0]),
-        ([3.0, 0.0, 1.0], [4.0, 2.0, 2.0]),
-        ([0.0, 4.0], [3.0, 1.0]),
+        *(alone, zero, ([8.0, 2.0], [2.0, 1.0]), ([6.0, 4.0], [0.5, 1.0]), ([3.0, 0.0, 1.0], [4.0, 2.0, 2.0])),
         ([167950.6, 24722.5, 52002.5, 5894.9, 1233.5], [1.96, 1.0, 1.0, 1.0, 1.0]),
         ([1e-3, 2e-6, 5e6], [1000.0, 1.0, 1.02]),
     ]
@@ -217,10 +214,8 @@ def _verify_model_gain(args: tuple, out) -> str | None:
         return "return two numbers: the step's gain, and what it would be if the first part took no time"
     if not _close(pair[0], gain):
         return f"the step takes {sum(us):g} before and {sum(us) / gain:g} after: each part's time over its own gain"
-    if not _close(pair[1], most):
-        left = 0 if most == math.inf else sum(us) / most
-        return f"without the first part the step takes {left:g} after; before, it took {sum(us):g} with that part"
-    return None
+    left = f"the step then takes {sum(us) / most:g}; before, with its first part, it took {sum(us):g}"
+    return None if _close(pair[1], most) else left
 
 
 # 5.6 -----------------------------------------------------------------------------------------------------------------
@@ -266,19 +261,12 @@ def _verify_tokens(args: tuple, out) -> str | None:
     if pair is None or _number(pair[0]) is None or _number(pair[1]) is None:
         return "return two numbers: tokens a second dense, and with 2:4 weights"
     N, K = layers[0]
-    rounds, share = waves(M, N, 128, 128, sms)
-    arithmetic, memory = 2 * M * N * K / peak / share, (M * K + 2 * M * N + N * K) / bandwidth
-    if not _close(pair[0], right[0]):
-        return (
-            f"dense, the step takes {M / right[0] * 1e6:g} us; of the first layer arithmetic takes {arithmetic:g} "
-            f"({rounds} waves, {share:.0%} used) and memory {memory:g}"
-        )
-    if not _close(pair[1], right[1]):
-        fewer = (M * K + 2 * M * N + N * K * 5 / 8) / bandwidth
-        return (
-            f"with 2:4 the step takes {M / right[1] * 1e6:g} us; of the first layer arithmetic takes "
-            f"{arithmetic / 2:g} and memory {fewer:g}; launches and the rest stay"
-        )
+    arithmetic, others = 2 * M * N * K / peak / waves(M, N, 128, 128, sms)[1], M * K + 2 * M * N
+    kinds = ("dense", arithmetic, others + N * K), ("with 2:4", arithmetic / 2, others + N * K * 5 / 8)
+    for got, want, (kind, busy, moved) in zip(pair, right, kinds):
+        if not _close(got, want):
+            first = f"of the first layer arithmetic takes {busy:g} and memory {moved / bandwidth:g}"
+            return f"{kind}, the step takes {M / want * 1e6:g} us; {first}"
     return None
 
 
