@@ -588,6 +588,8 @@ course.table(["change", "task", "by the change", "by 2:4 then", "by both"], rows
 show_kernels_for_zeros()
 
 # %% [markdown]
+# Those zeros are not free: 2:4 costs more quality than unstructured ones, as [02](02_structured_masks.ipynb) shows.
+#
 # [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) came with [compute
 # capability](GLOSSARY.md#compute-capability) 8.0, FP8 ones with 8.9. Without the latter FP8 can still gain at few
 # tokens: a [weight-only kernel](BIBLIOGRAPHY.md#fp8-marlin) reads one byte a weight and multiplies in 16 bits. One
@@ -710,8 +712,9 @@ course.quiz("05")
 #    same work on both sides, and give the median of the ratios with its spread.
 # 2. *Predict a layer.* Operations per byte say memory or arithmetic. Launch, waves and cache bring the estimate near
 #    published times.
-# 3. *Follow a gain.* A kernel that is twice as fast leaves 1.5 while reading and 1.15 while writing. What it does not
-#    touch decides, unless memory is short. FP8 gains with few tokens and with many, 2:4 with many, a mask alone never.
+# 3. *Follow a gain.* A kernel that is twice as fast leaves 1.5 while reading, one that gains 1.55 leaves 1.15 while
+#    writing. What it does not touch decides, unless memory is short. FP8 gains with few tokens and with many, 2:4 with
+#    many, a mask alone never.
 #
 # `prunekit predict --gpu NAME --model MODEL --prompt 1024` does this for your card and model. Next:
 # [06 Your model](06_your_model.ipynb) compresses one and judges it.

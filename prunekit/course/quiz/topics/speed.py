@@ -79,6 +79,14 @@ def _slower(n, card: str) -> int:
     return sum(gain < 1 for gain in n.found[card]["FP8"][64])
 
 
+def _over_bf16(n, card: str, M: int) -> tuple[float, float]:
+    """Median gains of dense FP8 and of FP8 with 2:4, over dense BF16, of the published layers."""
+    wide = {(row.model, row.M, row.N, row.K): row.dense_us for row in n.published_rows(card, "bf16")}
+    rows = [row for row in n.published_rows(card, "fp8") if row.M == M and row.model != "SQUARE"]
+    pairs = [(wide[key], row) for row in rows if (key := (row.model, row.M, row.N, row.K)) in wide]
+    return median(us / row.dense_us for us, row in pairs), median(us / row.sparse24_us for us, row in pairs)
+
+
 SENTENCES: dict = {
     "the kernel is twice as fast, and the model 1.15 times while it writes": (
         lambda n: abs(n.story["RTX 4090", READ][0] - 2) < 0.05 and abs(n.story["RTX 4090", WRITE][1] - 1.15) < 0.005
@@ -107,6 +115,13 @@ SENTENCES: dict = {
             for name, low, high in (("RTX 4090", 1.85, 2.1), ("RTX 5080", 1.69, 1.91))
             for by in n.found[name].values()
             for M in (4096, 8192, 16384)
+        )
+    ),
+    "FP8 gains at every size, and with 2:4 the two come near 4 with many tokens": (
+        lambda n: all(
+            _over_bf16(n, card, M)[0] > 1.6 and (M < 4096 or _over_bf16(n, card, M)[1] > 3.4)
+            for card in n.found
+            for M in n.sizes
         )
     ),
     "while reading the host is done before the GPU, on both cards": (
