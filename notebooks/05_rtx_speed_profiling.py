@@ -1,18 +1,15 @@
 # %% [markdown]
 # # 05 RTX speed profiling
 #
+# A kernel that is twice as fast, and a model that is 1.2 times as fast: where does the rest go?
+#
 # You will be able to
 # 1. time two things so that the result means something, and see through benchmarks that lie;
-# 2. say from its shape whether a layer waits for memory or for arithmetic, and estimate its latency term by term;
-# 3. say what 2:4 and FP8 gain on which card at how many tokens, and where they are slower.
+# 2. say from its shape whether a layer waits for memory or for arithmetic, and predict its time term by term;
+# 3. follow a gain from the kernel to the whole model, and say on which card zeros and FP8 pay.
 #
-# Needs: no GPU. About half a minute on two CPU cores, peak memory about 1.5 GB.
+# 110 minutes with all exercises; runs for 1 minute on two CPU cores, without a GPU; peak memory 1.5 GB.
 # Before: [04 Joint pipeline](04_joint_pipeline.ipynb). Next: [06 Your model](06_your_model.ipynb).
-#
-# Every time in this notebook is one of three kinds, and says which. *Measured*: on the machine that ran the notebook,
-# a CPU. *Published*: by the authors of [SlideSparse](BIBLIOGRAPHY.md#vllmbench), on an RTX 4090 or an H100.
-# *Predicted*: by the latency model of section 4. Nothing was measured on a GPU by us; the last cell measures on yours,
-# if there is one.
 
 # %% tags=["setup"]
 # Set-up, the same in every notebook. Where prunekit is missing, put its wheel, which came with this notebook, beside it
@@ -28,51 +25,80 @@ import prunekit as pk
 pk.course.ready()
 
 # %% tags=["nbval-ignore-output"]
+from dataclasses import replace
 from functools import partial
 from math import ceil
+from statistics import median
 import torch
 from torch.nn.functional import linear
 from prunekit import course
-from prunekit.course.lessons.clinic import Clinic, as_csr, measure_gpu, once, times_faster
-from prunekit.speed import accuracy, devices, doctor, latency, plots, published, shapes
 from prunekit.bench import timing
+from prunekit.course.figures import speed as figures
+from prunekit.course.lessons.clinic import Clinic, as_csr, measure_gpu, once, times_faster
+from prunekit.course.lessons.kernels_for_zeros import show_kernels_for_zeros
+from prunekit.speed import accuracy, devices, doctor, latency, plots, shapes
+from prunekit.speed.published import published_rows
+from prunekit.speed.whole import accuracy as whole_accuracy, plots as whole
+from prunekit.speed.whole.model import find_model
+from prunekit.speed.whole.published import published_settings
+from prunekit.speed.whole.throughput import amdahl, predict_model
 
 # %% [markdown]
-# ## 1. What a mask alone saves
-# A [mask](GLOSSARY.md#mask) sets half of the numbers to zero. Does that halve the work? Say what you expect; then comes
-# a product by hand, with a counter beside the multiplication.
+# ## 1. A number that hurts
+# Qwen2.5-7B is a language model, its [weights](GLOSSARY.md#weight) stored in [FP8](GLOSSARY.md#fp8). Half of them are
+# set to zero, in the [2:4](GLOSSARY.md#n-m-sparsity) pattern. The [kernel](GLOSSARY.md#kernel) for its longest matrix
+# product, 37888 x 3584, then runs twice as fast on an RTX 4090: it was [published](BIBLIOGRAPHY.md#vllmbench), and it
+# is true.
+#
+# A server first *reads* thousands of prompt [tokens](GLOSSARY.md#token) at once. Then it *writes*, one for each reader
+# at a time ([prefill and decode](GLOSSARY.md#prefill-and-decode)).
 
 # %% tags=["nbval-ignore-output"]
-choices = ["about half as long", "about as long", "twice as long"]
-course.predict("mask", "Half of a real layer becomes zeros. Against the dense product, it takes ...", choices)
+guesses = ["2 times as fast", "between 1.5 and 2 times", "less than 1.3 times as fast"]
+course.predict("model", "The whole model, writing for 64 readers, is ...", guesses)
+
+# %% tags=["nbval-ignore-output"]
+tasks = {"reading 4,096 tokens": ("prefill", 4096), "writing for 64 readers": ("decode", 64)}
+settings, story = {}, {}
+for name in ("RTX 4090", "RTX 5080"):
+    for task, (phase, M) in tasks.items():
+        kernel = next(r for r in published_rows(name, "fp8") if (r.M, r.N, r.K) == (M, 37888, 3584))
+        rows = [s for s in published_settings(name, "fp8") if s.model == "Qwen2.5-7B"]
+        settings[name, task] = next(s for s in rows if (s.phase, s.M) == (phase, M))
+        story[name, task] = kernel.speedup, settings[name, task].gain
+course.show(whole.pairs(story), f"Times as fast with 2:4, published, kernel and model: {figures.said(story)}.")
+course.reveal("model", guesses[2], f"Published, kernel and model: {figures.said(story)}.")
+
+# %% [markdown]
+# Whoever bought a card for the factor 2 gets 1.15 while it writes. What was lost? We look from the bottom: how to time
+# at all, then one layer, then the model. Each time says what it is: *measured* on this CPU, *published* by others, or
+# *predicted*.
+#
+# ## 2. What a mask alone saves
+# A [mask](GLOSSARY.md#mask) makes half of the numbers zero. Does that halve the work? Here is a product by hand, with
+# a counter beside the multiplication.
 
 # %%
 weight = torch.tensor([[2.0, -1.0, 3.0, 1.0], [1.0, 4.0, -2.0, 1.0]])
 mask, x = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0]]), torch.tensor([1.0, 2.0, 3.0, 4.0])
-
-
-def product(weight, x):
-    out, count = torch.zeros(len(weight)), 0
-    for i, row in enumerate(weight):
-        for j, w in enumerate(row):
-            out[i] += w * x[j]
-            count += 1
-    return out, count
-
-
-(out, count), (masked, same_count) = product(weight, x), product(weight * mask, x)
-print(f"dense {out.tolist()}: {count} multiplications; masked {masked.tolist()}: {same_count} multiplications")
-assert torch.equal(masked, linear(x, weight * mask)) and count == same_count == 8
+out, count = torch.zeros(2), 0
+for i, row in enumerate(weight * mask):
+    for j, w in enumerate(row):
+        out[i] += w * x[j]
+        count += 1
+print(f"masked product {out.tolist()}: {count} multiplications, {int((mask == 0).sum())} of them by zero")
+assert torch.equal(out, linear(x, weight * mask)) and count == weight.numel()
 
 # %% [markdown]
-# The loop and the vector version agree, and the masked product did all eight multiplications, four of them by zero.
-# Looking first whether a weight is zero would cost more than multiplying it: a processor multiplies many numbers in one
-# instruction, but it branches one at a time.
+# As many as without the mask: looking first whether a weight is zero costs more than multiplying it.
 #
-# Now a real layer: the first up-projection of the embedded model, 1536 outputs and 576 inputs, with 64
-# [tokens](GLOSSARY.md#token) of random numbers, which take as long as text. Four ways to use half of it, beside dense:
-# zeros that stay stored; the mask multiplied in at each call; a sparse format (compressed rows, CSR); and half of the
-# rows cut out, as removing [neurons](GLOSSARY.md#neuron) does. `time_in_turn` is the honest timer of section 2.
+# Now a real [linear layer](GLOSSARY.md#linear-layer), 1536 outputs, 576 inputs, 64 tokens. Half of it can be zeros that
+# stay stored; a mask multiplied in at each call; compressed rows; or rows cut out, as removing
+# [neurons](GLOSSARY.md#neuron) does.
+
+# %% tags=["nbval-ignore-output"]
+choices = ["about half as long", "about as long", "twice as long"]
+course.predict("mask", "Half of a real layer becomes zeros. Against the dense product, it takes ...", choices)
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
@@ -87,45 +113,36 @@ ways = {
     "half of the rows": partial(linear, x, half),
 }
 measured = timing.time_in_turn(ways)
-alt = "Times as bars: dense and stored zeros alike, mask in each call and compressed rows longer, half the rows half."
-course.show(course.figures.speed.timings(measured, "64 tokens, weight 1536 x 576"), alt)
-ratio, *_ = timing.speedup(measured["dense"], measured["zeros stored"])
-course.reveal("mask", "about as long", f"Measured: dense / zeros stored = {ratio:.2f}.")
-clinic = Clinic()  # for section 2
-assert zeros.nbytes == weight.nbytes == 2 * half.nbytes
+times = {name: timing.speedup(measured["dense"], each)[0] for name, each in measured.items()}
+course.show(
+    figures.timings(measured, "64 tokens, weight 1536 x 576"), f"Times as fast as dense: {figures.said(times)}."
+)
+course.reveal("mask", "about as long", f"Measured: {times['zeros stored']:.2f} times as fast.")
+assert zeros.nbytes == weight.nbytes == 2 * half.nbytes  # a zero takes as many bytes as any other number
 
 # %% [markdown]
-# On an idle machine the second bar is as long as the first, the third and the fourth are longer, and only the last is
-# about half. (Long whiskers mean that something else was running; then trust none of it.) What holds on any machine is
-# asserted: a zero takes as many bytes as any other number.
+# Only the last bar is about half as long. [Unstructured](GLOSSARY.md#unstructured) zeros gain nothing *without a kernel
+# for them*; section 8 lists the kernels that there are.
 #
-# So [unstructured](GLOSSARY.md#unstructured) zeros gain nothing here. What GPUs profit from is zeros in one pattern,
-# [2:4](GLOSSARY.md#n-m-sparsity), with [sparse tensor cores](GLOSSARY.md#sparse-tensor-core); sections 3 to 6 are about
-# what those give.
+# ## 3. A clinic of benchmarks that lie
+# Each patient below claims a gain where nothing became faster: the right answer is 1. `diagnose` puts the honest answer
+# beside it. It warms up, times both *in turn* for 15 rounds, and takes the median of the rounds' ratios.
 #
-# ## 2. How to time, and a clinic of benchmarks that lie
-# Each patient below claims a speed-up where nothing became faster, by a mistake that is common: the right answer is
-# 1.0. `diagnose` puts the honest answer beside the claim: for lies 1 and 2 it times the same two calls again, for 3 to
-# 5 one call against itself, since both sides were the same work, for 6 and 7 dense against pruned, in one dtype and
-# with the mask made beforehand. Both sides are warmed up and timed in turn for 15 rounds, so that a slow spell of the
-# machine hits both; a round repeats its call until it is long against the clock's step; the answer is the median of the
-# rounds' ratios, with its quartiles. How far it is from 1.0 is the machine's noise.
-#
-# **Lie 1: no warm-up.** The first call loads code, gets memory and wakes threads; on a GPU it also loads the kernels
-# and finds the clock low. Whoever is timed second wins. The patient selects weights by
-# [quantile tracking](GLOSSARY.md#quantile-tracking), twice. (Run its cell a second time, and the lie is gone.)
+# **Lie 1: no warm-up.** The first call loads code, gets memory and wakes threads. Whoever is timed second wins. The
+# patient selects weights by [quantile tracking](GLOSSARY.md#quantile-tracking), twice.
 
 # %% tags=["nbval-ignore-output"]
-score = weight.abs()
+clinic, score = Clinic(), weight.abs()
 select = partial(pk.quantile_mask, score, 0.5)
 before, after = once(select), once(select)
 clinic.diagnose("no warm-up", before / after, select, select)
 
 # %% [markdown]
-# **Lie 2: no synchronisation.** A GPU takes an order and returns at once; it works while Python goes on. A clock that
-# is stopped then has timed the order, not the work. No GPU is used here, so a thread stands in for one: `submit` is
-# the launch, and `result` waits as `torch.cuda.synchronize` does. With `device="cuda"`, `time_in_turn` uses CUDA
-# events and synchronises.
+# Run the cell again, and the lie is gone.
+#
+# **Lie 2: no synchronisation.** A GPU takes an order and returns at once; it works while Python goes on. Stop the clock
+# then, and you have timed the order. Here a thread stands in for the GPU: `submit` launches, `result` waits, as
+# `torch.cuda.synchronize` does.
 
 # %% tags=["nbval-ignore-output"]
 from concurrent.futures import ThreadPoolExecutor
@@ -137,38 +154,31 @@ clinic.diagnose("no synchronisation", waited / launched, work, lambda: queue.sub
 queue.shutdown()
 
 # %% [markdown]
-# **Lie 3: the weight stays in the cache.** One token, the same weight again and again: it is read from the cache. In a
-# model the other layers come in between, and it is read from memory. `timing.rotating` hands out copies that together
-# are twice as large as the last cache, here at most 268 MB. The caches of some servers hold even these; there the cold
-# weight comes from the cache, too, and the lie is smaller. Whoever times the old weight cold and the new one hot has
-# invented a speed-up.
+# **Lie 3: the weight stays in the cache.** The same weight again and again comes from the cache. In a model the other
+# layers come in between, and it comes from memory. Time the old weight cold and the new one hot, and you have invented
+# a gain. `timing.rotating` hands out copies that together exceed the cache.
 
 # %% tags=["nbval-ignore-output"]
 token, copies = torch.randn(1, 576), timing.rotating(weight.clone, weight.nbytes, max_bytes=1 << 28)
 cold, hot = (lambda: linear(token, copies())), (lambda: linear(token, weight))
-claimed, *_ = times_faster(cold, hot)
-clinic.diagnose("weight stays in the cache", claimed, cold, cold)
+clinic.diagnose("weight stays in the cache", times_faster(cold, hot)[0], cold, cold)
 
 # %% [markdown]
-# **Lie 4: all zeros.** Time may depend on the values. A sort of zeros finds everything in order already. (Products
-# can depend on them, too: [subnormal](GLOSSARY.md#subnormal) numbers are slow on some processors, and a GPU held back
-# by its power limit can clock higher on zeros.) The patient is the sort that [Wanda](BIBLIOGRAPHY.md#wanda) needs.
+# **Lie 4: all zeros.** Time may depend on the values. A sort of zeros finds everything in order already. The patient is
+# the sort that [Wanda](BIBLIOGRAPHY.md#wanda) needs.
 #
-# **Lie 5: the mean of one against the best of the other.** All samples below are of one and the same product. Their
-# mean is never below their minimum, so this benchmark cannot lose: that is asserted.
+# **Lie 5: the mean of one against the best of the other.** All samples are of one product. Their mean is never below
+# their minimum, so this benchmark cannot lose.
 
 # %% tags=["nbval-ignore-output"]
-scores, nothing = score[:128], torch.zeros(128, 576)
-claimed, *_ = times_faster(partial(torch.sort, scores), partial(torch.sort, nothing))
-clinic.diagnose("all zeros", claimed, partial(torch.sort, scores), partial(torch.sort, scores))
+sort, nothing = partial(torch.sort, score[:128]), partial(torch.sort, torch.zeros(128, 576))
+clinic.diagnose("all zeros", times_faster(sort, nothing)[0], sort, sort)
 samples = timing.time_in_turn({"dense": ways["dense"]}, rounds=40)["dense"].samples
 claimed = sum(samples) / len(samples) / min(samples)
-assert claimed >= 1
 clinic.diagnose("mean against best", claimed, ways["dense"], ways["dense"])
 
 # %% [markdown]
-# **Lie 6: another dtype.** The old code ran in float64 (what NumPy makes of a list), the new one in float32, and the
-# speed-up is put down to pruning.
+# **Lie 6: another dtype.** The old code ran in float64, the new one in float32, and the gain is put down to pruning.
 #
 # **Lie 7: the mask is made inside the clock**, but only for the rival. Whether a cost is paid once or in each call is
 # part of the question; both sides must pay it in the same place.
@@ -178,13 +188,12 @@ double, new = partial(linear, x.double(), zeros.double()), ways["zeros stored"]
 clinic.diagnose("another dtype", times_faster(double, new)[0], ways["dense"], new)
 claimed, *_ = times_faster(lambda: linear(x, weight * pk.magnitude_mask(weight, 0.5)), new)
 clinic.diagnose("mask made in the clock", claimed, ways["dense"], new)
-alt = "Seven bad benchmarks: the claimed speed-ups lie above 1, the honest ones near 1."
-course.show(course.figures.speed.clinic(clinic.found), alt)
+both = {lie: (claim, honest[0]) for lie, (claim, honest) in clinic.found.items()}
+course.show(figures.clinic(clinic.found), f"Times as fast, claimed and honest: {figures.said(both)}.")
 
 # %% [markdown]
-# The crosses are what was claimed, the dots what is true. How far right a cross stands depends on the machine. A dot
-# away from 1, or a wide band around it, says that the machine was busy: then even an honest benchmark should answer
-# "cannot tell", and that is your first exercise.
+# Crosses are claims, dots are true. A dot away from 1, or a wide band, says that the machine was busy. Then even an
+# honest benchmark should answer "cannot tell".
 #
 # ### Exercise 5.1: judge a benchmark (easy, 8 minutes)
 # `base` and `other` hold seconds of the same rounds. Return two things. First the median of the ratios, `base` over
@@ -196,10 +205,22 @@ course.show(course.figures.speed.clinic(clinic.found), alt)
 # %% tags=["exercise"]
 def judge(base: list[float], other: list[float]) -> tuple[float, str]:
     """base, other: seconds, as many of each; returns the median ratio and the verdict."""
-    ...
 
 
 course.check("5.1", judge)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# Two separate questions: how much, and how often. The verdict does not look at the ratio.
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# `statistics.median` of `b / o` for the pairs from `zip(base, other)`. Count `b > o` and `b < o`, and hold both counts
+# against `0.75 * len(base)`.
+# </details>
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -218,38 +239,25 @@ course.check("5.1", judge)
 # </details>
 
 # %% [markdown]
-# ## 3. The roofline: memory or arithmetic?
-# A layer with weight `[N, K]` meets `M` tokens. It needs `2 M N K` operations (a multiplication and an addition
-# each), and at least its input, weight and output must cross the memory bus. Operations per byte moved are its
-# *arithmetic intensity*. A card's rate over its bandwidth says how many operations it can do while a byte arrives.
-# Below that number a layer is [memory-bound](GLOSSARY.md#memory-bound), above it compute-bound: the
-# [roofline](GLOSSARY.md#roofline) of [Williams and others](BIBLIOGRAPHY.md#roofline). By hand, for one token, `N = K
-# = 4` and 2 bytes a number: 32 operations, 8 + 32 + 8 bytes, so 0.67 operations per byte.
-#
-# A layer of a 7B model (the output projection of Qwen2.5-7B, 3584 x 3584) in [bfloat16](GLOSSARY.md#bfloat16) (BF16),
-# on an RTX 4090 by its [data sheet](BIBLIOGRAPHY.md#data-sheets):
+# ## 4. The roofline: memory or arithmetic?
+# A layer with weight `[N, K]` meets `M` tokens. It does `2 M N K` operations, and its input, weight and output cross
+# the memory bus. A card's rate over its bandwidth says how many operations it does while a byte arrives. Below that a
+# layer is [memory-bound](GLOSSARY.md#memory-bound), above it compute-bound: the [roofline](GLOSSARY.md#roofline) of
+# [Williams and others](BIBLIOGRAPHY.md#roofline). For a 3584 x 3584 layer in [bfloat16](GLOSSARY.md#bfloat16) (BF16):
 
 # %% tags=["nbval-ignore-output"]
 card = devices.find_gpu("RTX 4090")
 ridge = card.bf16 * 1e12 / (card.bandwidth_gbs * 1e9)
-print(f"{card.name}: {card.bf16} TFLOPS / {card.bandwidth_gbs} GB/s = {ridge:.0f} operations per byte")
-for M in (1, 16, 256, 4096):
-    ratio = 2 * M * 3584**2 / (2 * (M * 3584 + 3584**2 + M * 3584))
-    print(f"{M:5} tokens: {ratio:7.1f} operations per byte, {'memory' if ratio < ridge else 'compute'}-bound")
-alt = "Roofline: layers at 1 and 16 tokens lie on or below the slope of memory, at 256 and 4096 under the flat roof."
-course.show(plots.roofline(card, "bf16", course.figures.speed.LAYERS_7B, (1, 16, 256, 4096)), alt)
+per_byte = {M: 2 * M * 3584**2 / (2 * (M * 3584 + 3584**2 + M * 3584)) for M in (1, 16, 256, 4096)}
+rows = [(M, f"{value:.1f}", "memory" if value < ridge else "compute") for M, value in per_byte.items()]
+course.table(["tokens", "operations per byte", "bound by"], rows, f"{card.name}, data sheet: {ridge:.0f} a byte")
+alt = f"Operations per byte by tokens: {figures.said(per_byte)}; the roof begins at {ridge:.0f}."
+course.show(plots.roofline(card, "bf16", find_model("Qwen2.5-7B").layers, tuple(per_byte)), alt)
 
 # %% [markdown]
-# While `M` is small the intensity is about `M`: each weight that arrives serves `M` tokens. At 1 and 16 tokens the
-# layer is far below 164 operations per byte, and the arithmetic is idle most of the time; at 256 it has crossed.
-# (Roof and slope are the data sheet's, the points predicted; small layers fall short of both, and section 4 says
-# why.)
-#
-# [FP8](GLOSSARY.md#fp8) halves the bytes and doubles the rate. In operations per byte the crossing doubles, to twice
-# 164; in tokens it stays near where it was, and both sides win up to 2 times. With 2:4 the two sides differ. The rate
-# doubles, but the bytes do not quite halve: half of the numbers stay, and each needs 2 bits that say where in its group
-# of four it belongs. Two neighbours took 32 bits in bfloat16 and now take 16 + 2, so at most 1.78 times as fast; in FP8
-# they took 16 and now take 8 + 2, so at most 1.6.
+# While `M` is small, the arithmetic idles, and only *fewer bytes* help. FP8 halves them, and doubles the rate. 2:4
+# doubles the rate, too, but each number that it keeps needs 2 bits for its place. Two neighbours took 32 bits in BF16,
+# and now 16 + 2: at most 1.78 times as fast. In FP8 16 bits become 8 + 2: at most 1.6.
 #
 # ### Exercise 5.2: arithmetic intensity, dense and 2:4 (easy, 8 minutes)
 # Return the operations per byte of a product: input `[M, K]` and weight `[N, K]` with `bytes_in` bytes a number, output
@@ -260,10 +268,21 @@ course.show(plots.roofline(card, "bf16", course.figures.speed.LAYERS_7B, (1, 16,
 # %% tags=["exercise"]
 def intensity(M: int, N: int, K: int, bytes_in: int, bytes_out: int, sparse24: bool) -> float:
     """M tokens, N outputs, K inputs (a multiple of 4); returns operations per byte."""
-    ...
 
 
 course.check("5.2", intensity)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# Write down the bytes of three things: input, weight, output. Only the weight depends on `sparse24`.
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# In 2:4 there are `N * K / 2` numbers of `bytes_in` bytes, and as many times 2 bits, which are `2 / 8` of a byte.
+# </details>
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -278,18 +297,13 @@ course.check("5.2", intensity)
 # </details>
 
 # %% [markdown]
-# ## 4. A latency model, term by term
-# The roofline is a lower bound on the [latency](GLOSSARY.md#latency), unless the cache helps. Three more terms bring
-# it near what a card does:
-# - **Launch.** Starting a kernel, its first loads and its last stores take about 3 microseconds (fitted), and no
-#   product on the desktop card was published below about 9; we take that as the pace of its host. Small layers pay
-#   that and little else.
-# - **Tiles and waves.** The output `[M, N]` is cut into tiles, for instance 128 x 128. A GPU consists of
-#   multiprocessors (128 on an RTX 4090), each with its own tensor cores. Each works on one tile at a time, so time
-#   moves in whole waves. Take a card with 4 multiprocessors and 6 tiles: 4 in the first wave, 2 in the second, which
-#   takes as long as the first. 6 of 8 places are used, 75 % ([wave quantization](GLOSSARY.md#wave-quantization)).
-# - **Cache.** A benchmark repeats one product. If its operands fit in the L2 cache (72 MB on an RTX 4090), they do not
-#   come from memory again. That is lie 3, and published tables contain it, too.
+# ## 5. The time of one layer, term by term
+# The roofline is the least [latency](GLOSSARY.md#latency) of a layer. Three terms are missing. First the **launch**:
+# starting a kernel takes some 3 microseconds.
+#
+# Second, **waves**. The output is cut into *tiles*, such as 128 x 128. Each of a GPU's
+# [multiprocessors](GLOSSARY.md#multiprocessor) works on one at a time. With 4 of them, 6 tiles take two waves; the
+# second is half empty, and takes as long ([wave quantization](GLOSSARY.md#wave-quantization)).
 #
 # ### Exercise 5.3: waves (medium, 10 minutes)
 # An output of `M` rows and `N` columns is cut into tiles of `rows` x `columns`; tiles over the edge are whole tiles.
@@ -300,10 +314,21 @@ course.check("5.2", intensity)
 # %% tags=["exercise"]
 def waves(M: int, N: int, rows: int, columns: int, sms: int) -> tuple[int, float]:
     """M, N: size of the output; returns the number of waves, and the efficiency, at most 1."""
-    ...
 
 
 course.check("5.3", waves)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# Everything that is cut comes in whole pieces: tiles along `M`, tiles along `N`, and waves. Round each up by itself.
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# `tiles = ceil(M / rows) * ceil(N / columns)`. All the waves together could compute `waves * sms` whole tiles.
+# </details>
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
@@ -319,152 +344,281 @@ course.check("5.3", waves)
 # ```
 # </details>
 
-# %% [markdown]
-# The picture below shows whole waves of one tile shape: for 256 tokens up to 8,192 outputs take the same time, because
-# 2 x 64 tiles of 128 x 128 fill the 128 multiprocessors once, and one output more costs a whole wave. Libraries try
-# several shapes and take the best, and use thinner tiles for few tokens. Now all the terms in one function, for BF16.
-# The constants `c` were fitted to the published RTX 4090 rows (`launch_us`, `l2_speed`) or read off the smallest
-# products there (`desktop_issue_us`); the rest is the data sheet. (For a server's card the smallest kernel's time was
-# read off the H100 rows, and where a long kernel slows down was chosen with them in view.)
-
-
 # %% tags=["nbval-ignore-output"]
+alt = "Predicted time by outputs: stairs, a step each 8,192 outputs, above the straight line of the peak rate."
+course.show(figures.staircase(card), alt)
+
+# %% [markdown]
+# Up to 8,192 outputs take the same time: 2 x 64 tiles fill the card's 128 multiprocessors once. One output more costs a
+# whole wave. Libraries try several tiles and take the best.
+#
+# The third term is the **cache**. A benchmark repeats one product; what fits in the card's 72 MB does not come from
+# memory again. That is lie 3, in published tables too. Here are all the terms:
+
+
+# %%
 def by_hand(row):
     """Microseconds of a dense BF16 product on `card` after each term."""
     M, N, K, c = row.M, row.N, row.K, latency.CONSTANTS
     ideal, moved = 2 * M * N * K / (card.bf16 * 1e6), 2 * (M * K + N * K + M * N)
     memory = moved / (card.bandwidth_gbs * 1e3)
     tiles = [(min(rows, 16 * ceil(M / 16)), columns) for rows, columns in latency.TILES]
-    tiled = min(ideal / course.figures.speed.waves(M, N, *tile, card.sms)[1] for tile in tiles)
+    tiled = min(ideal / figures.waves(M, N, *tile, card.sms)[1] for tile in tiles)
     cached = memory / c.l2_speed if moved < card.l2_mb * 1e6 else memory
     steps = {"+ launch": max(ideal, memory), "+ waves": max(tiled, memory), "+ cache": max(tiled, cached)}
     launched = {name: max(c.launch_us + us, c.desktop_issue_us) for name, us in steps.items()}
-    whole = latency.predict(card, "bf16", M, N, K).dense_us
-    return {"roofline": max(ideal, memory)} | launched | {"whole model": whole}
+    full = latency.predict(card, "bf16", M, N, K).dense_us
+    return {"roofline": max(ideal, memory)} | launched | {"all terms": full}
 
-
-alt = "Predicted time against outputs: a staircase, one step for each wave, above the straight line of the peak rate."
-course.show(course.figures.speed.staircase(card), alt)
 
 # %% [markdown]
-# Next, five published shapes, each ruled by another term; then the mean error over all published BF16 rows with up to
-# 512 tokens, where the terms matter. "whole model" is `latency.predict`, which `prunekit predict` prints: it adds what
-# tiles lose by their edges, splitting `K` over idle multiprocessors, and the share of the bandwidth that is really
-# reached. It also knows which share of the data sheet's rate is reached (`burst` in `prunekit/speed/devices.csv`, from
-# others' timings: 0.97 on this card, 0.66 on the H100; assumed where there are none). After it, a question about
-# section 5.
+# Five published shapes, each ruled by another term. "All terms" is `latency.predict`, which `prunekit predict` prints;
+# it adds what tiles lose by their edges and a few things more.
 
 # %% tags=["nbval-ignore-output"]
-bf16 = {(row.M, row.N, row.K): row for row in published.published_rows("RTX 4090", "bf16")}
+bf16 = {(row.M, row.N, row.K): row for row in published_rows("RTX 4090", "bf16")}
 chosen = [(64, 64, 64), (256, 4608, 3584), (64, 16384, 2048), (64, 16384, 3072), (4096, 3584, 18944)]
-alt = "Predicted over published time of five shapes: launch, waves and cache repair one each; all end near 1."
-course.show(course.figures.speed.terms([bf16[shape] for shape in chosen], by_hand), alt)
 few = [row for row in bf16.values() if row.M <= 512]
 errors = {term: sum(abs(by_hand(row)[term] / row.dense_us - 1) for row in few) / len(few) for term in by_hand(few[0])}
-print("mean error against published rows:", ", ".join(f"{term} {error:.0%}" for term, error in errors.items()))
-assert list(errors.values()) == sorted(errors.values(), reverse=True) and errors["whole model"] < 0.1
+alt = f"Predicted over published time of five shapes, term by term. Mean errors of all shapes: {figures.said(errors)}."
+course.show(figures.terms([bf16[shape] for shape in chosen], by_hand), alt)
+print(f"mean error of {len(few)} published products with up to 512 tokens: {figures.said(errors)}")
+
+# %% [markdown]
+# Each term pulls another shape into the grey band. The triangle was published as *faster than the memory bus allows*:
+# its 67 MB lay in the cache. Its neighbour does not fit, and takes 3.7 times as long.
+#
+# ## 6. What a layer gains, as published
+# Now 2:4 against dense in the same format, on both cards: layers of real models, each with the best kernel for either.
+
+# %% tags=["nbval-ignore-output"]
 gains = ["about twice as fast for most", "1.2 to 1.6 times as fast for most", "slower for more than half"]
-course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against dense, a 2:4 weight is ...", gains)
-
-# %% [markdown]
-# Read the picture from left to right: each term pulls another shape into the grey band, and the printed error falls
-# with each. 64 x 16384 x 2048 was published as *faster than the memory bus allows* (32 microseconds, where the bus
-# alone needs 69): its 67 MB of weight were in the cache. Its neighbour with `K = 3072` has 101 MB, does not fit, and
-# takes 3.7 times as long for 1.5 times the work. How far to trust it: constants were fitted on this card (section 5
-# prints the error on one that no rate was fitted to), and below 64 tokens nothing was published to check against.
-#
-# ## 5. What an RTX 4090 gains, as published
-# The first picture has published numbers only: the [SlideSparse](BIBLIOGRAPHY.md#vllmbench) authors' best dense and
-# best 2:4 kernel for each shape, 25 calls to warm up, 50 timed; it has the 16 of the 20 shapes that were published in
-# BF16, too. The second puts predictions beside.
+course.predict("fp8-64", "RTX 4090, FP8, 64 tokens, 20 layer shapes. Against dense FP8, 2:4 is ...", gains)
 
 # %% tags=["nbval-ignore-output"]
-alt = "Published medians over dense BF16: FP8 1.6 to 2, 2:4 1.4 to 1.9, both 1.6 to 3.9; bands below 1 at 64 tokens."
-course.show(course.figures.speed.gains("RTX 4090"), alt)
-alt = "2:4 over dense in FP8: published median below 1 at 64 tokens, 2 from 4096 on; predicted too high at 64."
-course.show(plots.speedup_by_batch(card, "fp8"), alt)
-rows = published.published_rows("RTX 4090", "fp8")
-layers = [row for row in rows if row.model != "SQUARE"]
-slow = {M: sum(r.speedup < 1 for r in layers if r.M == M) for M in (64, 128, 256, 512, 1024, 2048)}
+found, sizes = {}, [2**n for n in range(6, 15)]  # 64 to 16,384
+for name in ("RTX 4090", "RTX 5080"):
+    for dtype in ("BF16", "FP8"):
+        layers = [row for row in published_rows(name, dtype) if row.model != "SQUARE"]
+        found.setdefault(name, {})[dtype] = {M: [row.speedup for row in layers if row.M == M] for M in sizes}
+middle = {(name, d): median(by[64]) for name, formats in found.items() for d, by in formats.items()}
+course.show(figures.gains(found), f"2:4 over dense rises with tokens. Medians at 64 tokens: {figures.said(middle)}.")
+slow = {M: sum(gain < 1 for gain in found["RTX 4090"]["FP8"][M]) for M in sizes[:6]}
 course.reveal("fp8-64", gains[2], f"Shapes of 20 with a slower 2:4, by tokens (published): {slow}")
-assert slow[64] > 10 and slow[2048] == 0
-fp8, big, hit = {(row.M, row.N, row.K): row for row in rows}, (64, 27648, 5120), (64, 16384, 3072)
-assert all(fp8[n, n, n].dense_us > bf16[n, n, n].dense_us for n in (64, 128, 256, 512))
-print(f"{big}: {bf16[big].speedup:.2f} x in BF16, {fp8[big].speedup:.2f} x in FP8 (published)")
-assert abs(bf16[big].speedup / (32 / 18) - 1) < 0.05 and abs(fp8[big].speedup / (16 / 10) - 1) < 0.05
-in_model = latency.predict(card, "bf16", *hit, cold=True).speedup
-print(f"{hit}: {bf16[hit].speedup:.2f} x (published), {in_model:.2f} x (predicted, weight from memory)")
-assert bf16[hit].speedup > 2 * in_model and bf16[hit].dense_us > 3.5 * bf16[64, 16384, 2048].dense_us
-assert all(row.speedup < 1.3 for row in bf16.values() if row.N == 37888 and row.M >= 256)
-both = sorted(bf16[k].dense_us / row.sparse24_us for k, row in fp8.items() if k in bf16 and k[0] >= 4096)
-assert 3.5 < both[len(both) // 2] < 4.2
-print(accuracy.format_table(accuracy.accuracy_table()))
-assert all(max(a.dense, a.sparse24, a.speedup) < 0.12 for a in accuracy.accuracy_table())
 
 # %% [markdown]
-# With thousands of tokens at once (reading a prompt, serving many people) each of the two makes most shapes about twice
-# as fast, both together nearly 4 times. With 64 tokens 2:4 in FP8 is *slower* than dense FP8 for more than half of the
-# shapes, at worst little more than half as fast. The prediction misses that: whatever those kernels spend their time on
-# there is not in the model. With thousands some gain a little more than the 2 of section 3: the power limit holds back
-# dense products, and hardly those with 2:4 (our reading; 5 %, fitted).
+# With thousands of tokens 2:4 is about twice as fast on the RTX 4090, 1.7 to 1.9 times on the RTX 5080. With 64 and FP8
+# it gains nothing in the median, and many layers become *slower*.
 #
-# Four more things that the medians hide; the figures are asserted above:
-# - **FP8 can be slower, too.** For squares up to 512, dense FP8 takes longer than dense BF16: both wait for the launch,
-#   and that of FP8 takes a little longer.
-# - **Where memory rules, the bytes decide.** 64 tokens with a 27648 x 5120 weight gain about what section 3 allows,
-#   1.78 times in BF16 and 1.6 in FP8.
-# - **A gain of 4 times that a model will not see.** 64 x 16384 x 3072 gains 3.98 times in BF16 as published: at half
-#   the size the weight fits in the cache. With a weight that comes from memory, as in a model, less than half of that
-#   is predicted. Most of what stands far above the medians at 64 tokens is of this kind.
-# - **Libraries have gaps.** The lower edge of the BF16 band on the right is one shape, 37888 x 3584, that gains less
-#   than 1.3 times from 256 tokens on. No term of the model explains it; only measuring finds such a thing.
-#
-# The table is the whole model's median error against all published rows. No rate was fitted to the H100's, so theirs
-# are the more honest ones, but not blind: see section 4, and the share of its rate that rests on others' timings. The
-# median on the H100 is 5 to 9 %: half of the predictions are further off than that, and those for 2:4 in BF16 with few
-# tokens by far more. That is enough to decide whether a weekend of work is worth it. It does not replace a measurement.
-#
-# ## 6. Other cards, and one token (skippable)
-# FP8 tensor cores came with compute capability 8.9, 2:4 ones with 8.0. A T4 (7.5, Colab's free card) has neither kind,
-# so with many tokens nothing is gained there. Ampere (RTX 3090) has 2:4; Ada (RTX 4090) and what came after have both.
-# With few tokens FP8 *weights* may gain on older cards, too: a weight-only kernel reads one byte a weight and
-# multiplies in 16 bits. vLLM has such kernels for cards from 7.5 on; for Ampere it reported up to twice the speed where
-# memory is the limit ([published](BIBLIOGRAPHY.md#fp8-marlin)). The pictures count only FP8 that tensor cores multiply,
-# not weight-only kernels. What follows is *predicted*, with weights that come from memory: one layer on four cards,
-# then where the time of one token goes in the linear layers of the 7B model in FP8 on the RTX 4090, then the embedded
-# model in BF16.
+# One reason: with few tiles a dense kernel shares out `K` among idle multiprocessors. A 2:4 kernel does not. (The spike
+# of the blue band: some shapes have no good dense kernel.) And FP8 itself?
 
 # %% tags=["nbval-ignore-output"]
-t4, ampere, *newer = cards = [devices.find_gpu(name) for name in ("T4", "RTX 3090", "RTX 4090", "RTX 5090")]
-assert not (t4.sparse24 or t4.fp8 or ampere.fp8) and ampere.sparse24 and all(gpu.sparse24 and gpu.fp8 for gpu in newer)
-alt = "Predicted gains on four cards at 1 and 4096 tokens: T4 gains nothing, RTX 3090 by 2:4, the others by both."
-course.show(course.figures.speed.cards([gpu.name for gpu in cards], (1, 4096), N=3584, K=18944), alt)
-alt = "Predicted time of one token by layer: the three large MLP layers take most of it, bound by memory."
-course.show(plots.token_time(card, "fp8", course.figures.speed.LAYERS_7B, batch=1), alt)
-tiny = [latency.predict(card, "bf16", 1, layer.N, layer.K, cold=True) for layer in shapes.model_layers("embedded")]
-print("embedded model, one token, 2:4 (predicted):", [f"{p.speedup:.2f} x, {p.bound}" for p in tiny])
-assert all(p.bound == "launch" and p.speedup < 1.05 for p in tiny)
+rows = []
+for name, formats in found.items():
+    wide = {(row.model, row.M, row.N, row.K): row.dense_us for row in published_rows(name, "bf16")}
+    for M in (64, 4096):
+        layers = [row for row in published_rows(name, "fp8") if row.M == M and row.model != "SQUARE"]
+        pairs = [(wide[k], row) for row in layers if (k := (row.model, row.M, row.N, row.K)) in wide]
+        fp8, both = median(us / row.dense_us for us, row in pairs), median(us / row.sparse24_us for us, row in pairs)
+        told = median(latency.predict(name, "fp8", row.M, row.N, row.K).speedup for row in layers)
+        rows.append((name, M, *(f"{value:.2f}" for value in (fp8, both, median(formats["FP8"][M]), told))))
+head = ["card", "tokens", "FP8 / BF16", "FP8 + 2:4 / BF16", "2:4 in FP8", "predicted"]
+course.table(head, rows, "Times as fast, medians over layers: published, and the last column predicted.")
 
 # %% [markdown]
-# With one token every large layer waits for memory: 2:4 and FP8 gain by their bytes. For 2:4 in FP8 take that as an
-# upper bound: at 64 tokens the model predicted most of those kernels too fast (section 5), and fewer tokens were not
-# published. The embedded model's layers are so small that each waits for its launch, and nothing is gained: launched
-# one by one, a small model gains little from compression on a large card, unless many tokens run at once. (CUDA graphs
-# take away a part of that wait; they are not in the model.) On the RTX 5090 dense FP8 gains less than on the 4090; that
-# term was inferred from a report on FP8 kernels ([published](BIBLIOGRAPHY.md#data-sheets)) and never checked against a
-# card, so trust it little.
+# FP8 gains at every size. Together they near 4 with many tokens; with few, FP8 does nearly all of it.
 #
-# Two things that no latency shows. 2:4 costs more quality than unstructured pruning, see [02 Structured
-# masks](02_structured_masks.ipynb). And vLLM, a widely used server, [dropped 2:4 checkpoints in
-# 2026](BIBLIOGRAPHY.md#vllm-sparse24), so 2:4 runs through PyTorch (`to_sparse_semi_structured`). The paper claims
-# inference that is 1.50 times as fast ([HWPQ](BIBLIOGRAPHY.md#hwpq)); only abstracts and summaries of it were at hand,
-# so we cannot say where in these pictures that belongs.
+# ## 7. From the kernel to the model
+# Back to the number that hurt. A server's step is more than linear layers. `predict_model` has a term for each part.
+
+# %% tags=["nbval-ignore-output"]
+stages, steps = {}, {}
+for (name, task), setting in settings.items():
+    prompt, batch, written = setting.task
+    answer = predict_model(name, "fp8", "Qwen2.5-7B", prompt=prompt, batch=batch, written=written)
+    both = steps[name, task] = tuple(getattr(run, setting.phase) for run in (answer.dense, answer.sparse24))
+    times = {
+        "linear layers": [step.linear_us for step in both],
+        "decoder blocks": [step.linear_us + step.cast_us + step.element_us + step.attention_us for step in both],
+        "GPU's step": [step.gpu_us for step in both],
+        "step with host": [step.us for step in both],
+    }
+    way = {"longest product": latency.predict(name, "fp8", setting.M, 37888, 3584, cold=True).speedup}
+    stages.setdefault(name, {})[task] = way | {part: dense / sparse for part, (dense, sparse) in times.items()}
+here = {task: both for (name, task), both in steps.items() if name == "RTX 4090"}
+share = {task: dense.linear_us / dense.us for task, (dense, _) in here.items()}
+alt = f"Terms of a step. Share of the linear layers in the dense step: {figures.said(share)}."
+course.show(whole.steps(here, "Qwen2.5-7B in FP8 on an RTX 4090"), alt)
+
+# %% [markdown]
+# 2:4 shortens the blue part and nothing else. The *host* is the computer around the card: while reading it works beside
+# the GPU, while writing it makes the GPU wait.
 #
-# ## 7. Your machine
-# `prunekit doctor` does not trust a table: it runs a tiny product in each format. If it finds a GPU, the last line
-# times dense, 2:4 and FP8 products there, as far as they work, with weights larger than the cache
-# (134 MB in FP8); without one it says so. That
-# line has not been run on a GPU by us.
+# This is [Amdahl's law](GLOSSARY.md#amdahls-law): if a share `p` of the time becomes `s` times as fast, the whole
+# becomes `1 / (1 - p + p / s)` times as fast.
+
+# %%
+for task, (dense, sparse) in here.items():
+    p, s = dense.linear_us / dense.us, dense.linear_us / sparse.linear_us
+    print(f"{task}: p = {p:.2f}, s = {s:.2f}: {amdahl(p, s):.2f} times as fast; at most {1 / (1 - p):.2f}")
+    assert abs(amdahl(p, s) - dense.us / sparse.us) < 1e-9
+
+# %% [markdown]
+# The law and the sum of the terms agree. Even linear layers that took *no time* would make writing only twice as fast.
+#
+# ### Exercise 5.4: from the kernel's gain to the model's (medium, 10 minutes)
+# A step has parts that run one after another. `us` says how long each took, `gains` how many times as fast each
+# becomes (1: as before; below 1: slower). Return how many times as fast the step becomes, and how many times it would
+# be if the first part took no time at all, the others as in `gains`. If then nothing is left, that is `math.inf`.
+
+
+# %% tags=["exercise"]
+def model_gain(us: list[float], gains: list[float]) -> tuple[float, float]:
+    """us: microseconds of each part, not all 0; gains: as many, above 0; returns the gain, and the most."""
+
+
+course.check("5.4", model_gain)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# Gains cannot be averaged; times can be added. How long does each part take afterwards?
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# `after = [t / g for t, g in zip(us, gains)]`. The gain is `sum(us) / sum(after)`; for the most, leave `after[0]` out
+# below the line, but keep `us[0]` above it. Look for a sum of 0 before you divide.
+# </details>
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# import math
+#
+#
+# def model_gain(us, gains):
+#     after = [t / g for t, g in zip(us, gains)]
+#     left = sum(after[1:])
+#     return sum(us) / sum(after), sum(us) / left if left else math.inf
+# ```
+# </details>
+
+# %% [markdown]
+# Now the way of the factor 2, stage by stage, on both cards. The open points at the end were published.
+
+# %% tags=["nbval-ignore-output"]
+told = {key: setting.gain for key, setting in settings.items()}
+alt = f"Gain from the longest product to the step: {figures.said(stages)}. Published: {figures.said(told)}."
+course.show(whole.stages(stages, told, "Qwen2.5-7B in FP8"), alt)
+
+# %% [markdown]
+# ### Exercise 5.5: read the way down (interpret, 5 minutes)
+# Which of these follow from the last picture and the one of the terms?
+#
+# - a. While reading on the RTX 4090, most is lost between the linear layers and the decoder blocks.
+# - b. While writing, all linear layers together gain as much as the longest product.
+# - c. A host that took no time would make 2:4 gain nearly 2 while the RTX 4090 writes.
+# - d. A faster host would change nothing while reading these 4,096 tokens.
+# - e. 2:4 makes attention slower: its share grew.
+
+# %% tags=["exercise"]
+answer = ""  # such as "be"
+course.interpret("5.5", answer)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# For each loss, name the two neighbouring points. For the host, look where its mark stands against the end of the bar.
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# The point before "step with host" is what a host without any time would leave. A share can grow because the others
+# shrink.
+# </details>
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# `ad`. From 1.96 to 1.49 is the one large step while reading. While writing, small layers gain less than the long one:
+# 1.55 becomes 1.37. Without the host 1.20 is left, far from 2. While reading the host is done before the GPU. And
+# attention takes as many milliseconds as before.
+# </details>
+
+# %% [markdown]
+# **Where memory is short, the model gains more than its kernel.** A server keeps keys and values of every reader: the
+# [KV cache](GLOSSARY.md#kv-cache). Qwen2.5-14B leaves little room for it on a 24 GB card, so readers wait.
+
+# %% tags=["nbval-ignore-output"]
+large = predict_model("RTX 4090", "fp8", "Qwen2.5-14B", prompt=16, batch=128, written=256)
+runs = {"dense": large.dense, "2:4": large.sparse24}
+rows = [(kind, f"{run.memory.weights / 1e9:.1f}", run.fits, f"{run.seconds:.0f}") for kind, run in runs.items()]
+course.table(["", "weights, GB", "readers at once", "seconds for 128 readers"], rows, "Qwen2.5-14B in FP8, predicted")
+written = [s for s in published_settings("RTX 4090", "fp8") if s.model == "Qwen2.5-14B" and s.phase == "decode"]
+crowded = next(setting for setting in written if setting.M == 128)
+kernels = [row.speedup for row in published_rows("RTX 4090", "fp8") if row.model == "Qwen2.5-14B" and row.M == 128]
+print(f"published: its kernels {min(kernels):.2f} to {max(kernels):.2f}, the model {crowded.gain:.2f} times as fast")
+
+# %% [markdown]
+# **What would mend the number that hurt?** Take the terms apart: casts done by the kernel before them, or a host that
+# prepares the next step while the GPU works.
+
+# %% tags=["nbval-ignore-output"]
+rows, changes = [], {"as it is": {}, "no separate casts": {"cast_us": 0.0}, "host hidden": {"host_us": 0.0}}
+for what, change in changes.items():
+    for task, (dense, sparse) in here.items():
+        new, new24 = replace(dense, **change), replace(sparse, **change)
+        ratios = dense.us / new.us, new.us / new24.us, dense.us / new24.us
+        rows.append((what, task, *(f"{ratio:.2f}" for ratio in ratios)))
+course.table(["change", "task", "by the change", "by 2:4 then", "by both"], rows, "RTX 4090, times as fast, predicted")
+
+# %% [markdown]
+# While writing, a hidden host is worth more than the zeros are. While reading it is worth nothing, and the casts are
+# what to mend. Either leaves the linear layers a larger share of the step, so that the zeros gain more, too.
+#
+# ## 8. Who multiplies zeros, on which card?
+# Zeros gain nothing without a kernel for them, and these are the kernels:
+
+# %%
+show_kernels_for_zeros()
+
+# %% [markdown]
+# Those zeros are not free: 2:4 costs more quality than unstructured ones, as [02](02_structured_masks.ipynb) shows.
+#
+# [Sparse tensor cores](GLOSSARY.md#sparse-tensor-core) came with [compute
+# capability](GLOSSARY.md#compute-capability) 8.0, FP8 ones with 8.9. Without the latter FP8 can still gain at few
+# tokens: a [weight-only kernel](BIBLIOGRAPHY.md#fp8-marlin) reads one byte a weight and multiplies in 16 bits. One
+# layer, its weight from memory:
+
+# %% tags=["nbval-ignore-output"]
+on_cards = {}
+for name in ("T4", "RTX 3090", "RTX 4090", "RTX 5080", "RTX 5090"):
+    gpu = devices.find_gpu(name)
+    for M in (1, 4096):
+        base = latency.predict(gpu, "bf16" if gpu.bf16 else "fp16", M, 3584, 18944, cold=True)
+        fp8 = latency.predict(gpu, "fp8", M, 3584, 18944, cold=True) if gpu.fp8 or M <= devices.FEW_TOKENS else None
+        us = {"FP8": fp8 and fp8.dense_us, "FP8 + 2:4": fp8 and fp8.sparse24_us}
+        by = {kind: each and base.dense_us / each for kind, each in us.items()}
+        on_cards.setdefault(name, {})[M] = {"2:4": base.speedup} | by
+course.show(figures.cards(on_cards, "one layer, weight 3584 x 18944"), f"Predicted gains: {figures.said(on_cards)}.")
+tiny = [latency.predict(card, "bf16", 1, layer.N, layer.K, cold=True) for layer in shapes.model_layers("embedded")]
+print("embedded model, one token, 2:4 (predicted):", [f"{p.speedup:.2f}, {p.bound}" for p in tiny])
+
+# %% [markdown]
+# With one token FP8 gains by its bytes on every card, a T4 included. 2:4 gains by bytes where there is a kernel. On the
+# RTX 5090 memory is so fast that the kernel's walk along `K` takes longer: 1.23 times as fast, FP8 or not.
+#
+# A small model is another story: each layer of ours waits for its launch, and gains nothing.
+
+# %% [markdown]
+# ## 9. Your machine
+# `prunekit doctor` does not trust a table: it tries a tiny product in each format. If it finds a GPU, the last line
+# times dense, 2:4 and FP8 products there.
 
 # %% tags=["nbval-ignore-output"]
 report = doctor.examine()
@@ -472,22 +626,95 @@ print(*doctor.describe(report), sep="\n")
 measure_gpu(report["gpu"])
 
 # %% [markdown]
-# The last sentence of the report is the verdict: what the course measures on this machine, and what it shows from
-# published figures. FP8 "yes" under CPU means that the arithmetic is right there, not that it is fast.
+# FP8 "yes" under CPU means that the arithmetic is right there, not that it is fast.
 #
+# ### Exercise 5.6: from a data sheet to tokens a second (hard, 20 minutes)
+# Put the parts together. A step takes `rest` microseconds, and for each layer `launch` plus the longer of two:
+# - arithmetic: `2 M N K` operations at `peak` operations a microsecond, over the efficiency of waves of 128 x 128
+#   tiles on `sms` multiprocessors;
+# - memory: all bytes at `bandwidth` bytes a microsecond. Input and weight take 1 byte a number, the output 2.
+#
+# With 2:4 the operations halve, and the weight is stored as in exercise 5.2. The step gives `M` tokens. Return tokens a
+# second, dense and with 2:4.
+
+
+# %% tags=["exercise"]
+def throughput(M: int, layers: list, peak: float, bandwidth: float, sms: int, launch: float, rest: float) -> tuple:
+    """layers: a pair (N, K) for each; launch, rest: microseconds; returns tokens a second, dense and with 2:4."""
+
+
+course.check("5.6", throughput)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 1</summary>
+#
+# Exercise 5.3 gives the efficiency, 5.2 the bytes, and 5.4 says why the launches and the rest stay. Begin with one
+# layer, dense.
+# </details>
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint 2</summary>
+#
+# `arithmetic = 2 * M * N * K / peak / efficiency`, `memory = (M * K + N * K + 2 * M * N) / bandwidth`. For 2:4 halve
+# the first, and put `N * K * 5 / 8` in place of `N * K`. A second has a million microseconds.
+# </details>
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# from math import ceil
+#
+#
+# def throughput(M, layers, peak, bandwidth, sms, launch, rest):
+#     dense = sparse = rest
+#     for N, K in layers:
+#         waves = ceil(ceil(M / 128) * ceil(N / 128) / sms)
+#         efficiency = M * N / (waves * sms * 128 * 128)
+#         arithmetic = 2 * M * N * K / peak / efficiency
+#         others = M * K + 2 * M * N
+#         dense += launch + max(arithmetic, (others + N * K) / bandwidth)
+#         sparse += launch + max(arithmetic / 2, (others + N * K * 5 / 8) / bandwidth)
+#     return M / dense * 1e6, M / sparse * 1e6
+# ```
+# </details>
+
+# %% [markdown]
+# ## How far to trust this
+# - Nothing was measured on a GPU by us, and section 9 was not run on one.
+# - The constants of a layer were fitted to the RTX 4090 and RTX 5080, those of a step to the RTX 4090, with one figure
+#   for each host. The H100 was looked at; half of the predictions there are off by more than 5 to 8 %.
+# - Below 64 tokens nothing was published; what 2:4 gains with one rests on one library's kernels.
+# - Not explained: 37888 x 3584 gains less in BF16 than its neighbours; 2:4 in FP8 stops near 1.7 on the RTX 5080.
+# - FP8 can be slower, too: for squares up to 512, where both wait for the launch.
+# - 64 x 16384 x 3072 gains 3.98 in BF16 as published: half of it fits in the cache. In a model less than half of that
+#   is predicted.
+# - Most lies of the clinic time one call against itself: quartiles that leave out 1 are noise. Products can depend on
+#   values, too: [subnormal](GLOSSARY.md#subnormal) numbers are slow.
+# - The paper's 1.50 times as fast ([HWPQ](BIBLIOGRAPHY.md#hwpq)) we cannot place: its full text was not at hand. Rates
+#   come from [data sheets](BIBLIOGRAPHY.md#data-sheets). See [CHOICES](CHOICES.md) and [RESULTS](RESULTS.md).
+
+# %%
+tables = accuracy.format_table(accuracy.accuracy_table()), whole_accuracy.format_regimes()
+print(*tables, sep="\n\nwhole models in FP8, median errors by what binds:\n")
+course.holds("05", globals())
+
+# %% [markdown]
+# ## Quiz
+# Five questions on what you have seen.
+
+# %% tags=["quiz", "nbval-ignore-output"]
+course.quiz("05")
+
+# %% [markdown]
 # ## What you can do now
-# 1. *Time things, and see through lies.* Warm up, synchronise, take turns, rotate over buffers larger than the cache,
-#    use real values, count the same work on both sides, give the median of the ratios with its spread. Seven benchmarks
-#    found a speed-up where there is none; their honest twins lie near 1. (Quartiles that exclude 1 are no proof of
-#    more: for most of them the same call was timed against itself.)
-# 2. *Estimate a layer.* Operations per byte against the card's own number say memory or arithmetic; launch, waves and
-#    cache bring the estimate near published times: on a card that no rate was fitted to, half of the predictions are
-#    within 5 to 9 %, the others further off.
-# 3. *Say what is gained.* A mask alone gains nothing. On an RTX 4090, 2:4 and FP8 gain about 2 times each with
-#    thousands of tokens (published), at most as much as they save bytes with one (predicted), and 2:4 in FP8 can lose
-#    with few tokens: most shapes at 64, a few up to 1,024 (published). With many tokens a T4 gains from neither, Ampere
-#    from 2:4, Ada and later from both; with few, weight-only FP8 may gain on older cards (published, not in our
-#    model).
+# 1. *Time things, and see through lies.* Warm up, synchronise, take turns, exceed the cache, use real values, count the
+#    same work on both sides, and give the median of the ratios with its spread.
+# 2. *Predict a layer.* Operations per byte say memory or arithmetic. Launch, waves and cache bring the estimate near
+#    published times.
+# 3. *Follow a gain.* A kernel that is twice as fast leaves 1.5 while reading, one that gains 1.55 leaves 1.15 while
+#    writing. What it does not touch decides, unless memory is short. FP8 gains with few tokens and with many, 2:4 with
+#    many, a mask alone never.
 #
-# Where to go next: `prunekit predict --gpu NAME --model MODEL` predicts your model's layers on your card, dense and
-# 2:4, and [06 Your model](06_your_model.ipynb) compresses one and judges it.
+# `prunekit predict --gpu NAME --model MODEL --prompt 1024` does this for your card and model. Next:
+# [06 Your model](06_your_model.ipynb) compresses one and judges it.

@@ -55,7 +55,7 @@ def summarise(report: dict) -> str:
         why = " (there is a GPU, but this torch cannot use it)" if report["unusable_gpu"] else ""
         return (
             f"No usable GPU{why}: pruning, FP8 arithmetic, perplexity and the speed-up of removing neurons "
-            "run live on this CPU; GPU speed is shown from published RTX 4090 and H100 figures and from "
+            "run live on this CPU; GPU speed is shown from published RTX 4090, RTX 5080 and H100 figures and from "
             "predictions."
         )
     kinds = {"2:4": "sparse24", "FP8": "fp8"}

@@ -22,7 +22,7 @@ def test_the_clinic_keeps_what_was_claimed_and_what_is_true(capsys):
     patient.diagnose("a lie", 12.0, lambda: None, lambda: None)
     claimed, (middle, low, high) = patient.found["a lie"]
     assert claimed == 12 and low <= middle <= high
-    assert "a lie: claimed 12.0 x" in capsys.readouterr().out
+    assert "a lie: 12.0 times as fast, it claims" in capsys.readouterr().out
     assert "measured" in text_of(speed.clinic(patient.found))
 
 
@@ -40,25 +40,30 @@ def test_without_a_gpu_it_says_what_it_would_do(capsys):
 def test_figures_say_where_their_numbers_are_from():
     timing = Timing((1e-3, 1.1e-3, 1.2e-3), 1, "cpu")
     assert "measured on this cpu" in text_of(speed.timings({"one": timing, "two": timing}, "Two things"))
-    assert "published" in text_of(speed.gains("RTX 4090"))
+    sizes = {size: [0.9, 1.2, 1.9] for size in (64, 128)}
+    assert "published" in text_of(speed.gains({"RTX 4090": {"BF16": sizes, "FP8": sizes}}))
     assert "predicted" in text_of(speed.staircase(find_gpu("RTX 4090")))
-    assert "predicted, not measured" in text_of(speed.cards(["T4", "RTX 4090"], (1, 64), 4096, 4096))
+    gains = {"2:4": None, "FP8": 1.9, "FP8 + 2:4": None}
+    assert "predicted, not measured" in text_of(speed.cards({"T4": {1: gains, 64: gains}}, "one layer"))
     rows = published_rows("RTX 4090", "bf16")[:2]
     assert "published" in text_of(speed.terms(rows, lambda row: {"one": row.dense_us, "two": row.dense_us / 2}))
 
 
-def test_cards_without_a_unit_gain_nothing_from_it():
-    assert set(speed.card_gains("T4", 16, 4096, 4096).values()) == {None}
-    ampere = speed.card_gains("RTX 3090", 16, 4096, 4096)
-    assert ampere["2:4"] > 1 and ampere["FP8"] is None and ampere["FP8 + 2:4"] is None
-    assert all(gain > 1 for gain in speed.card_gains("RTX 4090", 16, 4096, 4096).values())
+def test_a_median_is_written_beside_its_line_and_what_no_kernel_does_is_said():
+    by = {"BF16": {64: [1.0, 1.5, 1.6], 128: [1.0, 2.0, 2.1]}, "FP8": {64: [0.5, 0.7, 0.9], 128: [1.0, 1.2, 1.3]}}
+    texts = [text.get_text() for text in speed.gains({"RTX 4090": by}).axes[0].texts]
+    assert {"1.50", "2.00", "0.70", "1.20"} < set(texts)
+    cards = speed.cards({"T4": {1: {"2:4": None, "FP8": 1.99}, 64: {"2:4": None, "FP8": None}}}, "one layer")
+    assert [[text.get_text() for text in axes.texts] for axes in cards.axes] == [
+        ["no kernel", "1.99"],
+        ["no kernel"] * 2,
+    ]
 
 
-def test_one_token_gains_by_bytes_where_a_weight_only_kernel_exists():
-    for name in ("T4", "RTX 3090"):
-        gains = speed.card_gains(name, 1, 18944, 3584)
-        assert gains["FP8"] > 1.7 and gains["FP8 + 2:4"] is None
-    assert speed.card_gains("T4", 1, 18944, 3584)["2:4"] is None
+def test_numbers_in_words():
+    assert speed.said({"dense": 1, "2:4": 1.506}) == "dense 1.00, 2:4 1.51"
+    assert speed.said({("A", 64): (2.0, 1.5)}) == "A 64 2.00 and 1.50"
+    assert speed.said({"A": {"x": None}, "B": {"y": 3.0}}) == "A: x none; B: y 3.00"
 
 
 def test_waves_by_hand():

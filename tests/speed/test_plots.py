@@ -1,6 +1,3 @@
-import pytest
-
-from prunekit.errors import PrunekitError
 from prunekit.speed import plots
 from prunekit.speed.shapes import model_layers
 
@@ -22,21 +19,3 @@ def test_the_roofline_holds_every_layer():
     for line in points:  # cold weights: nothing lies above the roof
         for x, y in zip(line.get_xdata(), line.get_ydata()):
             assert y <= min(330.4, x * 1.008) * 1.02
-
-
-def test_prediction_beside_publication():
-    text = text_of(plots.speedup_by_batch("H100", "bf16", "Qwen2.5-7B"))
-    assert "published" in text and "predicted" in text and "arXiv 2603.05232" in text and "H100 PCIe" in text
-
-
-def test_nothing_published():
-    with pytest.raises(PrunekitError, match="RTX 5090"):
-        plots.speedup_by_batch("RTX 5090", "fp8")
-
-
-@pytest.mark.parametrize(("gpu", "dtype", "bars"), [("RTX 4090", "bf16", 14), ("T4", "fp16", 7)])
-def test_where_the_time_goes(gpu, dtype, bars):
-    figure = plots.token_time(gpu, dtype, model_layers())
-    text = text_of(figure)
-    assert "predicted" in text and "in all" in text
-    assert len(figure.axes[0].patches) == bars

@@ -1,4 +1,4 @@
-"""What the exercises of notebook 05 ask for: judge a benchmark, count operations per byte, count waves."""
+"""What the exercises of notebook 05 ask for: judge a benchmark, count operations and waves, predict a step."""
 
 import math
 from collections.abc import Sequence
@@ -179,10 +179,109 @@ def _verify_waves(args: tuple, out) -> str | None:
     return None
 
 
+# 5.4 -----------------------------------------------------------------------------------------------------------------
+
+
+def model_gain(us: Sequence[float], gains: Sequence[float]) -> tuple[float, float]:
+    """How many times as fast a step becomes, and what it would be if the first part took no time."""
+    after = [t / gain for t, gain in zip(us, gains)]
+    left = sum(after[1:])
+    return sum(us) / sum(after), sum(us) / left if left else math.inf
+
+
+def _parts(size: int, rng: torch.Generator) -> tuple[list[float], list[float]]:
+    """Parts of a step, some hardly worth a word, of which some gain, some lose and most stay as they are."""
+    us = [float(whole(rng, 1, 9)) * 10.0 ** whole(rng, 0, size - 1) for _ in range(size)]
+    gains = [(1.0, 2.0, 1.5, 0.8, 1.0)[whole(rng, 0, 4)] for _ in us]
+    return us, [2.0, *gains[1:]]
+
+
+def _steps() -> list[tuple]:
+    """A part alone, a part that becomes slower, one that takes no time, and a step of a real model."""
+    alone, zero = ([8.0], [2.0]), ([0.0, 4.0], [3.0, 1.0])
+    return [
+        *(alone, zero, ([8.0, 2.0], [2.0, 1.0]), ([6.0, 4.0], [0.5, 1.0]), ([3.0, 0.0, 1.0], [4.0, 2.0, 2.0])),
+        ([167950.6, 24722.5, 52002.5, 5894.9, 1233.5], [1.96, 1.0, 1.0, 1.0, 1.0]),
+        ([1e-3, 2e-6, 5e6], [1000.0, 1.0, 1.02]),
+    ]
+
+
+def _verify_model_gain(args: tuple, out) -> str | None:
+    us, gains = args
+    gain, most = model_gain(us, gains)
+    pair = _pair(out)
+    if pair is None or _number(pair[0]) is None or _number(pair[1]) is None:
+        return "return two numbers: the step's gain, and what it would be if the first part took no time"
+    if not _close(pair[0], gain):
+        return f"the step takes {sum(us):g} before and {sum(us) / gain:g} after: each part's time over its own gain"
+    left = f"the step then takes {sum(us) / most:g}; before, with its first part, it took {sum(us):g}"
+    return None if _close(pair[1], most) else left
+
+
+# 5.6 -----------------------------------------------------------------------------------------------------------------
+
+
+def tokens_per_second(
+    M: int, layers: Sequence[tuple[int, int]], peak: float, bandwidth: float, sms: int, launch: float, rest: float
+) -> tuple[float, float]:
+    """Tokens a second of a step with FP8 layers, dense and 2:4, by roofline, waves and launch."""
+    times = [rest, rest]
+    for N, K in layers:
+        moved = M * K + 2 * M * N
+        for kind, (work, weight) in enumerate(((1, N * K), (0.5, N * K / 2 + N * K / 8))):
+            arithmetic = work * 2 * M * N * K / peak / waves(M, N, 128, 128, sms)[1]
+            times[kind] += launch + max(arithmetic, (moved + weight) / bandwidth)
+    dense, sparse = (M / us * 1e6 for us in times)
+    return dense, sparse
+
+
+def _card(size: int, rng: torch.Generator) -> tuple:
+    """Layers and cards of which memory, arithmetic or the launch decides."""
+    layers = [(64 * whole(rng, 1, 4**size), 32 * whole(rng, 1, 4**size)) for _ in range(whole(rng, 1, size))]
+    M = (1, 64, 100, 128, 2048)[whole(rng, 0, min(4, size))]
+    peak, bandwidth = 1e6 * whole(rng, 1, 400), 1e3 * whole(rng, 1, 2000)
+    return M, layers, peak, bandwidth, whole(rng, 1, 8 * size), float(whole(rng, 0, 9)), float(whole(rng, 0, 500))
+
+
+def _cards() -> list[tuple]:
+    """Two numbers that can be followed by hand, whole tiles and one more, and a 7B model's layers on a real card."""
+    block = [(4608, 3584), (3584, 3584), (37888, 3584), (3584, 18944)]
+    return [
+        (1, [(4, 4)], 1e9, 4.0, 1, 0.0, 0.0),
+        (128, [(128, 64)], 1e6, 1e9, 1, 2.0, 1.0),
+        (129, [(128, 64)], 1e6, 1e9, 2, 2.0, 1.0),
+        (64, [(64, 64), (64, 64)], 3.3e8, 1e6, 128, 3.3, 20.0),
+        *((M, block, 3.304e8, 1.008e6, 128, 3.3, 100.0) for M in (1, 64, 4096)),
+    ]
+
+
+def _verify_tokens(args: tuple, out) -> str | None:
+    M, layers, peak, bandwidth, sms, *_ = args
+    right, pair = tokens_per_second(*args), _pair(out)
+    if pair is None or _number(pair[0]) is None or _number(pair[1]) is None:
+        return "return two numbers: tokens a second dense, and with 2:4 weights"
+    N, K = layers[0]
+    arithmetic, others = 2 * M * N * K / peak / waves(M, N, 128, 128, sms)[1], M * K + 2 * M * N
+    kinds = ("dense", arithmetic, others + N * K), ("with 2:4", arithmetic / 2, others + N * K * 5 / 8)
+    for got, want, (kind, busy, moved) in zip(pair, right, kinds):
+        if not _close(got, want):
+            first = f"of the first layer arithmetic takes {busy:g} and memory {moved / bandwidth:g}"
+            return f"{kind}, the step takes {M / want * 1e6:g} us; {first}"
+    return None
+
+
 EXERCISES = {
     "5.1": Exercise(_rounds, _verify_judge, ("base", "other"), judge, _shares),
     "5.2": Exercise(
         _layer, _verify_intensity, ("M", "N", "K", "bytes_in", "bytes_out", "sparse24"), intensity, _layers
     ),
     "5.3": Exercise(_grid, _verify_waves, ("M", "N", "rows", "columns", "sms"), waves, _grids),
+    "5.4": Exercise(_parts, _verify_model_gain, ("us", "gains"), model_gain, _steps),
+    "5.6": Exercise(
+        _card,
+        _verify_tokens,
+        ("M", "layers", "peak", "bandwidth", "sms", "launch", "rest"),
+        tokens_per_second,
+        _cards,
+    ),
 }

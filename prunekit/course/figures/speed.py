@@ -4,31 +4,34 @@ measured, published or predicted; the GPU ones are never measured here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from ...bench.timing import Timing, clock_note, speedup
-from ...speed.devices import FEW_TOKENS, Gpu, find_gpu
-from ...speed.latency import predict
-from ...speed.published import CITATION, Row, published_rows
-from ...speed.shapes import config_layers
+from ...speed.devices import Gpu, find_gpu
+from ...speed.published import CITATION, Row
 from ..checks.speed import waves
-from ..style import COLORS, subplots
+from ..style import COLORS, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The linear layers of a 7B model (the sizes of Qwen2.5-7B).
-LAYERS_7B = config_layers(
-    {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    }
-)
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def said(numbers: Mapping | Sequence | float | None) -> str:
+    """Numbers in words, for alternative texts: "dense 1.00, 2:4 1.51"; of nested mappings each with its names.
+
+    Args:
+        numbers: by name, or by names; several for a name follow each other, and None is said as "none".
+    """
+    if numbers is None or isinstance(numbers, (int, float)):
+        return "none" if numbers is None else f"{numbers:.2f}"
+    if not isinstance(numbers, Mapping):
+        return " and ".join(map(said, numbers))
+    parts = ((" ".join(map(str, name)) if isinstance(name, tuple) else name, value) for name, value in numbers.items())
+    nested = any(isinstance(value, Mapping) for value in numbers.values())
+    return "; ".join(f"{n}: {said(v)}" for n, v in parts) if nested else ", ".join(f"{n} {said(v)}" for n, v in parts)
 
 
 def _log_ticks(axis, values: Sequence[float], labels: Sequence[str]) -> None:
@@ -47,7 +50,7 @@ def timings(measured: Mapping[str, Timing], title: str) -> Figure:
     """Medians of some timings as bars, with the quartiles as whiskers.
 
     Args:
-        measured: timings by name, taken in turn on one device; the first is the yardstick.
+        measured: timings by name, taken in turn on one device; the first, "dense", is the yardstick.
         title: what was timed.
 
     Raises:
@@ -59,14 +62,14 @@ def timings(measured: Mapping[str, Timing], title: str) -> Figure:
     for place, timing in enumerate(measured.values()):
         low, high = (1e6 * q for q in timing.quartiles)
         us = timing.median * 1e6
-        color, hatch = (COLORS["muted"], "") if place == 0 else (COLORS["keep"], "///")
+        color, hatch = (COLORS["muted"], "") if place == 0 else (COLORS["light"], "///")
         axes.barh(place, us, 0.65, color=color, hatch=hatch, edgecolor="white", lw=0)
         axes.plot([low, high], [place, place], color=COLORS["ink"], lw=1.2, marker="|")
-        axes.text(high + far * 0.02, place, f"{us:.0f} us, {speedup(base, timing)[0]:.2f} x", va="center")
+        axes.text(high + far * 0.02, place, f"{us:.0f} us, {speedup(base, timing)[0]:.2f}", va="center")
     axes.set_yticks(range(len(measured)), list(measured))
     axes.invert_yaxis()
     axes.set_xlim(0, far * 1.3)
-    axes.set_xlabel("microseconds, median and quartiles; x: speed over the first, by rounds")
+    axes.set_xlabel("microseconds, median and quartiles; then: times as fast as dense")
     axes.set_title(f"{title}: measured on this CPU, {clock_note()}")
     return figure
 
@@ -85,7 +88,7 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> Fi
         first = place == 0
         axes.plot(middle, place, "o", color=COLORS["keep"], label="honest: median and quartiles" if first else None)
         axes.plot(claim, place, "X", color=COLORS["prune"], ms=9, label="claimed" if first else None)
-        text = f"{claim:.0f} x" if claim >= 10 else f"{claim:.1f} x"
+        text = f"{claim:.0f}" if claim >= 10 else f"{claim:.1f}"
         axes.annotate(text, (claim, place), (9, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
     low, high = axes.get_xlim()[0] / 1.2, axes.get_xlim()[1] * 2
@@ -94,8 +97,8 @@ def clinic(claims: Mapping[str, tuple[float, tuple[float, float, float]]]) -> Fi
     _log_ticks(axes.xaxis, ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(claims)), list(claims))
     axes.invert_yaxis()
-    axes.set_xlabel("speed-up (log scale; the right answer is 1)")
-    axes.set_title("Claimed and honest speed-ups, measured on this CPU", pad=24)
+    axes.set_xlabel("times as fast (log scale; the right answer is 1)")
+    axes.set_title("What was claimed and what is true, measured on this CPU", pad=24)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
@@ -152,100 +155,63 @@ def staircase(gpu: Gpu, M: int = 256, K: int = 4096, tile: tuple[int, int] = (12
     return figure
 
 
-def gains(gpu: str = "RTX 4090") -> Figure:
-    """Published speed-ups over a dense BF16 product on one card, by number of tokens: FP8, 2:4, and both.
-
-    Medians over the layer shapes that were published in both formats; the bands reach from the lowest to the highest.
+def gains(found: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]) -> Figure:
+    """What 2:4 gains over dense in the same format, by number of tokens, one panel a card.
 
     Args:
-        gpu: the card, as `published_rows` takes it.
-
-    Raises:
-        PrunekitError: unknown card.
+        found: published speed-ups of some shapes, by card, format ("BF16" and "FP8") and number of tokens.
     """
-    figure, axes = subplots(size=(7.0, 4.0))
-    wide = {(r.model, r.M, r.N, r.K): r for r in published_rows(gpu, "bf16") if r.model != "SQUARE"}
-    pairs = [(wide[k], r) for r in published_rows(gpu, "fp8") if (k := (r.model, r.M, r.N, r.K)) in wide]
-    kinds = {
-        "FP8 + 2:4": ("prune", "^", [b.dense_us / f.sparse24_us for b, f in pairs]),
-        "FP8": ("exact", "s", [b.dense_us / f.dense_us for b, f in pairs]),
-        "BF16 + 2:4": ("keep", "o", [b.speedup for b, _ in pairs]),
-    }
-    sizes = sorted({b.M for b, _ in pairs})
-    for label, (color, marker, values) in kinds.items():
-        groups = [[v for v, (b, _) in zip(values, pairs) if m == b.M] for m in sizes]
-        edges = list(zip(*((min(g), max(g)) for g in groups)))
-        axes.fill_between(sizes, *edges, color=COLORS[color], alpha=0.1, lw=0)
-        for edge in edges:
-            axes.plot(sizes, edge, marker=marker, ms=3, color=COLORS[color], lw=0.7, ls=":")
-        axes.plot(sizes, [median(g) for g in groups], marker=marker, color=COLORS[color], label=label)
-    axes.axhline(1, color=COLORS["ink"], lw=1)
-    axes.text(sizes[-1], 0.93, "below: slower than dense BF16", ha="right", va="top")
-    axes.set_xscale("log", base=2)
-    _log_ticks(axes.xaxis, sizes, [str(m) for m in sizes])
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.set_xlabel("tokens at once (M, log scale)")
-    axes.set_ylabel("times as fast as dense BF16")
-    axes.set_title(
-        f"{find_gpu(gpu).name}, {len(pairs) // len(sizes)} layer shapes: median, and lowest to highest\n{CITATION}"
-    )
-    axes.legend(loc="upper left", ncols=3)
+    figure, panels = subplots(1, len(found), size=(9.0, 4.2), sharey=True, squeeze=False)
+    looks = {"BF16": ("keep", "o", "-", "", 11), "FP8": ("cast", "s", "--", "....", -17)}
+    for axes, (card, formats) in zip(panels[0], found.items()):
+        for name, by_size in formats.items():
+            color, marker, style, hatch, above = looks[name]
+            parts = [quantiles(values, n=4) for values in by_size.values()]
+            low, middle, high = zip(*parts)
+            axes.fill_between(list(by_size), low, high, color=COLORS[color], alpha=0.25, hatch=hatch, lw=0.8)
+            label = f"2:4 over dense, {name}"
+            axes.plot(list(by_size), middle, style, marker=marker, color=COLORS[color], lw=2, label=label)
+            text = {"textcoords": "offset points", "ha": "center", "bbox": ON_WHITE}
+            axes.annotate(f"{middle[0]:.2f}", (min(by_size), middle[0]), (0, above), **text)
+            top = middle[-1] == max(median(each[max(each)]) for each in formats.values())
+            axes.annotate(f"{middle[-1]:.2f}", (max(by_size), middle[-1]), (0, 11 if top else -17), **text)
+        axes.axhline(1, color=COLORS["ink"], lw=1)
+        axes.axhspan(0, 1, color=COLORS["muted"], alpha=0.2, lw=0)
+        axes.text(0.98, 0.02, "slower than dense", ha="right", va="bottom", transform=axes.transAxes)
+        axes.set_xscale("log", base=2)
+        ticks = [64, 256, 1024, 4096, 16384]
+        _log_ticks(axes.xaxis, ticks, [f"{m:,}" for m in ticks])
+        axes.set(ylim=(0.6, 2.25), xlabel="tokens at once", title=card)
+    panels[0][0].set_ylabel("times as fast as dense in the same format")
+    figure.suptitle(f"Median of the layers' shapes; band: the middle half of them\n{CITATION}", fontsize=11)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def cards(names: Sequence[str], batches: Sequence[int], N: int, K: int) -> Figure:
-    """Predicted speed-ups over the card's own dense 16-bit product: 2:4, FP8, and both, for one layer.
+def cards(found: Mapping[str, Mapping[int, Mapping[str, float | None]]], title: str) -> Figure:
+    """Predicted gains over each card's own dense 16-bit product: 2:4, FP8, and both, for one layer.
 
     Args:
-        names: cards, as `find_gpu` knows them.
-        batches: numbers of tokens, one picture each; two or more.
-        N: the layer's outputs.
-        K: its inputs; its weight comes from memory each time.
-
-    Raises:
-        PrunekitError: unknown card, or an impossible shape.
+        found: by card and number of tokens, how many times as fast "2:4", "FP8" and "FP8 + 2:4" are; None where no
+            kernel does that.
+        title: which layer.
     """
-    figure, row = subplots(1, len(batches), size=(8.0, 1.3 + 0.75 * len(names)), sharey=True, sharex=True)
-    looks = {"2:4": ("keep", ""), "FP8": ("exact", "///"), "FP8 + 2:4": ("prune", "...")}
+    batches = list(next(iter(found.values())))
+    figure, row = subplots(1, len(batches), size=(8.0, 1.3 + 0.75 * len(found)), sharey=True, sharex=True)
+    looks = {"2:4": ("prune", "////"), "FP8": ("cast", "...."), "FP8 + 2:4": ("accent", "xx")}
     for axes, M in zip(row, batches):
-        for place, name in enumerate(names):
-            for k, (label, value) in enumerate(card_gains(name, M, N, K).items()):
+        for place, gains in enumerate(found.values()):
+            for k, (label, value) in enumerate(gains[M].items()):
                 y, (color, hatch) = place + 0.27 * (k - 1), looks[label]
                 legend = label if place == 0 else None
                 axes.barh(y, value or 0, 0.24, color=COLORS[color], hatch=hatch, edgecolor="white", lw=0, label=legend)
-                text = f"{value:.2f}" if value else f"no such {'kernel' if M <= FEW_TOKENS else 'tensor cores'}"
-                white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # above the line at 1
-                axes.text((value or 0) + 0.05, y, text, va="center", fontsize=8, bbox=white)
+                text = f"{value:.2f}" if value else "no kernel"
+                axes.text((value or 0) + 0.05, y, text, va="center", fontsize=8, bbox=ON_WHITE)
         axes.axvline(1, color=COLORS["ink"], lw=1)
-        axes.set_title(f"{M} token{'s' if M > 1 else ''} at once")
+        axes.set_title(f"{M:,} token{'s' if M > 1 else ''} at once")
         axes.set_xlabel("times as fast as dense 16-bit")
-    row[0].set_yticks(range(len(names)), [f"{n}\n({'.'.join(map(str, find_gpu(n).capability))})" for n in names])
+    row[0].set_yticks(range(len(found)), [f"{n}\n({'.'.join(map(str, find_gpu(n).capability))})" for n in found])
     row[0].invert_yaxis()
-    figure.suptitle(f"Predicted, not measured: one layer, weight {N} x {K}", fontsize=11)
+    figure.suptitle(f"Predicted, not measured: {title}", fontsize=11)
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
-
-
-def card_gains(name: str, M: int, N: int, K: int) -> dict[str, float | None]:
-    """Predicted speed-ups of "2:4", "FP8" and "FP8 + 2:4" over dense BF16 (FP16 on cards without BF16).
-
-    None where the card has no such unit, and for few tokens no weight-only kernel either. The weight comes from memory
-    each time.
-
-    Args:
-        name: the card, as `find_gpu` knows it.
-        M: tokens.
-        N: the layer's outputs.
-        K: its inputs.
-
-    Raises:
-        PrunekitError: unknown card, or an impossible shape.
-    """
-    gpu = find_gpu(name)
-    base = predict(gpu, "bf16" if gpu.bf16 else "fp16", M, N, K, cold=True)
-    fp8 = predict(gpu, "fp8", M, N, K, cold=True) if gpu.fp8 or M <= FEW_TOKENS else None
-    return {
-        "2:4": base.speedup,
-        "FP8": base.dense_us / fp8.dense_us if fp8 else None,
-        "FP8 + 2:4": base.dense_us / fp8.sparse24_us if fp8 and fp8.sparse24_us else None,
-    }

@@ -44,7 +44,7 @@ class Clinic:
         honest = times_faster(old, new)
         self.found[lie] = (claimed, honest)
         middle, low, high = honest
-        print(f"{lie}: claimed {claimed:.1f} x, honestly {middle:.2f} x ({low:.2f} to {high:.2f}), measured")
+        print(f"{lie}: {claimed:.1f} times as fast, it claims; honestly {middle:.2f} ({low:.2f} to {high:.2f})")
 
 
 def measure_gpu(gpu: dict | None, N: int = 16384, K: int = 8192) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from statistics import mean, median
 
-from ..checks.speed import intensity, judge, waves
+from ..checks.speed import intensity, judge, model_gain, tokens_per_second, waves
 from .mistake import Mistake, gives
 
 
@@ -146,4 +146,60 @@ WAVES = (
 )
 
 
-MISTAKES = {"5.1": JUDGE, "5.2": INTENSITY, "5.3": WAVES}
+def _most(us: list[float], gains: list[float]) -> float:
+    return model_gain(us, gains)[1]
+
+
+MODEL_GAIN = (
+    gives("gains cannot be averaged: add up the times", lambda us, gains: (mean(gains), _most(us, gains)), rtol=2e-6),
+    gives(
+        "a mean of gains, weighted by time, is not the step's: add up what each part takes afterwards",
+        lambda us, gains: (sum(t * g for t, g in zip(us, gains)) / sum(us), _most(us, gains)),
+        rtol=2e-6,
+    ),
+    gives(
+        "this is the time after over the time before: turn it over",
+        lambda us, gains: (1 / model_gain(us, gains)[0], _most(us, gains)),
+        rtol=2e-6,
+    ),
+    gives(
+        "only the first part gains here: the others have gains of their own",
+        lambda us, gains: (sum(us) / (us[0] / gains[0] + sum(us[1:])), _most(us, gains)),
+        rtol=2e-6,
+    ),
+    gives(
+        "for the most the other parts take what they take afterwards",
+        lambda us, gains: (model_gain(us, gains)[0], sum(us) / sum(us[1:]) if sum(us[1:]) else math.inf),
+        rtol=2e-6,
+    ),
+)
+
+
+def _without(**change: float) -> Callable:
+    """Exercise 5.6 with another launch or rest."""
+
+    def wrong(M, layers, peak, bandwidth, sms, launch, rest):
+        kept = {"launch": launch, "rest": rest} | change
+        return tokens_per_second(M, layers, peak, bandwidth, sms, kept["launch"], kept["rest"])
+
+    return wrong
+
+
+TOKENS = (
+    gives("each layer has a launch of its own", _without(launch=0.0), rtol=2e-6),
+    gives("the rest of the step takes time, too", _without(rest=0.0), rtol=2e-6),
+    gives(
+        "a step gives M tokens, and not one",
+        lambda M, *others: [value / M for value in tokens_per_second(M, *others)],
+        rtol=2e-6,
+    ),
+    gives("dense comes first, then 2:4", lambda *args: tokens_per_second(*args)[::-1], rtol=2e-6),
+    gives(
+        "a layer is a pair (N, K), outputs first",
+        lambda M, layers, *others: tokens_per_second(M, [(K, N) for N, K in layers], *others),
+        rtol=2e-6,
+    ),
+)
+
+
+MISTAKES = {"5.1": JUDGE, "5.2": INTENSITY, "5.3": WAVES, "5.4": MODEL_GAIN, "5.6": TOKENS}

@@ -424,10 +424,189 @@ def waves_tuple_of_tensors(M, N, rows, columns, sms):
     return torch.tensor([count, share], dtype=torch.float64)
 
 
+# 5.4
+
+
+def gain_loop(us, gains):
+    after = np.array(us, dtype=float) / np.array(gains)
+    rest = after[1:].sum()
+    return us_total(us) / after.sum(), us_total(us) / rest if rest > 0 else math.inf
+
+
+def us_total(us):
+    return float(np.sum(us))
+
+
+def gain_by_shares(us, gains):
+    total = torch.tensor(us, dtype=torch.float64).sum()
+    shares = torch.tensor(us, dtype=torch.float64) / total
+    left = shares / torch.tensor(gains, dtype=torch.float64)
+    return [1 / left.sum(), 1 / left[1:].sum()]
+
+
+def gain_mean(us, gains):
+    return mean(gains), gain_loop(us, gains)[1]
+
+
+def gain_weighted_mean(us, gains):
+    return sum(t * g for t, g in zip(us, gains)) / sum(us), gain_loop(us, gains)[1]
+
+
+def gain_of_the_first(us, gains):
+    return gains[0], gain_loop(us, gains)[1]
+
+
+def gain_product(us, gains):
+    return math.prod(gains), gain_loop(us, gains)[1]
+
+
+def gain_upside_down(us, gains):
+    gain, most = gain_loop(us, gains)
+    return 1 / gain, most
+
+
+def gain_only_first_changes(us, gains):
+    return sum(us) / (us[0] / gains[0] + sum(us[1:])), gain_loop(us, gains)[1]
+
+
+def gain_times_instead(us, gains):
+    return sum(us) / sum(t * g for t, g in zip(us, gains)), gain_loop(us, gains)[1]
+
+
+def gain_harmonic(us, gains):
+    return len(gains) / sum(1 / g for g in gains), gain_loop(us, gains)[1]
+
+
+def gain_most_of_dense(us, gains):
+    rest = sum(us[1:])
+    return gain_loop(us, gains)[0], sum(us) / rest if rest else math.inf
+
+
+def gain_most_after(us, gains):
+    gain, most = gain_loop(us, gains)
+    return gain, most / gain
+
+
+def gain_most_is_share(us, gains):
+    return gain_loop(us, gains)[0], sum(us) / us[0] if us[0] else math.inf
+
+
+def gain_divides_by_zero(us, gains):
+    after = [t / g for t, g in zip(us, gains)]
+    return sum(us) / sum(after), sum(us) / sum(after[1:])
+
+
+def gain_most_zero(us, gains):
+    gain, most = gain_loop(us, gains)
+    return gain, 0.0 if most == math.inf else most
+
+
+def gain_rounded(us, gains):
+    gain, most = gain_loop(us, gains)
+    return round(gain, 2), most
+
+
+def gain_alone(us, gains):
+    return gain_loop(us, gains)[0]
+
+
+def gain_never_below_one(us, gains):
+    gain, most = gain_loop(us, gains)
+    return max(1.0, gain), most
+
+
+# 5.6
+
+
+def tokens_plain(M, layers, peak, bandwidth, sms, launch, rest, **change):
+    """Right, but for what is changed: parts of the arithmetic, of the bytes, and how they are put together."""
+    times = []
+    for sparse in (False, True):
+        us = rest
+        for N, K in layers:
+            tiles = math.ceil(M / 128) * math.ceil(N / 128)
+            count = math.ceil(tiles / sms)
+            full = change.get("waves", lambda count, tiles: count * sms)(count, tiles) * 128 * 128 * K * 2 / peak
+            arithmetic = full / (change.get("factor", 2) if sparse else 1)
+            kept = change.get("kept", 1 / 2 + 1 / 8) if sparse else 1.0
+            moved = change.get("x", 1) * M * K + kept * N * K + change.get("y", 2) * M * N
+            both = change.get("both", max)(arithmetic, moved / bandwidth)
+            us += both + change.get("launch", launch)
+        times.append(us)
+    return tuple(M / us * 1e6 for us in times)
+
+
+def tokens_numpy(M, layers, peak, bandwidth, sms, launch, rest):
+    N, K = np.array(layers, dtype=float).T
+    rounds = np.ceil(math.ceil(M / 128) * np.ceil(N / 128) / sms)
+    answer = []
+    for part, bytes_a_weight in ((1, 1), (2, 0.625)):
+        arithmetic = rounds * sms * 2 * 128**2 * K / part / peak
+        memory = (M * K + bytes_a_weight * N * K + 2 * M * N) / bandwidth
+        answer.append(1e6 * M / (rest + len(layers) * launch + np.maximum(arithmetic, memory).sum()))
+    return np.array(answer)
+
+
+def _tokens(name, **change):
+    def wrong(M, layers, peak, bandwidth, sms, launch, rest):
+        return tokens_plain(M, layers, peak, bandwidth, sms, launch, rest, **change)
+
+    wrong.__name__ = f"tokens_{name}"
+    return wrong
+
+
+def tokens_without_rest(M, layers, peak, bandwidth, sms, launch, rest):
+    return tokens_plain(M, layers, peak, bandwidth, sms, launch, 0.0)
+
+
+def tokens_rest_gains_too(M, layers, peak, bandwidth, sms, launch, rest):
+    dense, _ = tokens_plain(M, layers, peak, bandwidth, sms, launch, rest)
+    return dense, tokens_plain(M, layers, peak, bandwidth, sms, launch, rest / 2)[1]
+
+
+def tokens_rest_in_each_layer(M, layers, peak, bandwidth, sms, launch, rest):
+    return tokens_plain(M, layers, peak, bandwidth, sms, launch, rest * len(layers))
+
+
+def tokens_one_launch(M, layers, peak, bandwidth, sms, launch, rest):
+    return tokens_plain(M, layers, peak, bandwidth, sms, 0.0, rest + launch)
+
+
+def tokens_steps(M, layers, peak, bandwidth, sms, launch, rest):
+    return tuple(value / M for value in tokens_plain(M, layers, peak, bandwidth, sms, launch, rest))
+
+
+def tokens_microseconds(M, layers, peak, bandwidth, sms, launch, rest):
+    return tuple(1e6 * M / value for value in tokens_plain(M, layers, peak, bandwidth, sms, launch, rest))
+
+
+def tokens_swapped(M, layers, peak, bandwidth, sms, launch, rest):
+    return tokens_plain(M, layers, peak, bandwidth, sms, launch, rest)[::-1]
+
+
+def tokens_axes_swapped(M, layers, *card):
+    return tokens_plain(M, [(K, N) for N, K in layers], *card)
+
+
+def tokens_first_layer(M, layers, *card):
+    return tokens_plain(M, layers[:1], *card)
+
+
+def tokens_longest_layer(M, layers, *card):
+    return tokens_plain(M, [max(layers, key=lambda layer: layer[0] * layer[1])], *card)
+
+
+def tokens_gain(M, layers, *card):
+    dense, sparse = tokens_plain(M, layers, *card)
+    return dense, sparse / dense
+
+
 RIGHT = {
     "5.1": [judge_numpy, judge_torch, judge_in_float32],
     "5.2": [intensity_steps, intensity_loop, intensity_numpy32],
     "5.3": [waves_float, waves_counted, waves_tuple_of_tensors],
+    "5.4": [gain_loop, gain_by_shares],
+    "5.6": [tokens_plain, tokens_numpy],
 }
 
 WRONG = {
@@ -504,5 +683,51 @@ WRONG = {
         waves_capped,
         waves_order,
         waves_one_result,
+    ],
+    "5.4": [
+        gain_mean,
+        gain_weighted_mean,
+        gain_of_the_first,
+        gain_product,
+        gain_upside_down,
+        gain_only_first_changes,
+        gain_times_instead,
+        gain_harmonic,
+        gain_most_of_dense,
+        gain_most_after,
+        gain_most_is_share,
+        gain_divides_by_zero,
+        gain_most_zero,
+        gain_rounded,
+        gain_alone,
+        gain_never_below_one,
+    ],
+    "5.6": [
+        _tokens("no_waves", waves=lambda count, tiles: tiles),
+        _tokens("part_of_a_wave", waves=lambda count, tiles: max(tiles, 1.5)),
+        _tokens("half_the_operations", factor=4),
+        _tokens("24_gains_no_arithmetic", factor=1),
+        _tokens("no_positions", kept=1 / 2),
+        _tokens("positions_of_all", kept=1 / 2 + 1 / 4),
+        _tokens("24_moves_all", kept=1),
+        _tokens("output_in_one_byte", y=1),
+        _tokens("input_in_two_bytes", x=2),
+        _tokens("no_input", x=0),
+        _tokens("sum_of_both", both=lambda a, m: a + m),
+        _tokens("memory_only", both=lambda a, m: m),
+        _tokens("arithmetic_only", both=lambda a, m: a),
+        _tokens("the_shorter", both=min),
+        _tokens("no_launch", launch=0.0),
+        tokens_without_rest,
+        tokens_rest_gains_too,
+        tokens_rest_in_each_layer,
+        tokens_one_launch,
+        tokens_steps,
+        tokens_microseconds,
+        tokens_swapped,
+        tokens_axes_swapped,
+        tokens_first_layer,
+        tokens_longest_layer,
+        tokens_gain,
     ],
 }
