@@ -148,6 +148,8 @@ def beyond(x: Tensor, sweeps: Mapping[tuple[str, str], Tensor]) -> Figure:
         axes.axvline(1, color=COLORS["ink"], lw=1)
         axes.axvline(middle, color=COLORS["ink"], lw=1, ls=":")
         axes.set_xticks([1, middle], [f"{fmt.max:.0f}", f"{middle * fmt.max:.0f}"])
+        for label, side in zip(axes.get_xticklabels(), ("right", "left")):
+            label.set_horizontalalignment(side)
         axes.set_xlim(x[0].item(), x[-1].item())
         axes.set_title(name.upper())
     row[0].set_yticks(range(len(ways)), ways)
@@ -176,10 +178,9 @@ def in_format(rows: Mapping[str, tuple[Tensor, Tensor]], fmt: Format, left: int,
     for axes, (title, (y, keep)) in zip(columns[:, 0], rows.items()):
         squares, powers = y.double().square(), y.abs().clamp_min(1e-30).log2()
         share = squares / squares[keep].sum()
-        bars = [
-            share[keep & (powers >= k / 2) & (powers < k / 2 + 0.5)].sum().item() for k in range(2 * left, 2 * right)
-        ]
-        axes.bar([k / 2 for k in range(2 * left, 2 * right)], bars, 0.5, align="edge", color=COLORS["keep"], lw=0)
+        starts = [ends[3] - step / 2 for step in range(1 + int(2 * (ends[3] - left)), int(2 * (ends[3] - right)), -1)]
+        bars = [share[keep & (powers > k + 1e-4) & (powers <= k + 0.5 + 1e-4)].sum().item() for k in starts]
+        axes.bar(starts, bars, 0.5, align="edge", color=COLORS["keep"], lw=0)
         peak = max(bars)
         for start, stop, (color, label) in zip(ends, ends[1:], zones):
             if stop > max(start, left):
@@ -240,7 +241,7 @@ def curves(errors: Mapping[str, Mapping[int, float]], label: str, subject: str, 
 
     Args:
         errors: by format's name, then by power of two: the error, a share.
-        label: what is multiplied by that power.
+        label: what that power is.
         subject: whose error it is.
         notes: where to write what: by text its x and y, y in percent.
     """
@@ -257,7 +258,7 @@ def curves(errors: Mapping[str, Mapping[int, float]], label: str, subject: str, 
     ticks = [1, 2, 5, 10, 20, 50, 100]
     axes.set_yticks(ticks, [f"{tick} %" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel(f"{label}, times 2 to the power of")
+    axes.set_xlabel(f"{label}, as a power of 2")
     axes.set_ylabel(f"relative error of\n{subject}")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -137,8 +137,10 @@ SENTENCES: dict = {
     ),
     "far to the right E5M2 beats E4M3": lambda n: n.valley["e5m2"][12] < n.valley["e4m3"][12],
     "the broken model speaks again": lambda n: isfinite(n.found["2:4, then E5M2"]["perplexity"]),
-    "the cast alone costs a few percent of perplexity at most": lambda n: (
-        n.found["E4M3"]["perplexity"] < 1.05 * n.found["dense"]["perplexity"] and n.found["E4M3"]["retention"] > 0.96
+    "its perplexity is high": lambda n: n.found["2:4, then E5M2"]["perplexity"] > 3 * n.found["E5M2"]["perplexity"],
+    "the cast alone costs some percent of perplexity at most, and hardly any retention": lambda n: all(
+        n.found[name]["perplexity"] < 1.09 * n.found["dense"]["perplexity"] and n.found[name]["retention"] > 0.96
+        for name in ("E4M3", "E5M2")
     ),
     "in KL divergence E5M2 is about four times as far": lambda n: (
         2.5 < n.found["E5M2"]["kl"] / n.found["E4M3"]["kl"] < 7
