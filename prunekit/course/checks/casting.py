@@ -1,4 +1,4 @@
-"""The exercises of notebook 03: decode a byte, round onto a grid, the scale of the survivors, a cast without NaN."""
+"""The exercises of notebook 03: a byte, rounding, the scale of the survivors, a cast without NaN, the whole cast."""
 
 import math
 
@@ -226,9 +226,73 @@ def _verify_tight(args: tuple, out: object) -> str | None:
     return f"{here}: the nearest number of E5M2 is {want / scale[i, 0].item():.6g}, times the scale {want:.6g}"
 
 
+# 3.7: the whole cast
+
+
+def cast_rows(W: Tensor, keep: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of E4M3 and the scale of each row."""
+    scale = fp8.scales(W, fp8.E4M3, "row", keep)
+    return fp8.cast(W, scale, fp8.E4M3, keep).view(torch.uint8), scale
+
+
+def _rows(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """As in 3.3; or rows whose scale is a power of two, so that ties are ties."""
+    W, keep = _weight(size, rng)
+    if _pick((True, False), rng):
+        W = torch.randint(-400, 401, W.shape, generator=rng) * _pick((1.0, 0.0625, 2.0**-7, 2.0**-10), rng)
+        W[:, 0], keep[:, 0] = 448.0, True
+        if W.shape[1] > 1 and _pick((True, False), rng):
+            W[:, 1], keep[:, 1] = -4480.0, False  # a pruned weight that is too large
+        W = W * 2.0 ** torch.randint(-20, 8, (len(W), 1), generator=rng)
+    return W, keep, _grids()[1]
+
+
+def _all_rows() -> list[tuple]:
+    """Every value of E4M3, every tie and its neighbours, of both signs, at scales that are powers of two; a layer."""
+    values, rng = _grids()[1], torch.Generator().manual_seed(0)
+    ties = (values[1:] + values[:-1]) / 2
+    near = [torch.nextafter(ties, torch.tensor(end)) for end in (0.0, math.inf)]
+    found: list[tuple] = []
+    for y in (values, ties, *near):
+        row = torch.cat([torch.tensor([448.0]), -y, y])
+        W = torch.stack([row, -row]) * torch.tensor([[2.0**-9], [2.0]])
+        found.append((W, torch.ones(W.shape, dtype=torch.bool), values))
+    some = torch.randn(5, 40, generator=rng) ** 3 / 50
+    found.append((some, torch.rand(5, 40, generator=rng) < 0.5, values))
+    return [*((W, keep, values) for W, keep in _weights()), *found]
+
+
+def _verify_rows(args: tuple, out: object) -> str | None:
+    W, keep, _ = args
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        return "return two things, the codes and the scales"
+    wrong = _verify_scales((W, keep), out[1])
+    if wrong is not None:
+        return f"the scales: {wrong}"
+    codes, scale = numbers(out[0]), fp8.scales(W, fp8.E4M3, "row", keep)
+    if codes is None or codes.shape != W.shape:
+        return "the codes: nothing like a tensor" if codes is None else _shape_hint(codes, tuple(W.shape))
+    if not torch.equal(codes, codes.round()) or codes.min() < 0 or codes.max() > 255:
+        return "a code is a whole number from 0 to 255"
+    got, want = (fp8.decode(c.to(torch.uint8)).double() for c in (codes, cast_rows(*args)[0]))
+    y = torch.where(keep, W, 0.0).double() / scale.double()
+    beside = (((got - y).abs() - (want - y).abs()) < 1e-6 * y.abs()) & (scale.frexp().mantissa != 0.5)
+    off = ~((got == want) | beside)  # without an exact scale a number may lie to either side of a tie
+    if not off.any():
+        return None
+    i, j = off.nonzero()[0].tolist()
+    here = f"at [{i}, {j}] the code {int(codes[i, j])} stands for {got[i, j].item():g}, W / scale is"
+    if not keep[i, j]:
+        return f"{here} {(W / scale)[i, j].item():.6g}, and the weight is pruned: code 0"
+    if got[i, j] == -want[i, j]:
+        return f"{here} {y[i, j].item():.9g}: a negative number has the sign bit, 128"
+    return f"{here} {y[i, j].item():.9g}: the nearest value is {want[i, j].item():g}, on a tie that of the even code"
+
+
 EXERCISES = {
     "3.1": Exercise(_byte, _verify_byte, ("code",), decode_e5m2, _bytes, tries=1),
     "3.2": Exercise(_points, _verify_points, ("x", "values"), nearest_codes, _hard_points),
     "3.3": Exercise(_weight, _verify_scales, ("W", "keep"), row_scales, _weights, tries=24),
     "3.4": Exercise(_tight, _verify_tight, ("W", "keep", "scale"), cast_back, _all_codes),
+    "3.7": Exercise(_rows, _verify_rows, ("W", "keep", "values"), cast_rows, _all_rows),
 }

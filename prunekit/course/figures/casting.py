@@ -1,23 +1,28 @@
-"""Figures of notebook 03: the bits of a byte, the grids of both formats, and what a scale does to a weight."""
+"""Figures of notebook 03: the bits of a byte, the numbers of both formats, and what a scale does to a weight."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ...method.fp8 import FORMATS, Format, decode
-from ..style import COLORS, subplots
+from ..style import COLORS, HATCHES, ON_WHITE, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIELDS = {"sign": "prune", "exponent": "light", "mantissa": "yellow"}
-LINES = {"e4m3": ("keep", "-", "o"), "e5m2": ("prune", "--", "s")}
+FIELDS = {"sign": "accent", "exponent": "light", "mantissa": "yellow"}
+KINDS = (
+    {"fc": COLORS["light"] + "80", "ec": COLORS["ink"]},
+    {"fc": "white", "ec": COLORS["prune"], "hatch": HATCHES["prune"]},
+)  # a number, and none
+LINES = {"e4m3": ("cast", "-", "o"), "e5m2": ("exact", "--", "s"), "int8": ("ink", ":", "^")}
 
 
 def short(value: float) -> str:
@@ -72,43 +77,131 @@ def positive(fmt: Format) -> Tensor:
     return values[values.isfinite()]
 
 
-def grids() -> Figure:
-    """Where the numbers of both formats lie: near zero, and their relative distance over the whole range."""
-    figure, (near, far) = subplots(2, 1, size=(7.2, 4.6), height_ratios=(1, 2.2))
-    edge = 2.0**-5
-    for row, (name, fmt) in enumerate(FORMATS.items()):
+def near_zero() -> Figure:
+    """The smallest numbers of both formats, each enlarged to two powers of two above its subnormals."""
+    figure, rows = subplots(len(FORMATS), 1, size=(7.2, 2.6))
+    for axes, (name, fmt) in zip(rows, FORMATS.items()):
+        values, edge = positive(fmt), 2.0**fmt.min_exponent
+        shown = values[values <= 4 * edge]
+        low = shown < edge
+        color = COLORS[LINES[name][0]]
+        axes.axvspan(-edge / 8, edge * (1 - 0.5**fmt.mantissa_bits / 2), fc=COLORS["yellow"] + "40", hatch="..", lw=0)
+        axes.plot(shown[low], torch.zeros(int(low.sum())), LINES[name][2], color=color, mfc="white", ms=7)
+        axes.plot(shown[~low], torch.zeros(int((~low).sum())), "|", color=color, ms=18, mew=1.8)
+        smallest = fmt.min_exponent - fmt.mantissa_bits
+        powers = [smallest, *range(fmt.min_exponent - 1, fmt.min_exponent + 3)]
+        axes.set_xticks([0, *(2.0**k for k in powers)], ["0", *(f"$2^{{{k}}}$" for k in powers)])
+        axes.set_xlim(-edge / 8, 4.1 * edge)
+        axes.set_ylim(-1, 1)
+        axes.set_yticks([0], [name.upper()])
+    rows[0].set_title("Near zero: circles are subnormal, bars are normal")
+    return figure
+
+
+def gaps() -> Figure:
+    """The distance to the next number, relative to the value, over the whole range of both formats."""
+    figure, axes = subplots(size=(7.2, 3.3))
+    for name, fmt in FORMATS.items():
         values, (color, style, marker) = positive(fmt), LINES[name]
-        shown, normal = values[values <= edge], values >= 2.0**fmt.min_exponent
-        sub = shown < 2.0**fmt.min_exponent
-        y = torch.full_like(shown, 1.0 - row)
-        near.plot(shown[~sub], y[~sub], "|", color=COLORS[color], ms=16, mew=1.4)
-        near.plot(shown[sub], y[sub], marker, color=COLORS[color], mfc="white", ms=5)
         gap = (values[1:] - values[:-1]) / values[:-1]
-        far.plot(values[1:-1], gap[1:], style, marker=marker, ms=2.5, lw=1, color=COLORS[color], label=name.upper())
-        start = values[normal][0].item()
-        far.annotate(
-            f"{name.upper()}: smallest\nnormal {short(start)}",
-            (start, gap[normal[:-1]][0].item()),
-            (start * 1.25, 0.5),
+        line = {"marker": marker, "ms": 2.5, "lw": 1, "color": COLORS[color], "label": name.upper()}
+        axes.plot(values[1:-1], gap[1:], style, **line)
+        start = 2.0**fmt.min_exponent
+        axes.annotate(
+            f"{name.upper()}: smallest\nnormal $2^{{{fmt.min_exponent}}}$",
+            (start, 0.5**fmt.mantissa_bits),
+            (start * 1.5, 0.5),
             fontsize=8.5,
             arrowprops={"arrowstyle": "-", "lw": 0.7},
         )
-    near.set_yticks([1, 0], [name.upper() for name in FORMATS])
-    near.set_ylim(-0.7, 1.7)
-    near.set_xticks([0, 2.0**-9, 2.0**-6, 2.0**-5], ["0", "$2^{-9}$", "$2^{-6}$", "$2^{-5}$"])
-    near.set_title("Near zero (linear): hollow marks are subnormal, bars are normal")
-    far.set_xscale("log", base=2)
-    far.set_yscale("log", base=2)
-    far.set_yticks([1, 1 / 2, 1 / 4, 1 / 8, 1 / 16], ["100 %", "50 %", "25 %", "12.5 %", "6.25 %"])
-    far.set_ylabel("gap to the next number")
-    far.set_xlabel("value (logarithmic; a tick for every four powers of two)")
-    far.set_title("The gap, relative to the value: small over the normal range, wide below it")
-    far.legend(loc="upper right")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_yticks([1, 1 / 2, 1 / 4, 1 / 8, 1 / 16], ["100 %", "50 %", "25 %", "12.5 %", "6.25 %"])
+    axes.set_ylabel("gap to the next number,\nrelative to the value")
+    axes.set_xlabel("value, on a logarithmic scale")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def beyond(x: Tensor, sweeps: Mapping[tuple[str, str], Tensor]) -> Figure:
+    """What becomes of numbers around the largest one of a format.
+
+    Args:
+        x: float32 ``[n]``, ascending, in units of the largest number.
+        sweeps: by (format's name, way of casting): the values, ``[n]``, that come out.
+    """
+    names, ways = (list(dict.fromkeys(part)) for part in zip(*sweeps))
+    figure, row = subplots(1, len(names), size=(8.8, 2.3), sharey=True)
+    for axes, name in zip(row, names):
+        fmt = FORMATS[name]
+        last = positive(fmt)[-2:]
+        middle = (last[1] + (last[1] - last[0]) / 2).item() / fmt.max  # to where the next number would be
+        for place, way in enumerate(ways):
+            edges, start = [*x.tolist(), x[-1].item()], 0
+            for kind, run in groupby(f"{v:g}" for v in sweeps[name, way].tolist()):
+                stop = start + len(list(run))
+                look = KINDS[kind in ("inf", "nan")]
+                axes.barh(place, edges[stop] - edges[start], 0.6, edges[start], lw=0.8, **look)
+                middle_of = (edges[start] + edges[stop]) / 2
+                axes.text(middle_of, place, kind, ha="center", va="center", fontsize=9, bbox=ON_WHITE)
+                start = stop
+        axes.axvline(1, color=COLORS["ink"], lw=1)
+        axes.axvline(middle, color=COLORS["ink"], lw=1, ls=":")
+        axes.set_xticks([1, middle], [f"{fmt.max:.0f}", f"{middle * fmt.max:.0f}"])
+        for label, side in zip(axes.get_xticklabels(), ("right", "left")):
+            label.set_horizontalalignment(side)
+        axes.set_xlim(x[0].item(), x[-1].item())
+        axes.set_title(name.upper())
+    row[0].set_yticks(range(len(ways)), ways)
+    row[0].invert_yaxis()
+    figure.supxlabel(
+        "the number that is cast: solid, the largest of the format; dotted, halfway to the next", fontsize=9
+    )
+    return figure
+
+
+def in_format(rows: Mapping[str, tuple[Tensor, Tensor]], fmt: Format, left: int, right: int) -> Figure:
+    """Where weights lie in a format once they are divided by their scale.
+
+    Args:
+        rows: by title: weights over their scale, ``[in]``, and which of them are kept, bool ``[in]``.
+        fmt: the format whose ranges are shaded.
+        left: the first power of two that is shown.
+        right: the last.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    figure, columns = subplots(len(rows), 1, size=(7.6, 0.9 + 1.75 * len(rows)), sharex=True, squeeze=False)
+    smallest = fmt.min_exponent - fmt.mantissa_bits - 1
+    ends = (left, smallest, fmt.min_exponent, math.log2(fmt.max), right)
+    zones = (("prune", "becomes 0"), ("yellow", "subnormal"), ("light", "normal"), ("accent", "beyond"))
+    for axes, (title, (y, keep)) in zip(columns[:, 0], rows.items()):
+        squares, powers = y.double().square(), y.abs().clamp_min(1e-30).log2()
+        share = squares / squares[keep].sum()
+        starts = [ends[3] - step / 2 for step in range(1 + int(2 * (ends[3] - left)), int(2 * (ends[3] - right)), -1)]
+        bars = [share[keep & (powers > k + 1e-4) & (powers <= k + 0.5 + 1e-4)].sum().item() for k in starts]
+        axes.bar(starts, bars, 0.5, align="edge", color=COLORS["keep"], lw=0)
+        peak = max(bars)
+        for start, stop, (color, label) in zip(ends, ends[1:], zones):
+            if stop > max(start, left):
+                axes.axvspan(max(start, left), stop, fc=COLORS[color] + "30", ec=COLORS["muted"], lw=0.5, zorder=0)
+                middle = (max(start, left) + stop) / 2
+                axes.text(middle, 1.36 * peak, label, ha="center", va="top", fontsize=8.5)
+        for place, size in ((gone := powers[~keep & (powers > left)], 4), (gone[gone > ends[3]], 11)):
+            axes.plot(place, 0.06 * peak + 0 * place, "x", color=COLORS["prune"], ms=size, mew=size / 4)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(left, right)
+        axes.set_ylim(0, 1.4 * peak)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    columns[-1, 0].set_xlabel(
+        "log2 of |w| / scale; bars are kept weights" + (", crosses pruned ones" if len(gone) else "")
+    )
+    figure.supylabel("share of the kept weights'\nsum of squares", fontsize=9)
     return figure
 
 
 def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None = None) -> Figure:
-    """Small matrices side by side with their digits; behind each row its relative error against the first matrix.
+    """Small matrices, two in a row, with their digits; behind each row its relative error against the first matrix.
 
     Args:
         matrices: equal shapes ``[out, in]`` by title; the first is the original.
@@ -118,24 +211,24 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
 
     first = next(iter(matrices.values()))
     rows, columns = first.shape
-    figure, row = subplots(1, len(matrices), size=(2.45 * len(matrices), 1.0 + 0.42 * rows))
-    for axes, (title, M) in zip(row, matrices.items()):
+    figure, grid = subplots(-(-len(matrices) // 2), 2, size=(7.6, (0.45 + 0.4 * rows) * -(-len(matrices) // 2) + 0.3))
+    for axes, (title, M) in zip(grid.flat, matrices.items()):
         hatched = (marked or {}).get(title, torch.zeros_like(M, dtype=torch.bool))
         for i in range(rows):
             for j in range(columns):
-                fill, hatch = (COLORS["prune"] + "40", "///") if hatched[i, j] else ("white", "")
+                fill, hatch = (COLORS["prune"] + "40", HATCHES["prune"]) if hatched[i, j] else ("white", "")
                 box = Rectangle(
                     (j, rows - 1 - i), 1, 1, fc=fill, hatch=hatch, ec=COLORS["muted"], lw=0.8, clip_on=False
                 )
                 axes.add_patch(box)
                 number = f"{M[i, j]:.0f}" if abs(M[i, j]) >= 1000 else f"{M[i, j]:.3g}"
-                text = axes.text(j + 0.5, rows - 0.5 - i, number, ha="center", va="center", fontsize=8)
+                text = axes.text(j + 0.5, rows - 0.5 - i, number, ha="center", va="center", fontsize=9)
                 if hatched[i, j]:
                     text.set_bbox({"fc": "white", "lw": 0, "pad": 1.5})
             if M is not first:
                 error = (M[i] - first[i]).norm() / first[i].norm().clamp_min(1e-30)
                 axes.text(columns + 0.12, rows - 0.5 - i, f"{error:.1%}", va="center", fontsize=9, weight="bold")
-        axes.set_xlim(0, columns + (0 if M is first else 1.1))
+        axes.set_xlim(0, columns + 0.9)
         axes.set_ylim(0, rows)
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
@@ -143,56 +236,29 @@ def digits(matrices: Mapping[str, Tensor], marked: Mapping[str, Tensor] | None =
     return figure
 
 
-def layer_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> Figure:
-    """Relative error of each layer, by format and granularity.
+def curves(errors: Mapping[str, Mapping[int, float]], label: str, subject: str, notes: Mapping[str, tuple]) -> Figure:
+    """Relative errors over powers of two, on a log scale.
 
     Args:
-        errors: by (format's name, granularity), one share for each layer, in the order of the model.
-    """
-    marks = {"tensor": ("^", "accent"), "row": ("o", "keep"), "block": ("s", "exact")}
-    names = list(dict.fromkeys(name for name, _ in errors))
-    figure, row = subplots(1, 1 + len(names), size=(8.6, 3.2), width_ratios=(1.3, *[1] * len(names)))
-    for (name, granularity), values in errors.items():
-        marker, color = marks[granularity]
-        percent = [100 * value for value in values]
-        look = {"color": COLORS[color], "mfc": "none", "ms": 3, "mew": 0.8}
-        row[0].plot(percent, marker, **look)
-        row[1 + names.index(name)].plot(percent, marker, label=granularity, **look)
-    for name, axes in zip(names, row[1:]):
-        axes.set_title(f"{name.upper()}, enlarged")
-        axes.set_xlabel("layer")
-        first = [100 * v for v in errors[name, "row"]]
-        row[0].text(0, max(first) + 0.25, f"{name.upper()}", fontsize=9)
-    row[0].set_ylim(0, 1.15 * row[0].get_ylim()[1])
-    row[0].set_title("Both formats")
-    row[0].set_xlabel("layer")
-    row[0].set_ylabel("relative error, percent")
-    row[-1].legend(title="scale per", markerscale=1.6, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def valley(errors: Mapping[str, Mapping[float, float]]) -> Figure:
-    """Relative error of a weight while its scale grows; on a log scale.
-
-    Args:
-        errors: by format's name, then by power: the error, a share, with the usual scale times 2 to that power.
+        errors: by format's name, then by power of two: the error, a share.
+        label: what that power is.
+        subject: whose error it is.
+        notes: where to write what: by text its x and y, y in percent.
     """
     figure, axes = subplots(size=(7.2, 3.3))
-    powers = list(next(iter(errors.values())))
     for name, curve in errors.items():
         color, style, marker = LINES[name]
         percent = [100 * value for value in curve.values()]
         axes.plot(list(curve), percent, style, marker=marker, ms=4.5, color=COLORS[color], label=name.upper())
     axes.axvline(0, color=COLORS["muted"], lw=1)
-    axes.text(0.3, 80, "the usual scale: largest weight = largest number", va="top", fontsize=8.5)
-    axes.text(powers[0], 4, "to the left:\nsaturation", fontsize=8.5)
-    axes.text(powers[-1], 12, "to the right:\nunderflow", ha="right", fontsize=8.5)
+    for text, (x, y) in notes.items():
+        axes.text(x, y, text, fontsize=8.5, ha="center", bbox=ON_WHITE)
     axes.set_yscale("log")
-    axes.set_ylim(1.8, 110)
-    ticks = [2, 5, 10, 20, 50, 100]
+    axes.set_ylim(0.7, 130)
+    ticks = [1, 2, 5, 10, 20, 50, 100]
     axes.set_yticks(ticks, [f"{tick} %" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("scale, times 2 to the power of")
-    axes.set_ylabel("relative error of the layer")
-    axes.legend(loc="center", bbox_to_anchor=(0.5, 0.6))
+    axes.set_xlabel(f"{label}, as a power of 2")
+    axes.set_ylabel(f"relative error of\n{subject}")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

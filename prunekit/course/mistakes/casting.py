@@ -1,11 +1,15 @@
 """What learners do wrong in notebook 03."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ...method import fp8
-from ..checks.casting import cast_back, decode_e5m2, nearest_codes, row_scales
-from .mistake import gives
+from ..checks.casting import cast_back, cast_rows, decode_e5m2, nearest_codes, row_scales
+from ..printing import numbers
+from .mistake import Mistake, gives
 
 
 def _e5m2(code: int, bias: int = 15, leading: bool = True, small: bool = True) -> float:
@@ -114,4 +118,29 @@ CASTS = (
 )
 
 
-MISTAKES = {"3.1": BYTES, "3.2": POINTS, "3.3": SCALES, "3.4": CASTS}
+def _codes_are(hint: str, wrong: Callable) -> Mistake:
+    """The mistake of giving other codes than those of `cast_rows`: ``wrong(codes, W, keep)``."""
+
+    def explains(args: tuple, out: Any) -> bool:
+        got = numbers(out[0]) if isinstance(out, (tuple, list)) and len(out) == 2 else None
+        W, keep, _ = args
+        want = wrong(cast_rows(*args)[0].int(), W, keep).double()
+        return got is not None and got.shape == want.shape and torch.equal(got, want)
+
+    return Mistake(hint, explains)
+
+
+ROWS = (
+    _codes_are("a negative weight has the sign bit: 128 more", lambda codes, W, keep: codes & 127),
+    _codes_are(
+        "these are the values; their codes are wanted",
+        lambda codes, W, keep: fp8.decode(codes),
+    ),
+    _codes_are(
+        "a pruned weight gets code 0",
+        lambda codes, W, keep: fp8.encode(W / row_scales(W, keep)).int(),
+    ),
+)
+
+
+MISTAKES = {"3.1": BYTES, "3.2": POINTS, "3.3": SCALES, "3.4": CASTS, "3.7": ROWS}

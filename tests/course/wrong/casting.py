@@ -483,11 +483,96 @@ def back_by_search(W, keep, scale):
     return grid[codes] * y.sign() * scale.double() * keep
 
 
+# 3.7
+
+
+def rows_right(W, keep, values, nearest=nearest_table):
+    scale = row_scales_right(W, keep)
+    y = torch.where(keep, W, 0.0) / scale
+    return nearest(y.abs().flatten(), values).view(W.shape) + 128 * (y < 0), scale
+
+
+def rows_by_torch(W, keep, values):
+    scale = row_scales_right(W, keep)
+    y = torch.where(keep, W / scale, 0.0).clamp(-448, 448)
+    return y.to(torch.float8_e4m3fn).view(torch.uint8), scale.numpy()
+
+
+def rows_loop(W, keep, values):
+    scale = row_scales_right(W, keep)
+    codes = [nearest_loop(y.abs().clamp(max=448), values) for y in torch.where(keep, W, 0.0) / scale]
+    return torch.tensor(codes) + 128 * (W.lt(0) & keep), scale  # a negative zero is a zero
+
+
+def rows_without_sign(W, keep, values):
+    codes, scale = rows_right(W, keep, values)
+    return codes % 128, scale
+
+
+def rows_twos_complement(W, keep, values):
+    codes, scale = rows_right(W, keep, values)
+    return torch.where(codes > 128, 384 - codes, codes), scale
+
+
+def rows_signed_codes(W, keep, values):
+    codes, scale = rows_right(W, keep, values)
+    return torch.where(codes > 128, 128 - codes, codes), scale
+
+
+def rows_values(W, keep, values):
+    codes, scale = rows_right(W, keep, values)
+    return values[codes.long() % 128] * torch.where(codes > 128, -1.0, 1.0), scale
+
+
+def rows_codes_only(W, keep, values):
+    return rows_right(W, keep, values)[0]
+
+
+def rows_swapped(W, keep, values):
+    return rows_right(W, keep, values)[::-1]
+
+
+def rows_pruned_kept(W, keep, values):
+    scale = row_scales_right(W, keep)
+    y = W / scale
+    return nearest_table(y.abs().clamp(max=448).flatten(), values).view(W.shape) + 128 * (y < 0), scale
+
+
+def rows_scale_before_pruning(W, keep, values):
+    scale = row_scales_right(W, torch.ones_like(keep))
+    y = torch.where(keep, W, 0.0) / scale
+    return nearest_table(y.abs().flatten(), values).view(W.shape) + 128 * (y < 0), scale
+
+
+def rows_zero_rows(W, keep, values):
+    return rows_right(W, keep, values)[0], scales_zero_rows(W, keep)
+
+
+def rows_without_scale(W, keep, values):
+    y = torch.where(keep, W, 0.0)
+    return nearest_table(y.abs().clamp(max=448).flatten(), values).view(W.shape) + 128 * (y < 0), row_scales_right(
+        W, keep
+    )
+
+
+def rows_ties_down(W, keep, values):
+    return rows_right(W, keep, values, nearest_ties_down)
+
+
+def rows_ties_up(W, keep, values):
+    return rows_right(W, keep, values, nearest_ties_up)
+
+
+def rows_down(W, keep, values):
+    return rows_right(W, keep, values, nearest_down)
+
+
 RIGHT = {
     "3.1": [decode_by_float16, decode_by_torch, decode_by_numpy],
     "3.2": [nearest_loop, nearest_bisect, nearest_table, nearest_even_of_interpolated],
     "3.3": [scales_loop, scales_numpy, row_scales_right, scales_by_sorting],
     "3.4": [back_clamp, back_masked_first, back_half, back_by_search],
+    "3.7": [rows_right, rows_by_torch, rows_loop],
 }
 WRONG = {
     "3.1": [
@@ -576,5 +661,20 @@ WRONG = {
         back_new_scale,
         back_multiplied,
         back_whole_numbers,
+    ],
+    "3.7": [
+        rows_without_sign,
+        rows_twos_complement,
+        rows_signed_codes,
+        rows_values,
+        rows_codes_only,
+        rows_swapped,
+        rows_pruned_kept,
+        rows_scale_before_pruning,
+        rows_zero_rows,
+        rows_without_scale,
+        rows_ties_down,
+        rows_ties_up,
+        rows_down,
     ],
 }
