@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench lab notebooks student colab clean
+.PHONY: help env demo test slow lint bench lab notebooks student colab clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: env ## lint, check types, run all tests and all notebooks (10 to 20 minute
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
 	CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
+
+slow: env ## run what the quick tests leave out: folders damaged, work killed, notebooks alone (under 90 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m slow
 
 lint: env ## check style, and mend what can be mended
 	$(BIN)/ruff check --fix .
