@@ -33,7 +33,7 @@ test: env ## lint, check types, run all tests and all notebooks (10 to 20 minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
 	CUDA_VISIBLE_DEVICES= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg
 
-slow: env ## what takes long: 500 damaged folders, 100 kills, mutants, each notebook alone (up to 90 minutes on two cores)
+slow: env ## run what the quick tests leave out: folders damaged, work killed, notebooks alone (under 90 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m slow
 
 lint: env ## check style, and mend what can be mended
