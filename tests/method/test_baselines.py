@@ -187,7 +187,7 @@ def column_by_column(W, H, sparsity=None, pattern=None, block=128, damping=0.01)
 def test_sparsegpt_is_its_plain_loop(options, seed):
     X, W = correlated_inputs(seed), weight(seed)
     X[:, [0, 7]] = 0
-    H = X.T @ X * 1e-6  # so small that the 1 that stands for a dead input counts in the damping
+    H = X.T @ X * 1e-8  # so small that the 1 that stands for a dead input counts in the damping
     expected, mask = column_by_column(W, H, **options)
     new, keep = sparsegpt(W, H, **options)
     assert torch.equal(keep, mask)
@@ -234,7 +234,7 @@ def test_uncorrelated_inputs_leave_nothing_to_make_up_for(seed):
     assert torch.equal(new, W * keep)
 
 
-@given(seeds, st.integers(-8, 8))
+@given(seeds, st.integers(-20, 8))
 def test_sparsegpt_does_not_see_the_scale_of_its_gram_matrix(seed, power):
     X, W = correlated_inputs(seed), weight(seed)
     H = X.T @ X
