@@ -112,7 +112,7 @@ ways = {
     "compressed rows": partial(torch.mm, as_csr(zeros), x.T),
     "half of the rows": partial(linear, x, half),
 }
-measured = timing.time_in_turn(ways)
+measured = timing.time_in_turn(ways, rounds=21, sample_s=1e-3)
 times = {name: timing.speedup(measured["dense"], each)[0] for name, each in measured.items()}
 course.show(
     figures.timings(measured, "64 tokens, weight 1536 x 576"), f"Times as fast as dense: {figures.said(times)}."
@@ -126,7 +126,7 @@ assert zeros.nbytes == weight.nbytes == 2 * half.nbytes  # a zero takes as many 
 #
 # ## 3. A clinic of benchmarks that lie
 # Each patient below claims a gain where nothing became faster: the right answer is 1. `diagnose` puts the honest answer
-# beside it. It warms up, times both *in turn* for 15 rounds, and takes the median of the rounds' ratios.
+# beside it. It warms up, times both *in turn* for 21 rounds, and takes the median of the rounds' ratios.
 #
 # **Lie 1: no warm-up.** The first call loads code, gets memory and wakes threads. Whoever is timed second wins. The
 # patient selects weights by [quantile tracking](GLOSSARY.md#quantile-tracking), twice.
