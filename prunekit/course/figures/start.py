@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 # Notebook, idea, minutes of work (estimated: 150 words a minute, and the exercises).
 NOTEBOOKS = (
-    ("00 start here", "the model, its voice, how the notebooks work", 30),
-    ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 75),
-    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 65),
-    ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 70),
+    ("00 start here", "the model, its voice, how the notebooks work", 45),
+    ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 145),
+    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 85),
+    ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 115),
     ("04 joint pipeline", "prune and cast together, against three other methods", 65),
-    ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 60),
+    ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 110),
     ("06 your model", "compress, judge, save, and write a go or no-go memo", 60),
     ("07 recovering quality", "win back what pruning cost, and see overfitting", 60),
 )
