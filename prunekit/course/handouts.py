@@ -62,6 +62,11 @@ def for_students(notebook):
     return notebook
 
 
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as code hosts and JupyterLab make it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
 def with_words(notebook, glossary: Path):
     """The notebook with the glossary's entries that it links to folded below its first cell: links fail on Colab."""
     from nbformat.v4 import new_markdown_cell
@@ -69,7 +74,7 @@ def with_words(notebook, glossary: Path):
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     linked = set(re.findall(r"GLOSSARY\.md#([\w-]+)", prose))
     entries = [entry.split("\n", 1) for entry in re.split(r"^## ", glossary.read_text("utf-8"), flags=re.MULTILINE)[1:]]
-    words = [f"**{word}**: {text.strip()}" for word, text in entries if word.replace(" ", "-") in linked]
+    words = [f"**{word}**: {text.strip()}" for word, text in entries if anchor(word) in linked]
     if words:
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n\n".join(words))
         folded = f"<details><summary>Words of this notebook</summary>\n\n{text}\n</details>"

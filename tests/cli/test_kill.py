@@ -9,7 +9,7 @@ import sys
 import pytest
 from tiny import ROOT
 
-from prunekit.system import files
+from prunekit.system import locks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -83,7 +83,7 @@ def fork(job, place):
 
 
 def found(place):
-    paths = sorted(path for path in place.rglob("*") if path.is_file())
+    paths = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -142,7 +142,7 @@ def killed(jobs, count, folders, text_file, base):
 
 def whole_or_nothing(found, reference):
     """Whether all that lies there under a final name is whole; what has a temporary name does not count."""
-    final = {name: digest for name, digest in found.items() if not name.startswith(files._MARK)}
+    final = {name: digest for name, digest in found.items() if not name.startswith(locks.MARK)}
     return final in ({}, reference)
 
 

@@ -15,7 +15,7 @@ from reading import ROOT
 
 from prunekit import course
 from prunekit.course import build
-from prunekit.course.handouts import for_students, with_words
+from prunekit.course.handouts import anchor, for_students, with_words
 from prunekit.course.ready import DATA
 
 ready = importlib.import_module("prunekit.course.ready")
@@ -141,7 +141,7 @@ def test_copies_explain_the_words_that_they_link_to_and_no_others(path):
     nbformat.validate(copy)
     assert copy.cells[:1] + copy.cells[2:] == before.cells
     explained = re.findall(r"^\*\*(.+?)\*\*: \S", copy.cells[1].source, re.MULTILINE)
-    assert {word.replace(" ", "-") for word in explained} == linked and "](" not in copy.cells[1].source
+    assert {anchor(word) for word in explained} == linked and "](" not in copy.cells[1].source
 
 
 def test_colab_gets_the_wheel_and_says_what_to_upload(built, repository):
