@@ -378,7 +378,7 @@ course.show(figures.digits(backs, {key: back == 0 for key, back in backs.items()
 changed = 0
 for name, weight in weights.items():
     changed += (pk.scales(weight, keep=masks[name]) != pk.scales(weight)).sum().item()
-print(f"2:4 changes the scale of {changed} in {rows} rows")
+print(f"2:4 changes the scale of {changed / rows:.1%} of {rows} rows")
 
 # %% [markdown]
 # Hardly ever: the largest weight of a row nearly always stays. The few other rows gain a little, and some of them are
