@@ -25,6 +25,7 @@ _HOME = {
     "Allocation": "compression.allocate",
     "compress": "compression.compress",
     "Compressed": "compression.result",
+    "compress_folder": "storage.streamed.folder",
     "Recipe": "compression.recipe",
     "recover": "recovery.recover",
     "linear_layers": "model.linear",

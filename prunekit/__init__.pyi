@@ -46,6 +46,7 @@ from .recovery.recover import recover as recover
 from .speed.accelerate import accelerate as accelerate
 from .storage.load import load as load
 from .storage.save import save as save
+from .storage.streamed.folder import compress_folder as compress_folder
 from .storage.tensors import stored_bytes as stored_bytes
 
 __version__: str

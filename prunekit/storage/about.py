@@ -7,14 +7,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from ..compression.recipe import Provenance, Recipe
-from ..compression.result import Compressed
+from ..compression.result import Compressed, Written
 from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
 RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
 
 
-def write_about(folder: Path, compressed: Compressed, fp8_layers: list[str], activations: str) -> None:
+def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:
     """Write prunekit.json.
 
     Args:
