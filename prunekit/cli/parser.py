@@ -37,6 +37,8 @@ def _compress(c: argparse.ArgumentParser) -> None:
     _which_layers(c)
     c.add_argument("--out", metavar="DIR", help="save the compressed model there")
     c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
+    about = "read, compress and write one block after another, as where the model does not fit in memory; goes on"
+    c.add_argument("--stream", action="store_true", help=f"{about} where it was interrupted")
     _json(c)
     _where_it_runs(c)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,9 +56,8 @@ def walk(
         return file_of(count)
     outside = skeleton.outside()
     blocks: Any = outside.get_submodule(skeleton.prefix)
-    with writing_hidden(file_of(0) if not start else folder / "unused") as give:
+    with nullcontext(lambda x: None) if start else writing_hidden(file_of(0)) as give:
         extras = convert(first_inputs(outside, blocks, windows, lambda x: give(convert(x))))
-    (folder / "unused").unlink(missing_ok=True)
     del outside, blocks
     for index in progress(range(start, count), "blocks"):
 

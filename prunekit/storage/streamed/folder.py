@@ -26,7 +26,7 @@ from ...system.files import new_folder
 from ...system.machine import versions
 from ...system.notices import quiet
 from ..about import write_about
-from ..load import locate
+from ..load import DTYPES, chosen_device, locate
 from ..pretrained import open_tokenizer
 from ..save import check_activations, complete_config, quantization_config, save_tokenizer, save_weights
 from .checkpoint import Checkpoint
@@ -49,7 +49,7 @@ def compress_folder(
     given: Provenance = Provenance(),  # noqa: B008  (it is frozen)
     activations: str = "none",
     dtype: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     **options: Unpack[Options],
 ) -> Written:
     """Compress a model that need not fit in memory: one decoder block after another is read, compressed and written.
@@ -67,7 +67,7 @@ def compress_folder(
         given: which layers, the budget, and which text; what it says is stored in prunekit.json.
         activations: as in `save.save`.
         dtype: as in `load.load`.
-        device: ``cpu`` or ``cuda``: blocks go there one by one.
+        device: ``cpu`` or ``cuda``, as in `load.load`: blocks go there one by one.
         options: the fields of `Recipe`.
 
     Returns:
@@ -83,6 +83,9 @@ def compress_folder(
     if recipe.permute:
         raise PrunekitError("the channels of a model are reordered as a whole: leave permute out (--no-permute).")
     check_activations(activations)
+    if dtype is not None and dtype not in DTYPES:
+        raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
+    device = chosen_device(device)
     kind = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
     skeleton = open_skeleton(folder, kind, device)
     layers = linear_layers(skeleton.model, given.include, given.exclude)
@@ -94,6 +97,8 @@ def compress_folder(
     tokenizer = open_tokenizer(str(folder))
     if ids is None and recipe.needs_inputs:
         ids, given = _read(tokenizer, skeleton, recipe, given)
+    if not recipe.needs_inputs:
+        ids, given = None, replace(given, text=())
     if ids is not None:
         check_text(skeleton.model, ids)
     stop = stop and given.tokens is None
