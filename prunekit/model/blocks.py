@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .modes import device_of
+from .structure import embedding_of
 
 Extras = tuple[list, dict]  # what a block gets beside the hidden states: arguments by position and by name
 
@@ -60,7 +61,7 @@ def first_inputs(
 
 
 def logits_after(model: nn.Module, blocks: nn.ModuleList, ids: Tensor, hidden: Tensor, tokens: slice) -> Tensor:
-    """The logits of a model whose last block gives some hidden states; no block runs.
+    """The logits of a model whose last block gives some hidden states; neither the input embedding nor any block runs.
 
     Args:
         model: a causal language model.
@@ -74,21 +75,22 @@ def logits_after(model: nn.Module, blocks: nn.ModuleList, ids: Tensor, hidden: T
     """
     keeps = "logits_to_keep" in signature(model.forward).parameters
     wanted = torch.arange(ids.shape[1], device=hidden.device)[tokens]
-    with _stubbed(blocks, lambda index, x, rest: hidden):
+    with _stubbed([embedding_of(model), *blocks], lambda index, x, rest: hidden):
         output: Any = model(ids.to(hidden.device), use_cache=False, **({"logits_to_keep": wanted} if keeps else {}))
     return output.logits if keeps else output.logits[:, tokens]
 
 
 @contextmanager
-def _stubbed(blocks: nn.ModuleList, stub: Callable[[int, Tensor, Extras], Tensor]) -> Iterator[None]:
+def _stubbed(blocks: Iterable[nn.Module], stub: Callable[[int, Tensor, Extras], Tensor]) -> Iterator[None]:
     """Let ``stub(index, hidden states, rest)`` stand in for what each block computes."""
 
     def forward(index: int, block: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple:
         by_place, by_name = list(args), dict(kwargs)
-        x = by_place.pop(0) if by_place else by_name.pop("hidden_states")
+        x = by_place.pop(0) if by_place else by_name.pop("hidden_states", None)
         output = stub(index, x, (by_place, by_name))
         return (output,) if _gives_tuple(block) else output
 
+    blocks = list(blocks)
     own = [vars(block).get("forward") for block in blocks]
     for index, block in enumerate(blocks):
         vars(block)["forward"] = partial(forward, index, block)

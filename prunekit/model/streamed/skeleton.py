@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..checks import check_weight_finite
 from ..copies import replace_layers
-from ..structure import head_of
+from ..structure import embedding_of, head_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Skeleton:
         model: on the meta device, buffers apart that no checkpoint holds. It stays so.
         prefix: the name of the list of decoder blocks.
         read: from a name in the model's state to its tensor, in the dtype in which the model is to run.
+        stored: the same tensor in the dtype that it is stored in.
         layers: what makes those layers that are no part of the class, those in FP8, by name, from the layer on the meta
             device.
         device: where parts are put.
@@ -31,6 +32,7 @@ class Skeleton:
     model: nn.Module
     prefix: str
     read: Callable[[str], Tensor]
+    stored: Callable[[str], Tensor]
     layers: Mapping[str, Callable[[nn.Module], nn.Module]]
     device: torch.device
 
@@ -39,6 +41,11 @@ class Skeleton:
         """The decoder blocks, on the meta device."""
         blocks: Any = self.model.get_submodule(self.prefix)
         return blocks
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which most of the model runs: that of its first parameter."""
+        return next(self.model.parameters()).dtype
 
     def inside(self, index: int) -> str:
         """What the names of a block's layers begin with."""
@@ -62,11 +69,13 @@ class Skeleton:
         """The model with the weights that lie outside its blocks, which stay on the meta device.
 
         Args:
-            head: whether the output embedding is needed, too.
+            head: whether to have what comes behind the blocks, without the input embedding; else the output embedding
+                is left out.
         """
         model = deepcopy(self.model)
-        without = next(name for name, module in self.model.named_modules() if module is head_of(self.model))
-        names = [name for name in self.outer_names() if head or name.rpartition(".")[0] != without]
+        part = embedding_of(self.model) if head else head_of(self.model)
+        without = next(name for name, module in self.model.named_modules() if module is part)
+        names = [name for name in self.outer_names() if name.rpartition(".")[0] != without]
         self._fill(model, "", names)
         for module in model.modules():
             for name, buffer in module._buffers.items():
