@@ -24,6 +24,7 @@ from ...system.progress import progress
 from ..blockwise import BLOCKWISE, batches, prune_block, step_of, to_bfloat16
 from ..compress import compress_each
 from ..recipe import Recipe
+from .order import in_order, save_order
 from .records import DECAY, Records, Replay
 
 
@@ -61,6 +62,22 @@ class Work:
         """The layers of one block that are to be compressed, by their names in the model."""
         inside = self.skeleton.inside(index)
         return {name: block.get_submodule(name[len(inside) :]) for name in self.layers if name.startswith(inside)}
+
+    def ordered(self, index: int, block: nn.Module, inputs: Inputs | None = None) -> nn.Module:
+        """A block with its channels in an order that suits the pattern, where the recipe wants that.
+
+        Args:
+            index: of the block.
+            block: the block.
+            inputs: by which the order is found; not needed where it was found before.
+        """
+        if not self.recipe.permute or self.recipe.pattern is None:
+            return block
+        file = self.folder / f"order-{index:05}.safetensors"
+        if not file.exists():
+            assert inputs is not None  # as the first walk comes first
+            save_order(file, block, inputs, self.recipe.pattern)
+        return in_order(file, block)
 
     def compressed(self, index: int, block: nn.Module, calibration: Calibration) -> nn.Module:
         """A block by its number with its layers compressed one by one, and written."""
@@ -125,6 +142,7 @@ def _blockwise(work: Work, ids: Tensor) -> None:
     step = step_of(work.recipes, bfloat16_pays(_like_parameters(work.skeleton)))
 
     def visit(index: int, block: nn.Module, inputs: Inputs, give: Callable[[Tensor], Any]) -> None:
+        block = work.ordered(index, block, inputs)
         layers = work.inside(index, block)
         new = prune_block(block, work.skeleton.inside(index), layers, step, inputs, ids.numel(), give)
         work.written(index, block, new)
@@ -143,17 +161,31 @@ def _by_energy(work: Work, ids: Tensor, stop: bool) -> int:
         used, tokens = _settled(work, replays, windows)
     for index, replay in enumerate(progress(replays, "select and cast")):
         if not work.shards.done(index):
-            block = work.skeleton.block(index)
-            samples = replay.samples(count, used) if count else {}
-            energy = replay.energy(work.inside(index, block), used, tokens)
-            work.compressed(index, block, Calibration(energy, tokens, 0.0, samples=samples))
+            _compress_one(work, index, replay, (used, tokens, count))
     return tokens
+
+
+def _compress_one(work: Work, index: int, replay: Replay, found: tuple[int, int, int]) -> None:
+    """Compress one block; when this returns, nothing of it is left in memory.
+
+    Args:
+        work: what to do.
+        index: of the block.
+        replay: what was seen of it.
+        found: how many batches count, how many tokens they hold, and how many of these are sampled.
+    """
+    used, tokens, count = found
+    block = work.ordered(index, work.skeleton.block(index))
+    samples = replay.samples(count, used) if count else {}
+    energy = replay.energy(work.inside(index, block), used, tokens)
+    work.compressed(index, block, Calibration(energy, tokens, 0.0, samples=samples))
 
 
 def _observe(work: Work, windows: tuple[Tensor, ...], count: int) -> None:
     """Keep what calibration sees of each block, in files."""
 
     def visit(index: int, block: nn.Module, inputs: Inputs, give: Callable[[Tensor], Any]) -> None:
+        block = work.ordered(index, block, inputs)
         layers, records = work.inside(index, block), Records(count)
         with observing(layers, records.observe, records.take):
             for x, (args, kwargs) in inputs():
@@ -196,5 +228,4 @@ def _records_of(work: Work, index: int) -> Path:
 
 def _like_parameters(skeleton: Skeleton) -> nn.Module:
     """A layer in the dtype of the model's parameters, and on its device."""
-    dtype = next(skeleton.model.parameters()).dtype
-    return nn.Linear(1, 1, device=skeleton.device, dtype=dtype)
+    return nn.Linear(1, 1, device=skeleton.device, dtype=skeleton.dtype)
