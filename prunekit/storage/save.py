@@ -25,6 +25,7 @@ from ..system.files import new_folder
 from ..system.notices import quiet
 from .about import write_about
 from .compatibility import add_older_names, savable
+from .shipped.hashes import write_hashes
 from .tensors import checkpoint_tensors, is_described, usual_dtype
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
@@ -64,6 +65,7 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
         complete_config(folder, dtype, quantization)
         write_about(folder, compressed, sorted(layers), activations)
+        write_hashes(folder)
     return out
 
 

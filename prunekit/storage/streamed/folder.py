@@ -23,17 +23,19 @@ from ...model.linear import is_conv1d, linear_layers
 from ...model.streamed.skeleton import Skeleton
 from ...model.structure import decoder_blocks
 from ...system.files import new_folder
+from ...system.locks import sweep
 from ...system.machine import versions
 from ...system.notices import quiet
-from ..about import write_about
-from ..load import DTYPES, chosen_device, locate
+from ..about import read_about, write_about
+from ..load import chosen_device
 from ..pretrained import open_tokenizer
 from ..save import check_activations, complete_config, quantization_config, save_tokenizer, save_weights
+from ..shipped.hashes import write_hashes
 from .checkpoint import Checkpoint
 from .names import ADVICE
 from .partial import Partial
 from .shards import ShardFolder
-from .skeletons import open_skeleton
+from .skeletons import local_folder, open_skeleton
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,7 +56,8 @@ def compress_folder(
 ) -> Written:
     """Compress a model that need not fit in memory: one decoder block after another is read, compressed and written.
 
-    The tensors are those of ``save(compress(load(source), ...))``, bit for bit. What is interrupted lies in
+    The tensors are those of ``save(compress(load(source), ...))``, bit for bit; but `permute` reorders only what lies
+    within a block, the neurons of MLPs and the values within heads. What is interrupted lies in
     ``out.partial``; the same call goes on there, and writes what it would have written.
 
     Args:
@@ -67,7 +70,7 @@ def compress_folder(
         given: which layers, the budget, and which text; what it says is stored in prunekit.json.
         activations: as in `save.save`.
         dtype: as in `load.load`.
-        device: ``cpu`` or ``cuda``, as in `load.load`: blocks go there one by one.
+        device: ``cpu`` or ``cuda``, as in `load.load`: blocks go there one by one (on cuda not tested yet).
         options: the fields of `Recipe`.
 
     Returns:
@@ -75,16 +78,12 @@ def compress_folder(
 
     Raises:
         PrunekitError: as `compress.compress` and `save.save`; the source is no folder, is damaged or has its layers
-            elsewhere than in one list of blocks; or `permute` is asked for, for which the whole model is needed.
+            elsewhere than in one list of blocks.
     """
-    recipe, out, folder = chosen(recipe, options), Path(out), Path(locate(str(source)))
-    if not folder.is_dir():
-        raise PrunekitError(f"{source} is no folder: download the model first, and give its folder.")
-    if recipe.permute:
-        raise PrunekitError("the channels of a model are reordered as a whole: leave permute out (--no-permute).")
+    recipe, out, folder = chosen(recipe, options), Path(out), local_folder(source)
+    if recipe.permute and not recipe.needs_inputs:
+        raise PrunekitError("permute needs text to see which channels matter: leave it out (--no-permute).")
     check_activations(activations)
-    if dtype is not None and dtype not in DTYPES:
-        raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
     device = chosen_device(device)
     kind = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
     skeleton = open_skeleton(folder, kind, device)
@@ -115,8 +114,9 @@ def compress_folder(
             partial.finish()
             return written
         report, sparsity = counted(shards.reports())
+        tokens = read_about(out)["calibration_tokens"]
         partial.finish()
-    return Written(out, recipe, sparsity, report, 0 if ids is None else ids.numel(), given)
+    return Written(out, recipe, sparsity, report, tokens, given)
 
 
 def _read(tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance) -> tuple[Tensor, Provenance]:
@@ -142,6 +142,8 @@ def _complete(work: Work, shards: ShardFolder, written: Written, tokenizer: Any,
     quantization = quantization_config(model, fp8, recipe.granularity, activations) if described else None
     complete_config(folder, checkpoint.usual_dtype(), quantization)
     write_about(folder, written, fp8, activations)
+    sweep(folder)  # of what was killed in the middle of a file
+    write_hashes(folder)
     return written
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import PrunekitError
 from ...system.files import check_free, check_writable, sync_folder, write_json
-from ...system.locks import locked, own_name, sweep
+from ...system.locks import MARK, locked, own_name, sweep
 
 
 class Partial:
@@ -55,7 +55,7 @@ class Partial:
                     f"{self.folder} holds what another command, or other files, left unfinished: give that command "
                     "again to go on, or remove that folder."
                 )
-        elif self.folder.exists() and {path.name for path in self.folder.iterdir()} - {"lock", "model", "state"}:
+        elif any(p.name not in ("lock", "model", "state") and MARK not in p.name for p in self.folder.iterdir()):
             raise PrunekitError(f"{self.folder} is where unfinished work would go: move it away.")
         check_free(self.out)
         check_writable(self.out)
@@ -75,14 +75,15 @@ class Partial:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PrunekitError(f"cannot write to {self.folder}: {error.strerror}; choose another folder.") from None
-        with locked(self.folder / "lock", wait=False) as mine:
-            if not mine:
-                raise PrunekitError(f"another process is at work in {self.folder}: wait for it, or choose another.")
-            try:
+        mine = False
+        try:
+            with locked(self.folder / "lock", wait=False) as mine:
+                if not mine:
+                    raise PrunekitError(f"another process is at work in {self.folder}: wait for it, or choose another.")
                 yield
-            finally:
-                if not self.state.exists():  # refused before anything was begun
-                    shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            if mine and not self.state.exists():  # done, or refused before anything was begun
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self) -> None:
         """Give the model its name, and clear the rest away."""
@@ -95,6 +96,6 @@ class Partial:
                 os.rename(self.model, self.out)
             except OSError as error:
                 raise PrunekitError(f"cannot create {self.out}: {error.strerror}; choose another folder.") from None
-        with own_name(self.out.parent) as name:
-            os.rename(self.folder, name)
+        with own_name(self.folder) as name:
+            os.rename(self.state, name)
             shutil.rmtree(name, ignore_errors=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from ...system.files import temporary_file, write_json
 from ..tensors import checkpoint_tensors, narrow
 from ..weight_files import INDEX
 from .checkpoint import Checkpoint
+
+LARGE = 1 << 24  # numbers in a tensor that gets a shard of its own
 
 
 class ShardFolder:
@@ -33,6 +36,10 @@ class ShardFolder:
         self.folder, self.state, self.granularity = folder, state, granularity
         self.skeleton = skeleton
         self.count = len(skeleton.blocks)
+        sizes = {name: tensor.numel() for name, tensor in skeleton.model.state_dict().items()}
+        large = [[name] for name in self._outside() if sizes[name] > LARGE]
+        small = [name for name in self._outside() if [name] not in large]
+        self._groups = large + [small] * bool(small)  # of what lies outside, each in a shard of its own
 
     def done(self, index: int) -> bool:
         """Whether the block of that number was written already."""
@@ -55,15 +62,11 @@ class ShardFolder:
         Raises:
             PrunekitError: the place cannot be written, or a weight is not finite.
         """
-        if not self.done(-1):
-            tensors = {}
-            for name in self._outside():
-                tensor = self.skeleton.read(name)
-                check_weight_finite(name, tensor)
-                tensors[name] = narrow(tensor).contiguous()
-            self._save(tensors, -1)
+        for place, names in enumerate(self._groups, self.count):
+            if not self.done(place):
+                self._save({name: self._outer(name) for name in names}, place)
         places, size = {}, 0
-        for index in range(-1, self.count):
+        for index in range(self.count + len(self._groups)):
             with open(self._path(index), "rb") as file:
                 header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             for name, about in header.items():
@@ -72,6 +75,14 @@ class ShardFolder:
                     size += about["data_offsets"][1] - about["data_offsets"][0]
         write_json(self.folder / INDEX, {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))})
         return Checkpoint(self.folder)
+
+    def _outer(self, name: str) -> Tensor:
+        """A tensor outside the blocks, as narrow as is exact."""
+        tensor = self.skeleton.stored(name)
+        if tensor.dtype != torch.bfloat16 or self.skeleton.dtype == torch.float16:  # else widening it changes nothing
+            tensor = narrow(self.skeleton.read(name))
+        check_weight_finite(name, tensor)
+        return tensor.contiguous()
 
     def reports(self) -> list[dict]:
         """What `zeros_of` says of each layer."""
@@ -95,8 +106,8 @@ class ShardFolder:
             save_file({name: tensor.cpu() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
 
     def _path(self, index: int) -> Path:
-        """The shard of a block; -1 is what lies outside."""
-        return self.folder / f"model-{index + 2:05}-of-{self.count + 1:05}.safetensors"
+        """The shard of a block; behind the last block comes what lies outside."""
+        return self.folder / f"model-{index + 1:05}-of-{self.count + len(self._groups):05}.safetensors"
 
     def _report(self, index: int) -> Path:
         return self.state / f"zeros-{index:05}.json"

@@ -17,10 +17,23 @@ from ...model.structure import decoder_blocks, head_of, text_config
 from ...system.notices import explained, quiet
 from ..about import read_about
 from ..compatibility import savable
+from ..load import DTYPES, locate
 from ..pretrained import QUANTIZED
 from ..reopen import fp8_layer, stays_float32
 from .checkpoint import Checkpoint
 from .names import ADVICE, Names
+
+
+def local_folder(source: str | Path) -> Path:
+    """The folder of a model.
+
+    Raises:
+        PrunekitError: there is none: it is on the hub, or nowhere.
+    """
+    folder = Path(locate(str(source)))
+    if not folder.is_dir():
+        raise PrunekitError(f"{source} is no folder: download the model first, and give its folder.")
+    return folder
 
 
 def open_skeleton(folder: Path, dtype: str, device: str = "cpu") -> Skeleton:
@@ -31,10 +44,15 @@ def open_skeleton(folder: Path, dtype: str, device: str = "cpu") -> Skeleton:
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own; FP8 stays.
         device: where blocks are to be put.
 
+    Returns:
+        `Skeleton`, which `evaluate_streamed` judges.
+
     Raises:
         PrunekitError: the folder is damaged, lacks weights or has them under other names, or the model's layers are
             not in one list of blocks.
     """
+    if dtype not in ("auto", *DTYPES):
+        raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
     checkpoint = Checkpoint(folder)
     about = None
     if (folder / "prunekit.json").is_file():
@@ -49,14 +67,17 @@ def open_skeleton(folder: Path, dtype: str, device: str = "cpu") -> Skeleton:
     own = {name: tensor.dtype for name, tensor in model.state_dict().items()}  # a class may insist on float32
     _check(model, names, own, fp8)
 
+    def stored(name: str) -> Tensor:
+        return checkpoint.tensor(names.stored(name))
+
     def read(name: str) -> Tensor:
-        tensor = checkpoint.tensor(names.stored(name))
+        tensor = stored(name)
         if tensor.dtype not in (torch.bfloat16, torch.float16, torch.float32):
             return tensor
         return tensor.to(torch.float32 if stays_float32(model, name, target) else own[name])
 
     prefix, _ = decoder_blocks(model, linear_layers(model), ADVICE)
-    return Skeleton(model, prefix, read, layers, torch.device(device))
+    return Skeleton(model, prefix, read, stored, layers, torch.device(device))
 
 
 def _on_meta(checkpoint: Checkpoint, dtype: str, about: dict | None) -> tuple[Any, torch.dtype]:
