@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from ...compression.fit.memory import more_memory
 from ...compression.recipe import Recipe
 from ...model.linear import stored_weight, weight_of
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
-
-TRAINED = 25  # bytes for each weight in recovery, those of the dense model included
 
 
 def describe(layers: dict[str, nn.Module]) -> str:
@@ -48,25 +46,3 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
         found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is faster.")
     return found
-
-
-def more_memory(shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, recovers: bool) -> int:
-    """Predicted: what compressing a model takes beside the model itself, in bytes.
-
-    New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds
-    four float32 matrices ``[in, in]`` and seven ``[out, in]`` of one layer.
-
-    Args:
-        shapes: ``(out, in)`` of each layer that is to be compressed.
-        itemsize: bytes of each weight in the dense model.
-        recipe: what to do.
-        recovers: whether `recover` trains the result, in `TRAINED` bytes for each weight.
-
-    Returns:
-        Bytes.
-    """
-    weights = sum(rows * columns for rows, columns in shapes)
-    taken = weights * ((1 if recipe.fp8 else itemsize) + itemsize * recipe.permute)
-    if recipe.method == "admm":
-        taken += max(4 * (4 * columns + 7 * rows) * columns for rows, columns in shapes)
-    return max(taken, weights * (TRAINED - itemsize) if recovers else 0)

@@ -8,14 +8,22 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
+from torch import nn
+
+from ...compression.fit.memory import Sizes, disk, streamed_memory
 from ...compression.result import Written
 from ...errors import PrunekitError
+from ...model.linear import linear_layers
+from ...model.modes import bfloat16_pays
 from ...storage.load import check_memory, chosen_device, locate
 from ...storage.streamed.folder import compress_folder
+from ...storage.streamed.partial import Partial
+from ...storage.streamed.skeletons import local_folder, open_skeleton
 from ...storage.weight_files import weight_files
-from ...system.files import write_json
+from ...system.files import check_space, write_json
 from ...system.freed import give_back_freed_memory
 from ...system.memory import peak_rss
+from .forecast import describe
 from .job import Job
 
 
@@ -26,8 +34,7 @@ def must_stream(job: Job, a: argparse.Namespace) -> bool:
         job: what to do.
         a: the options.
     """
-    device = chosen_device(a.device)
-    if not job.out or _hindrance(job) or device.startswith("cuda"):
+    if not job.out or _hindrance(job) or (device := chosen_device(a.device)).startswith("cuda"):
         return False
     source = locate(a.model)
     if not os.path.isdir(source):
@@ -51,6 +58,7 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
     if not job.out:
         raise PrunekitError("--stream writes block after block into a folder: add --out DIR.")
     give_back_freed_memory()
+    _foresee(job, a)
     begin = perf_counter()
     try:
         written = compress_folder(
@@ -67,13 +75,30 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
     _report(job, a, written, perf_counter() - begin)
 
 
+def _foresee(job: Job, a: argparse.Namespace) -> None:
+    """Say what is ahead, and refuse a disk that is too small."""
+    device = chosen_device(a.device)
+    on_cpu = device.startswith("cpu")
+    skeleton = open_skeleton(local_folder(a.model), a.dtype or ("float32" if on_cpu else "auto"), device)
+    layers = linear_layers(skeleton.model, job.rest.include, job.rest.exclude)
+    print(describe(layers))
+    if job.reads:
+        print(f"calibration text: {' and '.join(job.rest.text)}")
+    sizes = Sizes.of(skeleton)
+    pays = on_cpu and bfloat16_pays(nn.Linear(1, 1, dtype=skeleton.dtype))
+    memory = streamed_memory(sizes, skeleton.dtype.itemsize, job.recipe, pays)
+    needed = disk(sizes, job.recipe, streamed=True)
+    takes = f"{memory / 1e9:.2f} GB of memory, {needed / 1e9:.1f} GB of disk"
+    print(f"{sizes.blocks} blocks, one at a time: {takes} (predicted)")
+    if not Partial(job.out or Path()).folder.exists():  # else some of it is there
+        check_space(job.out or Path(), needed)
+
+
 def _hindrance(job: Job) -> str:
     """What of a job needs the whole model, with what to do about it; nothing where it can be streamed."""
     if job.recovers:
         return "leave out recovery (--preset balanced or fast)"
-    if job.allocates:
-        return "leave out --allocate"
-    return "add --no-permute" if job.recipe.permute else ""
+    return "leave out --allocate" if job.allocates else ""
 
 
 def _report(job: Job, a: argparse.Namespace, written: Written, seconds: float) -> None:
