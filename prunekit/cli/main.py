@@ -20,6 +20,7 @@ _HOME = {
     "compress": "compress.run",
     "generate": "evaluate",
     "doctor": "info",
+    "fit": "compress.fit",
 }  # the module of a command, where it has another name
 
 _LESS_MEMORY = "try --dtype bfloat16 or --device cpu"

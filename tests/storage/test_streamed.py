@@ -11,9 +11,12 @@ from prunekit.calibration.windows import calibration_text
 from prunekit.compression.compress import compress
 from prunekit.compression.recipe import Provenance
 from prunekit.errors import PrunekitError
+from prunekit.evaluation.evaluate import evaluate, evaluate_all
+from prunekit.evaluation.streamed import evaluate_streamed
 from prunekit.storage.load import load
 from prunekit.storage.save import save
 from prunekit.storage.streamed.folder import compress_folder
+from prunekit.storage.streamed.skeletons import open_skeleton
 
 FAST = {"method": "ewma", "compensate": True}
 RECIPES = {
@@ -69,6 +72,16 @@ def test_the_tensors_are_those_of_the_whole_model(sources, windows, tmp_path, ki
     assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_model_is_judged_block_by_block_as_it_is_as_a_whole(sources, windows, tmp_path, kind):
+    compress_folder(sources[kind], tmp_path / "small", ids=windows, **RECIPES["fast in FP8"])
+    folders = {"model": tmp_path / "small", "dense": sources[kind]}
+    streamed = evaluate_streamed({n: open_skeleton(f, "float32") for n, f in folders.items()}, windows[:5])
+    whole = evaluate_all({n: load(str(f))[0] for n, f in folders.items()}, windows[:5])
+    for name, figures in whole.items():
+        assert streamed[name] == pytest.approx(figures, rel=1e-5, abs=1e-6, nan_ok=True)
+
+
 def test_calibration_stops_where_it_would_have_stopped(sources, windows, tmp_path):
     for stop in (True, False):
         written = compress_folder(sources["llama"], tmp_path / str(stop), ids=windows, stop=stop, sparsity=0.5)
@@ -99,7 +112,18 @@ def test_the_embedded_model_is_the_same_bit_for_bit(tmp_path, recipe):
     assert_same_tensors(tmp_path / "whole", tmp_path / "streamed")
 
 
-def test_what_cannot_be_streamed_is_refused(sources, windows, tmp_path):
+@pytest.mark.parametrize("recipe", [{"method": "admm"}, {**FAST, "fp8": "e4m3"}], ids=["admm", "fast"])
+def test_reordering_within_blocks_keeps_more_of_the_model(sources, windows, tmp_path, recipe):
+    dense = load(str(sources["llama"]))[0]
+    kept = {}
+    for permute in (False, True):
+        out = tmp_path / str(permute)
+        compress_folder(sources["llama"], out, ids=windows, pattern="2:4", permute=permute, **recipe)
+        kept[permute] = evaluate(load(str(out))[0], windows, dense)["kl"]
+    assert kept[True] < kept[False]
+
+
+def test_permute_without_text_is_refused(sources, windows, tmp_path):
     with pytest.raises(PrunekitError, match="--no-permute"):
-        compress_folder(sources["llama"], tmp_path / "out", ids=windows, pattern="2:4", permute=True)
+        compress_folder(sources["llama"], tmp_path / "out", pattern="2:4", method="magnitude", permute=True)
     assert not list(tmp_path.iterdir())
