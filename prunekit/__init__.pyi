@@ -16,6 +16,7 @@ from .errors import PrunekitError as PrunekitError
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_all as evaluate_all
 from .evaluation.generate import generate as generate
+from .evaluation.streamed import evaluate_streamed as evaluate_streamed
 from .method.admm import admm as admm
 from .method.baselines import magnitude_mask as magnitude_mask
 from .method.baselines import sparsegpt as sparsegpt
@@ -46,6 +47,9 @@ from .recovery.recover import recover as recover
 from .speed.accelerate import accelerate as accelerate
 from .storage.load import load as load
 from .storage.save import save as save
+from .storage.streamed.folder import compress_folder as compress_folder
+from .storage.streamed.skeletons import open_skeleton as open_skeleton
+from .storage.streamed.verify import verify as verify
 from .storage.tensors import stored_bytes as stored_bytes
 
 __version__: str

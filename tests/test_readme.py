@@ -165,7 +165,6 @@ NUMBERS = {
         admm_bytes(0, 1) / 4,
         (admm_bytes(1, 1) - admm_bytes(0, 1)) / 4,
     ],
-    r"\*A 7B model\* takes `--dtype bfloat16` and some (\d+) GB": [7 * bytes_in_all(2, True, recovers=False)],
     r"not run\*: (\d+) GB with FP8 in bfloat16, (\d+) GB in float32": [
         7 * bytes_in_all(b, True, recovers=False) for b in (2, 4)
     ],

@@ -77,7 +77,7 @@ def tiny_gemma2(seed=0, dtype=torch.float32, **options):
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "head_dim": 16}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     torch.manual_seed(seed)
-    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, **sizes, **heads, **options))
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=VOCABULARY, **sizes | heads | options))
     return cast_parameters(model.eval().requires_grad_(False), dtype)
 
 

@@ -12,7 +12,7 @@ from ..method.ewma import BatchEWMA, quantile_mask
 from ..method.scores import contribution
 from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
-from ..model.modes import bfloat16_pays, without_dropout
+from ..model.modes import device_of, low_precision, without_dropout
 from ..model.structure import body_of
 from ..system.progress import progress
 from .observe import check_finite, check_reached, mean_square, observing
@@ -94,13 +94,8 @@ def calibrate(
     check_text(model, ids)
     layers = linear_layers(model) if layers is None else layers
     averages = {name: BatchEWMA(decay) for name in layers}
-    convergence, kept, tokens = Convergence(layers, sparsity, tolerance), Samples(samples), 0
-    weight = next(model.parameters())
-    if bfloat16 is None:
-        bfloat16 = bfloat16_pays(model)
-    low_precision = torch.autocast(
-        weight.device.type, torch.bfloat16, enabled=bfloat16 and weight.dtype != torch.float16
-    )
+    rows = {name: few_rows(weight_of(module)) for name, module in layers.items()}
+    convergence, kept, tokens = Convergence(rows, sparsity, tolerance), Samples(samples), 0
     body = body_of(model)  # the output embedding is not needed
 
     def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -112,11 +107,11 @@ def calibrate(
             kept.take(name, seen[1])
 
     def energy() -> dict[str, Tensor]:
-        return {name: _with_prior(average.value, tokens, prior) for name, average in averages.items()}
+        return {name: with_prior(average.value, tokens, prior) for name, average in averages.items()}
 
-    with low_precision, without_dropout(model), observing(layers, observe, take):
+    with low_precision(model, bfloat16), without_dropout(model), observing(layers, observe, take):
         for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
-            body(window.to(weight.device), use_cache=False)
+            body(window.to(device_of(model)), use_cache=False)
             tokens, kept.batches = tokens + window.numel(), kept.batches + 1
             if stop and all(average.batches for average in averages.values()) and convergence.settled(energy()):
                 break
@@ -131,7 +126,7 @@ class Convergence:
     """Whether the masks that an energy implies still change, by the decisions for a few rows of each layer.
 
     Args:
-        layers: by name.
+        rows: of each layer's weight some (`few_rows`), by name.
         sparsity: share that the decisions prune.
         tolerance: they have settled when a smaller share of them changes than that.
 
@@ -139,10 +134,10 @@ class Convergence:
         changes: the share that changed, from each energy to the next.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], sparsity: float, tolerance: float = TOLERANCE) -> None:
+    def __init__(self, rows: dict[str, Tensor], sparsity: float, tolerance: float = TOLERANCE) -> None:
         self.sparsity, self.tolerance = sparsity, tolerance
         self.changes: list[float] = []
-        self._sample = {name: _few_rows(weight_of(module)) for name, module in layers.items()}
+        self._sample = rows
         self._before: Tensor | None = None
 
     def settled(self, energy: dict[str, Tensor]) -> bool:
@@ -159,11 +154,13 @@ class Convergence:
         return self.changes[-1] < self.tolerance
 
 
-def _few_rows(W: Tensor) -> Tensor:
+def few_rows(W: Tensor) -> Tensor:
+    """Some rows of a weight ``[out, in]``, by which `Convergence` judges."""
     return W[:: max(1, len(W) // _SAMPLED_ROWS)][:_SAMPLED_ROWS].clone()  # or all of a widened weight would be kept
 
 
-def _with_prior(E: Tensor, tokens: int, prior: float) -> Tensor:
+def with_prior(E: Tensor, tokens: int, prior: float = PRIOR_TOKENS) -> Tensor:
+    """An energy ``[in]`` found on so many tokens, mixed with imagined ones: see `calibrate`."""
     median = E.median()
     usual = torch.where(median > 0, median, E.mean())
     return (tokens * E + prior * usual) / (tokens + prior)

@@ -5,18 +5,37 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from torch import Tensor
+
 from ..calibration.corpus import check_texts, corpus
 from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..evaluation.generate import generate
+from ..evaluation.streamed import evaluate_streamed
 from ..model.modes import bfloat16_pays
-from ..storage.load import load
+from ..storage.load import chosen_device, load, locate
+from ..storage.pretrained import open_tokenizer
+from ..storage.streamed.skeletons import local_folder, open_skeleton
 from ..system.files import write_json
+from ..system.freed import give_back_freed_memory
 
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
     check_texts(a.text, a.split)
+    ids, dtype, figures = _streamed(a) if a.stream else _whole(a)
+    result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype} | figures
+    windows = f"{len(ids)} windows of {a.context} tokens in {dtype}"
+    print(f"protocol: {a.text} ({a.split}), {windows}, every token but a window's first predicted")
+    print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
+    if a.dense:
+        print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")
+    if a.json:
+        write_json(Path(a.json), result)
+
+
+def _whole(a: argparse.Namespace) -> tuple[Tensor, str, dict[str, float]]:
+    """The windows, the dtype and the figures."""
     model, tokenizer = load(a.model, a.dtype, a.device)
     dense = load(a.dense, a.dtype, a.device)[0] if a.dense else None
     ids = corpus(tokenizer, a.text, a.split, a.tokens, a.context)
@@ -25,14 +44,19 @@ def run_evaluate(a: argparse.Namespace) -> None:
         print(
             "judged in float32; this CPU is faster, and nearly as exact, with --dtype bfloat16 (notebooks/RESULTS.md)"
         )
-    result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype} | evaluate(model, ids, dense)
-    windows = f"{len(ids)} windows of {a.context} tokens in {dtype}"
-    print(f"protocol: {a.text} ({a.split}), {windows}, every token but a window's first predicted")
-    print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
-    if dense is not None:
-        print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")
-    if a.json:
-        write_json(Path(a.json), result)
+    return ids, dtype, evaluate(model, ids, dense)
+
+
+def _streamed(a: argparse.Namespace) -> tuple[Tensor, str, dict[str, float]]:
+    """The same, with one block of one model in memory."""
+    give_back_freed_memory()
+    device = chosen_device(a.device)
+    dtype = a.dtype or ("float32" if device.startswith("cpu") else "auto")
+    models = {"model": a.model} | ({"dense": a.dense} if a.dense else {})
+    skeletons = {name: open_skeleton(local_folder(folder), dtype, device) for name, folder in models.items()}
+    ids = corpus(open_tokenizer(locate(a.model)), a.text, a.split, a.tokens, a.context)
+    figures = evaluate_streamed(skeletons, ids)["model"]
+    return ids, str(skeletons["model"].dtype).removeprefix("torch."), figures
 
 
 def run_generate(a: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import re
 import signal
@@ -15,12 +14,14 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import PrunekitError, out_of_memory
+from ..system.freed import keep_freed_memory
 from .parser import make_parser
 
 _HOME = {
     "compress": "compress.run",
     "generate": "evaluate",
     "doctor": "info",
+    "fit": "compress.fit",
 }  # the module of a command, where it has another name
 
 _OF_A_MODEL = re.compile(r".*config\.json|prunekit\.json|.*token.*|vocab\.json|.*\.safetensors.*")  # its files
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names of files need not be valid UTF-8, and a log shall show how far a long run is.
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     arguments = make_parser().parse_args(argv)
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         _check_empty(arguments)
         if getattr(arguments, "json", None):
@@ -116,15 +117,3 @@ def _terminated_like_interrupted() -> Iterator[None]:
     finally:
         for each in changed:
             signal.signal(each, signal.SIG_DFL)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc use freed memory again rather than get it anew, zeroed page by page: a tenth of a training step.
-
-    Elsewhere than on glibc nothing happens.
-    """
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option:
-        set_option(M_MMAP_MAX, 0)
-        set_option(M_TRIM_THRESHOLD, 2**31 - 1)

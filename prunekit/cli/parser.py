@@ -37,6 +37,8 @@ def _compress(c: argparse.ArgumentParser) -> None:
     _which_layers(c)
     c.add_argument("--out", metavar="DIR", help="save the compressed model there")
     c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
+    about = "read, compress and write one block after another, as where the model does not fit in memory; goes on"
+    c.add_argument("--stream", action="store_true", help=f"{about} where it was interrupted")
     _json(c)
     _where_it_runs(c)
 
@@ -95,6 +97,7 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--split", default="test", help="of the text: test (default), validation or train")
     c.add_argument("--tokens", type=int, default=8192, help="default 8192")
     c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
+    c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
     _json(c)
     _where_it_runs(c)
 
@@ -137,6 +140,19 @@ def _predict(c: argparse.ArgumentParser) -> None:
     c.add_argument("--csv", metavar="FILE", help="also write the predictions to this file")
 
 
+def _fit(c: argparse.ArgumentParser) -> None:
+    c.add_argument("model", nargs="?", default="embedded", metavar="MODEL", help="embedded (default) or a local folder")
+    c.add_argument("--gpu", metavar="NAME", help="a card to say the same of, for example 'RTX 4090'")
+    c.add_argument("--sparsity", metavar="S", help="share to prune; default 0.5")
+    c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
+    c.add_argument("--fp8", help="e4m3, e5m2 or none (default)")
+    c.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
+
+
+def _verify(c: argparse.ArgumentParser) -> None:
+    c.add_argument("folder", metavar="DIR", help="a folder that compress wrote")
+
+
 def _info(c: argparse.ArgumentParser) -> None:
     pass
 
@@ -154,6 +170,8 @@ COMMANDS = {  # what each command does, and what adds its options
     "compress": ("Prune a model and cast it to FP8.", _compress),
     "evaluate": ("Perplexity and top-1 accuracy of a model.", _evaluate),
     "generate": ("Continue a prompt, greedily.", _generate),
+    "verify": ("Check every file, group, code and scale of a folder that compress wrote.", _verify),
+    "fit": ("Memory, disk and time that compressing a model would take here, for each preset.", _fit),
     "bench": ("Time the method against its rivals.", _bench),
     "demo": ("Compress the embedded model twice, judge it, write report.json and a figure.", _demo),
     "info": ("Versions, threads, model and cache.", _info),

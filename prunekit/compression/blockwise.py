@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,12 @@ from ..errors import PrunekitError
 from ..kernels.dispatch import fastest
 from ..method import baselines
 from ..method.admm import admm
+from ..model.blocks import Extras, first_inputs, output_of
 from ..model.checks import check_text
 from ..model.copies import replace_layers
 from ..model.linear import weight_of
-from ..model.modes import bfloat16_pays, device_of, in_bfloat16
-from ..model.structure import decoder_blocks, text_config
+from ..model.modes import bfloat16_pays, in_bfloat16
+from ..model.structure import decoder_blocks
 from ..system.progress import progress
 from .layer import as_precise_as, finish
 from .recipe import Recipe
@@ -28,8 +30,21 @@ BLOCKWISE = ("wanda", "sparsegpt", "admm")  # methods that go through the model 
 BATCH_TOKENS = 2048  # that go through a block at once
 
 
-class _Stop(Exception):
-    pass
+@dataclass(frozen=True)
+class Step:
+    """What a method does with a block.
+
+    Attributes:
+        observe: from the inputs ``[tokens, in]`` of one batch to a statistic, which is summed over batches.
+        prune: from name, layer and the statistic divided by the number of tokens to the new layer.
+        dense_inputs: whether the block that follows is fed what the original block gives out, and not the pruned one.
+        bfloat16: whether blocks run in bfloat16.
+    """
+
+    observe: Callable[[Tensor], Tensor]
+    prune: Callable[[str, nn.Module, Tensor], nn.Module]
+    dense_inputs: bool = False
+    bfloat16: bool = False
 
 
 @torch.no_grad()
@@ -48,8 +63,8 @@ def prune_blocks(
         model: a causal language model.
         ids: int64 ``[windows, context]``.
         layers: which to replace, by name; all within the decoder blocks.
-        observe: from the inputs ``[tokens, in]`` of one batch to a statistic, which is summed over batches.
-        prune: from name, layer and the statistic divided by the number of tokens to the new layer.
+        observe: see `Step`.
+        prune: see `Step`.
         dense_inputs: feed each block what the original ones before it give out instead: half the work.
         bfloat16: run the blocks in bfloat16.
 
@@ -61,85 +76,96 @@ def prune_blocks(
     """
     check_text(model, ids)
     prefix, blocks = decoder_blocks(model, layers)
-    hidden, options = _first_inputs(model, blocks, ids)
+    step = Step(observe, prune, dense_inputs, bfloat16)
+    hidden: list[Tensor] = []
+    extras: list = first_inputs(model, blocks, batches(ids), hidden.append)
     if bfloat16:
-        hidden, options = _to_bfloat16(hidden), _to_bfloat16(options)
-    # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
-    low_precision = torch.autocast(hidden[0].device.type, torch.bfloat16, enabled=bfloat16)
+        hidden, extras = to_bfloat16(hidden), to_bfloat16(extras)
     new: dict[str, nn.Module] = {}
     for index, block in enumerate(progress(blocks, "blocks")):
-        inside = f"{prefix}.{index}."
-        mine = [name for name in layers if name.startswith(inside)]
-        running = in_bfloat16(block) if bfloat16 else block
-        observed = {name: running.get_submodule(name[len(inside) :]) for name in mine}
-        with low_precision, summing(observed, observe) as sums:
-            outputs = [_tensor(running(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
-        check_reached(mine, sums)
-        for name in mine:
-            check_finite(f"inputs of {name}", sums[name])
-            new[name] = prune(name, layers[name], sums.pop(name) / ids.numel())
-        if not dense_inputs:
-            pruned = replace_layers(block, {name[len(inside) :]: new[name] for name in mine})
-            outputs = [_tensor(pruned(x, *args, **kwargs)) for x, (args, kwargs) in zip(hidden, options[index])]
+        inside, given = f"{prefix}.{index}.", hidden
+        outputs: list[Tensor] = []
+        mine = {name: module for name, module in layers.items() if name.startswith(inside)}
+        new |= prune_block(block, inside, mine, step, lambda: zip(given, extras[index]), ids.numel(), outputs.append)  # noqa: B023
         hidden = outputs
     return new
 
 
-def _to_bfloat16(value: Any) -> Any:
+def prune_block(
+    block: nn.Module,
+    inside: str,
+    layers: dict[str, nn.Module],
+    step: Step,
+    inputs: Callable[[], Iterable[tuple[Tensor, Extras]]],
+    tokens: int,
+    give: Callable[[Tensor], Any],
+) -> dict[str, nn.Module]:
+    """Replace the layers of one block.
+
+    Args:
+        block: the block.
+        inside: what the names of its layers begin with.
+        layers: those to replace, by their names in the model.
+        step: what to do.
+        inputs: gives anew what the block is called with, batch after batch: hidden states and the rest.
+        tokens: how many there are in all batches.
+        give: is called with what the block that follows is to be fed, batch after batch.
+
+    Returns:
+        The new layers by name.
+    """
+    running = in_bfloat16(block) if step.bfloat16 else block
+    observed = {name: running.get_submodule(name[len(inside) :]) for name in layers}
+    device = next(block.parameters()).device.type
+    # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
+    with torch.autocast(device, torch.bfloat16, enabled=step.bfloat16), summing(observed, step.observe) as sums:
+        for x, (args, kwargs) in inputs():
+            output = output_of(running(x, *args, **kwargs))
+            if step.dense_inputs:
+                give(output)
+    del running, observed
+    check_reached(layers, sums)
+    new = {}
+    for name, module in layers.items():
+        check_finite(f"inputs of {name}", sums[name])
+        new[name] = step.prune(name, module, sums.pop(name) / tokens)
+    if not step.dense_inputs:
+        pruned = replace_layers(block, {name[len(inside) :]: module for name, module in new.items()})
+        for x, (args, kwargs) in inputs():
+            give(output_of(pruned(x, *args, **kwargs)))
+    return new
+
+
+def batches(ids: Tensor) -> tuple[Tensor, ...]:
+    """Windows, as many at a time as go through a block at once."""
+    return ids.split(max(1, BATCH_TOKENS // ids.shape[1]))
+
+
+def to_bfloat16(value: Any) -> Any:
     """The same structure of lists, tuples and dicts with floating-point tensors in bfloat16."""
     if isinstance(value, Tensor):
         return value.bfloat16() if value.is_floating_point() else value
     if isinstance(value, (list, tuple)):
-        return type(value)(_to_bfloat16(v) for v in value)
-    return {k: _to_bfloat16(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _tensor(output: Tensor | tuple) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _first_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> tuple[list[Tensor], list[list[tuple]]]:
-    """What the first block is called with, by batch; what else blocks get (masks, positions), by block and batch, as
-    arguments by position and by name.
-
-    Where blocks are of several kinds (Gemma 3's local and global attention) each may get something else, and the whole
-    model runs; elsewhere the first block speaks for all.
-    """
-    config = text_config(getattr(model, "config", None))
-    several = len(set(getattr(config, "layer_types", None) or ())) > 1
-    watched = blocks if several else blocks[:1]
-    hidden: list[Tensor] = []
-    options: list[list[tuple[list, dict]]] = [[] for _ in watched]
-
-    def catch(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        by_place, by_name = list(args), dict(kwargs)
-        x = by_place.pop(0) if by_place else by_name.pop("hidden_states")
-        index = next(i for i, b in enumerate(watched) if b is block)
-        options[index].append((by_place, by_name))
-        if index == 0:
-            hidden.append(x)
-        if index == len(watched) - 1:
-            raise _Stop
-
-    hooks = [block.register_forward_pre_hook(catch, with_kwargs=True) for block in watched]
-    try:
-        for window in ids.split(max(1, BATCH_TOKENS // ids.shape[1])):
-            try:
-                model(window.to(device_of(model)), use_cache=False)
-            except _Stop:
-                continue
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return hidden, options if several else options * len(blocks)
+        return type(value)(to_bfloat16(v) for v in value)
+    return {k: to_bfloat16(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def compress_blocks(
     model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], recipes: dict[str, Recipe]
 ) -> dict[str, nn.Module]:
     """Wanda, SparseGPT or ADMM."""
+    step = step_of(recipes, bfloat16_pays(model))
+    return prune_blocks(model, ids, layers, step.observe, step.prune, step.dense_inputs, step.bfloat16)
+
+
+def step_of(recipes: dict[str, Recipe], bfloat16: bool) -> Step:
+    """What Wanda, SparseGPT or ADMM do with a block.
+
+    Args:
+        recipes: by layer, all of one method.
+        bfloat16: whether bfloat16 pays (`modes.bfloat16_pays`).
+    """
     method = next(iter(recipes.values())).method
-    bfloat16 = bfloat16_pays(model)
 
     def prune(name: str, module: nn.Module, statistic: Tensor) -> nn.Module:
         W, recipe = weight_of(module), recipes[name]
@@ -158,8 +184,7 @@ def compress_blocks(
         return finish(module, as_precise_as(W, new), keep, recipe)
 
     if method == "wanda":
-        return prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune)
+        return Step(lambda x: x.float().square().sum(0), prune)
     if method == "sparsegpt":
-        return prune_blocks(model, ids, layers, gram, prune)
-    observe = partial(gram, bfloat16=bfloat16)
-    return prune_blocks(model, ids, layers, observe, prune, dense_inputs=True, bfloat16=bfloat16)
+        return Step(gram, prune)
+    return Step(partial(gram, bfloat16=bfloat16), prune, dense_inputs=True, bfloat16=bfloat16)

@@ -76,7 +76,7 @@ def compress(
             finite, quantized already or computed from others, there is no calibration where one is needed, or one that
             does not fit, the model was compiled or spread over devices, or it does not run with these layers in FP8.
     """
-    recipe = _chosen(recipe, options)
+    recipe = chosen(recipe, options)
     layers = linear_layers(model, include, exclude)
     check_weights(model, layers, recipe.pattern)
     seconds = {}
@@ -88,7 +88,7 @@ def compress(
         layers = linear_layers(model, include, exclude)
         seconds["permute"] = perf_counter() - begin
     budget = budget.sparsity if isinstance(budget, Allocation) else budget
-    recipes = _recipes(layers, recipe, budget)
+    recipes = recipes_of(layers, recipe, budget)
     if recipe.needs_inputs and ids is None and calibration is None:
         raise PrunekitError("this needs calibration tokens: pass ids (see pk.corpus), or a calibration.")
 
@@ -105,7 +105,7 @@ def compress(
         else:
             calibration = Calibration({}, 0, 0.0)
         begin, stage, tokens = perf_counter(), "select", calibration.tokens
-        new = _compress_each(layers, recipes, recipe, calibration)
+        new = compress_each(layers, recipes, recipe, calibration)
     if device_of(model).type == "cuda":
         torch.cuda.synchronize(device_of(model))  # a GPU works on after the calls have returned
     seconds[stage] = perf_counter() - begin
@@ -128,7 +128,7 @@ def _listing_fields(signature: Signature) -> Signature:
 compress.__signature__ = _listing_fields(signature(compress))  # type: ignore[attr-defined]
 
 
-def _chosen(recipe: Recipe | None, options: Options) -> Recipe:
+def chosen(recipe: Recipe | None, options: Options) -> Recipe:
     """The recipe that is given, or that of the options."""
     if recipe is None:
         return Recipe(**options)
@@ -151,7 +151,7 @@ def _calibrated(
     return calibrate(model, ids, layers, stop=stop, sparsity=share, samples=samples)
 
 
-def _compress_each(
+def compress_each(
     layers: dict[str, nn.Module], recipes: dict[str, Recipe], recipe: Recipe, calibration: Calibration
 ) -> dict[str, nn.Module]:
     """The new layers by name, each by its own recipe."""
@@ -181,7 +181,7 @@ def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[st
     return answers
 
 
-def _recipes(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
+def recipes_of(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
     """The recipe for each layer."""
     if budget is None:
         return dict.fromkeys(layers, recipe)

@@ -104,40 +104,68 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
             raise PrunekitError(f"{name} is FP8 already: permute the dense model instead.")
     energy = calibrate(model, ids[: ceil(TOKENS / ids.shape[1])], layers, stop=False).energy
 
-    def scores(name: str, most: int = ROWS) -> Tensor:
-        W = weight_of(layers[name])
-        return contribution(W[:: ceil(len(W) / most)], energy[name])
-
-    rows: dict[str, Tensor] = {}
-    columns: dict[str, Tensor] = {}
-    for mlp in find_mlps(model):
-        L = scores(mlp.after)
-        if L.shape[1] % m == 0:
-            columns[mlp.after] = channel_order(L, n, m)
-            rows |= dict.fromkeys(mlp.before, columns[mlp.after])
-    for v, o, width in _heads(model):
-        if width % m == 0:
-            rows[v], columns[o] = _order_in_heads(scores(o), len(weight_of(layers[v])), width, n, m)
+    rows, columns = orders_within(model, layers, energy, pattern)
     others = _beside(model, layers, m)
     if others:
         readers = [name for name in layers if name.endswith(_READ)]
-        L = torch.cat(
-            [x / x.mean().clamp_min(_TINY) for x in (scores(name, max(1, ROWS // len(readers))) for name in readers)]
-        )
+        most = max(1, ROWS // len(readers))
+        L = torch.cat([x / x.mean().clamp_min(_TINY) for x in (_scores(layers[n], energy[n], most) for n in readers)])
         order = channel_order(L, n, m)
         rows |= {name: order for name in layers if name.endswith(_WRITE)}
         columns |= dict.fromkeys(readers, order)
         others = _reordered(others, order)
     if not columns:
         raise PrunekitError("this model has no channels that are known to be free: leave permute out (--no-permute).")
+    permuted = replace_layers(model, with_orders(layers, rows, columns) | others)
+    _check(model, permuted, ids[:1, :16])
+    return permuted
+
+
+def orders_within(
+    part: nn.Module, layers: dict[str, nn.Module], energy: dict[str, Tensor], pattern: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Orders of what lies within a block: the neurons of MLPs, and the values within heads.
+
+    Args:
+        part: a model, or one of its decoder blocks.
+        layers: its linear layers, by name in it.
+        energy: mean square of each feature of their inputs, by the same names.
+        pattern: ``"N:M"``.
+
+    Returns:
+        By layer the order of its rows, and by layer that of its columns.
+    """
+    n, m = parse_pattern(pattern)
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
+    for mlp in find_mlps(part):
+        L = _scores(layers[mlp.after], energy[mlp.after])
+        if L.shape[1] % m == 0:
+            columns[mlp.after] = channel_order(L, n, m)
+            rows |= dict.fromkeys(mlp.before, columns[mlp.after])
+    for v, o, width in _heads(part):
+        if width % m == 0:
+            L = _scores(layers[o], energy[o])
+            rows[v], columns[o] = _order_in_heads(L, len(weight_of(layers[v])), width, n, m)
+    return rows, columns
+
+
+def with_orders(
+    layers: dict[str, nn.Module], rows: dict[str, Tensor], columns: dict[str, Tensor]
+) -> dict[str, nn.Module]:
+    """New layers by name for those whose rows or columns get another order."""
     new = {name: layers[name] for name in rows.keys() | columns.keys()}
     for name, order in rows.items():
         new[name] = with_rows(new[name], order)
     for name, order in columns.items():
         new[name] = with_columns(new[name], order)
-    permuted = replace_layers(model, new | others)
-    _check(model, permuted, ids[:1, :16])
-    return permuted
+    return new
+
+
+def _scores(layer: nn.Module, E: Tensor, most: int = ROWS) -> Tensor:
+    """Scores of at most so many rows of a layer's weight."""
+    W = weight_of(layer)
+    return contribution(W[:: ceil(len(W) / most)], E)
 
 
 def _heads(model: nn.Module) -> list[tuple[str, str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
@@ -46,15 +47,38 @@ def check_compressed(result: object) -> None:
         raise PrunekitError(f"expected what compress gives, got a {type(result).__name__}: pass all of it.")
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written to a folder without ever being in memory as a whole. Attributes as in `Compressed`."""
+
+    out: Path
+    recipe: Recipe
+    sparsity: float
+    layers: list[dict]
+    tokens: int
+    provenance: Provenance = field(default_factory=Provenance)
+
+
 def assemble(
     model: nn.Module, layers: dict[str, nn.Module], recipe: Recipe, tokens: int, seconds: dict[str, float]
 ) -> Compressed:
     """Put new layers, given by name, into a copy of the model, and count their zeros."""
+    report, sparsity = counted([zeros_of(name, module) for name, module in layers.items()])
+    return Compressed(replace_layers(model, layers), recipe, sparsity, report, tokens, seconds)
+
+
+def zeros_of(name: str, module: nn.Module) -> dict:
+    """A layer's name, shape ``[out, in]`` and number of zeros."""
+    weight = stored_weight(module)
+    shape = list(weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
+    return {"name": name, "shape": shape, "zeros": zeros_in(weight)}
+
+
+def counted(layers: list[dict]) -> tuple[list[dict], float]:
+    """`Compressed.layers` and `Compressed.sparsity` from what `zeros_of` gives for each layer."""
     report, zeros, total = [], 0, 0
-    for name, module in layers.items():
-        weight = stored_weight(module)
-        count, size = zeros_in(weight), weight.numel()
-        shape = list(weight.shape if isinstance(module, Fp8Linear) else weight_of(module).shape)
-        report.append({"name": name, "shape": shape, "sparsity": count / size})
+    for layer in layers:
+        count, size = layer["zeros"], layer["shape"][0] * layer["shape"][1]
+        report.append({"name": layer["name"], "shape": layer["shape"], "sparsity": count / size})
         zeros, total = zeros + count, total + size
-    return Compressed(replace_layers(model, layers), recipe, zeros / total, report, tokens, seconds)
+    return report, zeros / total

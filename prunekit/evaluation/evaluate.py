@@ -71,15 +71,25 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
             for name in names:
                 model = models[name]
                 logits = model(window.to(device_of(model)), use_cache=False).logits[:, :-1]
-                if reference is not None and reference.shape != logits.shape:
-                    raise PrunekitError(
-                        f"the models have vocabularies of {reference.shape[-1]} and {logits.shape[-1]}: "
-                        "compare a model with the dense one that it was made from."
-                    )
-                for key, value in _judge(logits, target, reference).items():
+                check_same(logits, reference)
+                for key, value in judge(logits, target, reference).items():
                     sums[name][key] += value
                 if name == "dense":
                     reference = logits
+    return summary(sums, count, ids.shape[1])
+
+
+def summary(sums: Mapping[str, Mapping[str, float]], count: int, context: int) -> dict[str, dict[str, float]]:
+    """What `evaluate` gives, by model.
+
+    Args:
+        sums: what `judge` gives, over all tokens, by model; one called ``dense`` is what the others are held against.
+        count: predicted tokens.
+        context: tokens in a window.
+
+    Raises:
+        PrunekitError: logits hold NaN or infinity.
+    """
     result = {}
     for name, s in sums.items():
         if isnan(s["nll"]):
@@ -90,9 +100,9 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
             "perplexity": exp(min(s["nll"] / count, 700.0)),
             "top1": s["hits"] / count,
             "tokens": count,
-            "context": ids.shape[1],
+            "context": context,
         }
-        if "dense" in models and name != "dense":
+        if "dense" in sums and name != "dense":
             dense_hits = sums["dense"]["hits"]
             result[name] |= {
                 "retention": s["hits"] / dense_hits if dense_hits else float("nan"),
@@ -101,7 +111,16 @@ def evaluate_all(models: Mapping[str, nn.Module], ids: Tensor, batch: int = 2) -
     return result
 
 
-def _judge(logits: Tensor, target: Tensor, dense: Tensor | None) -> dict[str, float]:
+def check_same(logits: Tensor, dense: Tensor | None) -> None:
+    """Raise `PrunekitError` where logits are for another vocabulary than those of the dense model."""
+    if dense is not None and dense.shape != logits.shape:
+        raise PrunekitError(
+            f"the models have vocabularies of {dense.shape[-1]} and {logits.shape[-1]}: "
+            "compare a model with the dense one that it was made from."
+        )
+
+
+def judge(logits: Tensor, target: Tensor, dense: Tensor | None) -> dict[str, float]:
     """Sums over tokens from logits ``[windows, tokens, vocabulary]``; a few tokens at a time stay in a CPU's cache."""
     sums = {"nll": 0.0, "hits": 0, "kl": 0.0}
     rows, device = CHUNK if logits.device.type == "cpu" else target.shape[1], logits.device

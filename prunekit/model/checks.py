@@ -13,11 +13,17 @@ from .structure import text_config
 
 
 def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
+    """Raise `PrunekitError` where `check_layers` does, or a weight is not finite."""
+    check_layers(model, layers, pattern)
+    for name, p in model.named_parameters():
+        check_weight_finite(name, p)
+
+
+def check_layers(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
     """Raise `PrunekitError` where a model is quantized already, layers share a weight, compute it from others or do not
-    fit the pattern, or a weight is not finite."""
+    fit the pattern. A model on the meta device will do."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and tensor.element_size() == 1:
-            raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
+        check_dense(name, tensor.dtype)
     uses: dict[int, list[str]] = {}  # names by parameter
     for name, p in model.named_parameters(remove_duplicate=False):
         uses.setdefault(id(p), []).append(name)
@@ -31,9 +37,18 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str |
             raise PrunekitError(f"{' and '.join(names)} are one and the same: leave all of them out (exclude).")
         if pattern is not None:
             check_width(weight_of(module).shape[1], parse_pattern(pattern)[1], name)
-    for name, p in model.named_parameters():
-        if not torch.isfinite(p.sum()) and not torch.isfinite(p).all():
-            raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
+
+
+def check_dense(name: str, dtype: torch.dtype) -> None:
+    """Raise `PrunekitError` where the dtype of a tensor of that name is FP8."""
+    if dtype.is_floating_point and dtype.itemsize == 1:
+        raise PrunekitError(f"{name} is FP8 already: compress the dense model instead.")
+
+
+def check_weight_finite(name: str, weight: Tensor) -> None:
+    """Raise `PrunekitError` where a weight of that name holds NaN or infinity."""
+    if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():
+        raise PrunekitError(f"{name} holds NaN or infinity: repair the checkpoint first.")
 
 
 def most_tokens(model: nn.Module) -> int | None:

@@ -41,6 +41,18 @@ def bfloat16_pays(model: nn.Module) -> bool:
     return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
 
 
+def low_precision(model: nn.Module, bfloat16: bool | None = None) -> torch.autocast:
+    """A context in which a model's products run in bfloat16.
+
+    Args:
+        model: whose dtype says whether they may: those of a model in float16 stay as they are.
+        bfloat16: whether to do that at all; default: where it pays (`bfloat16_pays`).
+    """
+    weight = next(model.parameters())
+    enabled = bfloat16_pays(model) if bfloat16 is None else bfloat16
+    return torch.autocast(weight.device.type, torch.bfloat16, enabled=enabled and weight.dtype != torch.float16)
+
+
 @contextmanager
 def without_dropout(*models: nn.Module) -> Iterator[None]:
     """Modules that are in training mode, in which they drop values at random, leave it meanwhile."""

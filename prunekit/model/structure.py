@@ -42,8 +42,15 @@ def body_of(model: nn.Module) -> nn.Module:
     return getattr(model, "base_model", model)
 
 
-def decoder_blocks(model: nn.Module, layers: Iterable[str]) -> tuple[str, nn.ModuleList]:
+def decoder_blocks(
+    model: nn.Module, layers: Iterable[str], advice: str = "use --method ewma"
+) -> tuple[str, nn.ModuleList]:
     """Name and list of the decoder blocks: the module list that holds all the layers.
+
+    Args:
+        model: a causal language model.
+        layers: names of linear layers.
+        advice: what to do where there is none.
 
     Raises:
         PrunekitError: there is none.
@@ -51,7 +58,7 @@ def decoder_blocks(model: nn.Module, layers: Iterable[str]) -> tuple[str, nn.Mod
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and all(layer.startswith(f"{name}.") for layer in layers):
             return name, module
-    raise PrunekitError("the model's layers are not in one list of blocks, which this method needs: use --method ewma.")
+    raise PrunekitError(f"the model's layers are not in one list of blocks, which this needs: {advice}.")
 
 
 def fused_experts(model: nn.Module) -> dict[str, Tensor]:

@@ -7,14 +7,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from ..compression.recipe import Provenance, Recipe
-from ..compression.result import Compressed
+from ..compression.result import Compressed, Written
 from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
 RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
 
 
-def write_about(folder: Path, compressed: Compressed, fp8_layers: list[str], activations: str) -> None:
+def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:
     """Write prunekit.json.
 
     Args:
@@ -41,6 +41,8 @@ def read_about(folder: Path) -> dict:
     Raises:
         PrunekitError: a later prunekit wrote it. What is wrong otherwise raises whatever it raises.
     """
+    if not (folder / NAME).is_file():  # but a pipe or a device, which has no end
+        raise ValueError(f"{NAME} is not a file")
     about = json.loads((folder / NAME).read_text("utf-8"))
     if about["version"] != 1:
         raise PrunekitError(f"{folder} was written by a later prunekit: upgrade, or compress the model again.")

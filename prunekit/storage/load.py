@@ -41,16 +41,7 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     """
     if dtype is not None and dtype not in DTYPES:
         raise PrunekitError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-        known = torch.device(device).type in ("cpu", "cuda")
-    except (RuntimeError, AssertionError) as error:
-        raise PrunekitError(
-            f"the device {device!r} cannot be used ({first_line(error)[:150]}): expected cpu or cuda."
-        ) from None
-    if not known:
-        raise PrunekitError(f"the device {device!r} cannot be used: expected cpu or cuda, on which all of this runs.")
+    device = chosen_device(device)
     if dtype is None:
         dtype = "float32" if torch.device(device).type == "cpu" else "auto"
     source = locate(name)
@@ -70,6 +61,25 @@ def load(name: str = EMBEDDED, dtype: str | None = None, device: str | None = No
     if not saved:  # what was made here was judged before
         check_causal(model)
     return model, tokenizer
+
+
+def chosen_device(device: str | None) -> str:
+    """The device that is asked for, or cuda where there is one.
+
+    Raises:
+        PrunekitError: it is neither a CPU nor a GPU that can be used.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        known = torch.device(device).type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError) as error:
+        raise PrunekitError(
+            f"the device {device!r} cannot be used ({first_line(error)[:150]}): expected cpu or cuda."
+        ) from None
+    if not known:
+        raise PrunekitError(f"the device {device!r} cannot be used: expected cpu or cuda, on which all of this runs.")
+    return device
 
 
 def locate(name: str) -> str:

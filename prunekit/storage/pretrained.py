@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER = "{} holds an adapter (LoRA): merge it into its model first, and give that."
-_QUANTIZED = ("_scale", "_scale_inv", ".scales", ".qweight", ".qzeros", ".absmax", ".SCB", "_zero_point")
+QUANTIZED = ("_scale", "_scale_inv", ".scales", ".qweight", ".qzeros", ".absmax", ".SCB", "_zero_point")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -61,7 +61,7 @@ def open_model(source: str, **options: Any) -> PreTrainedModel:
             f"the checkpoint {source} holds {more[0]}, a layer that its config does not ask for: it is damaged; "
             "download or save it again."
         )
-    foreign = [key for key in info["unexpected_keys"] if key.endswith(_QUANTIZED)]
+    foreign = [key for key in info["unexpected_keys"] if key.endswith(QUANTIZED)]
     if foreign:
         raise PrunekitError(
             f"the checkpoint {source} holds {foreign[0]}, which belongs to a kind of quantization that is not read: "

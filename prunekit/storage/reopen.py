@@ -54,11 +54,11 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         layers = {name: module for name, module in model.named_modules() if name in names}
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")
-        model = replace_layers(model, {n: _fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
+        model = replace_layers(model, {n: fp8_layer(n, m, tensors, about, target) for n, m in layers.items()})
         own = {name: tensor.dtype for name, tensor in model.state_dict().items()}  # a class may insist on float32
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and tensor.element_size() > 1:
-                kept = _stays_float32(model, name, target)
+                kept = stays_float32(model, name, target)
                 tensors[name] = tensor.to(torch.float32 if kept else own.get(name, target))
             elif name in own and tensor.dtype != own[name]:
                 raise ValueError(f"{name} is {tensor.dtype}, where the model has {own[name]}")
@@ -66,7 +66,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
+def stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
     """Whether transformers keeps this tensor of a model in float32 when it opens the rest in `dtype`.
 
     The bias of a router is one such: its values differ by less than bfloat16 tells apart.
@@ -77,7 +77,19 @@ def _stays_float32(model: nn.Module, name: str, dtype: torch.dtype) -> bool:
     return any(f".{part}." in f".{name}." for part in kept)
 
 
-def _fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
+def fp8_layer(name: str, old: nn.Module, tensors: dict[str, Tensor], about: dict, dtype: torch.dtype) -> Fp8Linear:
+    """An FP8 layer of a folder that `save.save` wrote.
+
+    Args:
+        name: of the layer.
+        old: the layer in the dense model, whose weight may be on the meta device.
+        tensors: by name, from which those of this layer are taken out.
+        about: what prunekit.json says.
+        dtype: of the bias.
+
+    Raises:
+        ValueError: the tensors do not fit, or hold what no cast gives.
+    """
     weight, scale = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.weight_scale")
     bias, shape = tensors.pop(f"{name}.bias", None), weight_of(old).shape
     try:

@@ -14,7 +14,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, first_line
@@ -24,7 +25,8 @@ from ..system.files import new_folder
 from ..system.notices import quiet
 from .about import write_about
 from .compatibility import add_older_names, savable
-from .tensors import is_described, stored_tensors, usual_dtype
+from .shipped.hashes import write_hashes
+from .tensors import checkpoint_tensors, is_described, usual_dtype
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
@@ -45,8 +47,7 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
     Raises:
         PrunekitError: the folder cannot be written or is not empty, or `activations` is unknown or does not fit.
     """
-    if activations not in ("dynamic", "none"):
-        raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
+    check_activations(activations)
     check_compressed(compressed)
     model: Any = copy(compressed.model)
     recipe, out = compressed.recipe, Path(out)
@@ -55,35 +56,61 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         model.generation_config = savable(model.generation_config)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     described = bool(layers) and all(map(is_described, layers.values()))
+    check_activations(activations, described)
+    with new_folder(out) as folder, quiet():
+        tensors = checkpoint_tensors(model, recipe.granularity)
+        dtype = usual_dtype(tensors.values())
+        save_tokenizer(tokenizer, folder)
+        save_weights(model, tensors, folder)
+        quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
+        complete_config(folder, dtype, quantization)
+        write_about(folder, compressed, sorted(layers), activations)
+        write_hashes(folder)
+    return out
+
+
+def check_activations(activations: str, described: bool = True) -> None:
+    """Raise `PrunekitError` where `activations` is unknown, or asks servers for what no config describes to them."""
+    if activations not in ("dynamic", "none"):
+        raise PrunekitError(f"unknown activations {activations!r}: expected dynamic or none.")
     if activations == "dynamic" and not described:
         raise PrunekitError(
             "activations='dynamic' belongs to FP8 layers of format e4m3, and not to GPT-2's: leave it out."
         )
-    with new_folder(out) as folder, quiet():
-        tensors = stored_tensors(model)
-        dtype = str(usual_dtype(tensors.values())).removeprefix("torch.")
-        if recipe.granularity == "tensor":  # transformers expects the scale of a whole tensor as [1]
-            tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith(".weight_scale")}
-        # Tensors keep the names that they have here, which transformers reads, too; those of older checkpoints of
-        # mixtures of experts and of models with a vision tower would not be found again.
-        names = (
-            {"save_original_format": False}
-            if "save_original_format" in signature(model.save_pretrained).parameters
-            else {}
-        )
-        _save_tokenizer(tokenizer, folder)
-        model.save_pretrained(folder, state_dict=tensors, **names)  # which empties the dict
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        if described:
-            config["quantization_config"] = _quantization_config(model, layers, recipe.granularity, activations)
-        config["dtype"] = dtype
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        add_older_names(folder)
-        write_about(folder, compressed, sorted(layers), activations)
-    return out
 
 
-def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_weights(model: Any, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Let transformers write tensors, the config and what belongs to generation.
+
+    Tensors keep the names that they have here, which transformers reads, too; those of older checkpoints of mixtures of
+    experts and of models with a vision tower would not be found again.
+
+    Args:
+        model: whose config is written.
+        tensors: by name; the dict is emptied.
+        folder: where to.
+    """
+    known = "save_original_format" in signature(model.save_pretrained).parameters
+    model.save_pretrained(folder, state_dict=tensors, **({"save_original_format": False} if known else {}))
+
+
+def complete_config(folder: Path, dtype: torch.dtype, quantization: dict | None) -> None:
+    """Put into the config that transformers wrote what it does not know, and older names.
+
+    Args:
+        folder: of the checkpoint.
+        dtype: that most numbers have.
+        quantization: what servers are told of FP8 layers; None where there are none that they can read.
+    """
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if quantization is not None:
+        config["quantization_config"] = quantization
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    add_older_names(folder)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Save it, or say in one sentence why not."""
     try:
         tokenizer.save_pretrained(folder)
@@ -95,7 +122,15 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
         raise PrunekitError(f"cannot write the tokenizer ({reason}): {advice}.") from None
 
 
-def _quantization_config(model: nn.Module, layers: Collection[str], granularity: str, activations: str) -> dict:
+def quantization_config(model: nn.Module, layers: Collection[str], granularity: str, activations: str) -> dict:
+    """What compressed-tensors wants to be told.
+
+    Args:
+        model: the model, or the dense one that it was made from.
+        layers: names of the layers in FP8.
+        granularity: as in `Recipe`.
+        activations: as in `save`.
+    """
     weights = {
         "num_bits": 8,
         "type": "float",

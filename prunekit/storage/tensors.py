@@ -32,6 +32,14 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(_stored(model))
 
 
+def checkpoint_tensors(model: nn.Module, granularity: str) -> dict[str, Tensor]:
+    """`stored_tensors` as transformers expects them: the FP8 scale of a whole tensor as ``[1]``."""
+    tensors = stored_tensors(model)
+    if granularity == "tensor":
+        tensors |= {n: t.reshape(1) for n, t in tensors.items() if n.endswith("weight_scale")}
+    return tensors
+
+
 def stored_bytes(model: nn.Module) -> int:
     """Size of the weights in a checkpoint of the model, without writing one.
 
@@ -49,7 +57,7 @@ def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     check_model(model)
     seen = set()
     tied = getattr(text_config(getattr(model, "config", None)), "tie_word_embeddings", False)
-    head = head_of(model) if tied else None
+    head = head_of(model) if tied and hasattr(model, "get_output_embeddings") else None  # or it is a part of a model
     for name, tensor in model.state_dict().items():
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)

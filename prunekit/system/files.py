@@ -62,9 +62,7 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
 
 def _settle(temporary: Path, target: Path, keep_existing: bool) -> None:
     """Bring a folder to the disk, then give it its name."""
-    for path in temporary.rglob("*"):
-        if path.is_file():
-            _sync(path)
+    sync_folder(temporary)
     if os.name == "nt" and target.is_dir() and not keep_existing:
         target.rmdir()  # an empty one, which elsewhere is replaced
     try:
@@ -74,6 +72,13 @@ def _settle(temporary: Path, target: Path, keep_existing: bool) -> None:
             raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
     with suppress(OSError):  # not every system can do this with a folder
         _sync(target.parent, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring all files of a folder to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
 
 
 def check_free(target: Path) -> None:

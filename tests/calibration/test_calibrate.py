@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from prunekit.calibration.calibrate import _few_rows, calibrate
+from prunekit.calibration.calibrate import calibrate, few_rows
 from prunekit.calibration.observe import gram, observing
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
@@ -163,7 +163,7 @@ def test_what_was_found_can_be_used_like_any_tensor(llama, ids):
 
 
 def test_rows_that_decide_when_to_stop_hold_no_whole_weight():
-    rows = _few_rows(torch.randn(640, 64))
+    rows = few_rows(torch.randn(640, 64))
     assert rows.untyped_storage().nbytes() == rows.nbytes
 
 
@@ -286,10 +286,10 @@ def test_decisions_are_compared_with_those_of_the_batch_before(llama, ids):
 
 
 def test_rows_that_decide_are_spread_over_the_layer():
-    from prunekit.calibration.calibrate import _few_rows
+    from prunekit.calibration.calibrate import few_rows
 
     W = torch.arange(64.0)[:, None].expand(64, 3)
-    assert _few_rows(W)[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56]
+    assert few_rows(W)[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56]
 
 
 def test_inner_products_of_narrow_inputs_are_summed_in_float32():

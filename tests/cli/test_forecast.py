@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from prunekit.cli.compress import forecast
 from prunekit.compression.compress import compress
+from prunekit.compression.fit import memory
 from prunekit.compression.recipe import Recipe
 from prunekit.kernels.dispatch import fastest
 from prunekit.method.admm import admm
@@ -112,7 +113,7 @@ RECOVERED = [
 def test_recovering_takes_what_is_predicted(ids, monkeypatch, dtype, fp8, fast):
     module = import_module("prunekit.recovery.recover")
     monkeypatch.setattr(module, "fast_bfloat16", lambda: fast)
-    monkeypatch.setattr(forecast, "UNUSED", 0)  # which no tensor takes
+    monkeypatch.setattr(memory, "UNUSED", 0)  # which no tensor takes
     model, _, weights = model_of(dtype)
     result = compress(model, sparsity=0.5, method="magnitude", fp8=fp8)
     with Live(model, result.model) as live:

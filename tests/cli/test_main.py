@@ -20,7 +20,7 @@ def test_info(run):
         assert word in out
 
 
-COMMANDS = ("compress", "evaluate", "generate", "bench", "demo", "info", "predict", "doctor")
+COMMANDS = ("compress", "evaluate", "generate", "fit", "verify", "bench", "demo", "info", "predict", "doctor")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

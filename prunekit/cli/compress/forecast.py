@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from ...compression.fit.memory import more_memory
 from ...compression.recipe import Recipe
 from ...model.linear import stored_weight, weight_of
 from ...model.structure import fused_experts
 from ...recovery.recover import multiplies_in_bfloat16
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
-
-# Bytes for each weight in recovery beside those of the dense model and the new one:
-TRAINED = 17  # the weight, its gradient and two moments in float32, and whether it stays
-UNUSED = 4  # what malloc holds but cannot give out again, for other sizes; measured with glibc
 
 
 def describe(layers: dict[str, nn.Module]) -> str:
@@ -71,28 +68,3 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and not fast_bfloat16():
         found.append("this CPU is slow in bfloat16: where its memory allows, --dtype float32 is faster.")
     return found
-
-
-def more_memory(
-    shapes: Sequence[Sequence[int]], itemsize: int, recipe: Recipe, recovers: bool, copied: bool = False
-) -> int:
-    """Predicted: what compressing a model takes beside the model itself, in bytes.
-
-    New weights take one byte with FP8, else what the old ones take; channels are reordered in one more copy; ADMM holds
-    four float32 matrices ``[in, in]`` and seven ``[out, in]`` of one layer.
-
-    Args:
-        shapes: ``(out, in)`` of each layer that is to be compressed.
-        itemsize: bytes of each weight in the dense model.
-        recipe: what to do.
-        recovers: whether `recover` trains the result, which takes `TRAINED` and `UNUSED` bytes more for each weight.
-        copied: whether it holds a copy of the dense model in bfloat16, too.
-
-    Returns:
-        Bytes.
-    """
-    weights, new = sum(rows * columns for rows, columns in shapes), 1 if recipe.fp8 else itemsize
-    taken = weights * (new + itemsize * recipe.permute)
-    if recipe.method == "admm":
-        taken += max(4 * (4 * columns + 7 * rows) * columns for rows, columns in shapes)
-    return max(taken, weights * (new + TRAINED + UNUSED + 2 * copied) if recovers else 0)

@@ -14,6 +14,7 @@ from ...errors import PrunekitError, check_count
 from ...recovery.recover import check_options
 from ...recovery.state import check_state
 from ...storage.about import read_recipe
+from ...storage.streamed.partial import Partial
 from ...system.files import check_free, check_writable
 
 # What a recipe file says already, and may not be said beside it.
@@ -142,7 +143,8 @@ def _check(job: Job) -> None:
         if out == report or out in report.parents or report in out.parents:
             raise PrunekitError(f"--json {job.json} and --out {job.out} lie within one another: keep them apart.")
     if job.out:
-        check_free(job.out)
+        if not Partial(job.out).finished:
+            check_free(job.out)
         check_writable(job.out)
 
 

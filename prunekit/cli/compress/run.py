@@ -34,11 +34,15 @@ from ...system.memory import peak_rss
 from ...system.progress import Stages
 from .forecast import cautions, describe, left_out
 from .job import Job, read_job
+from .streamed import must_stream, run_streamed
 
 
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     job = read_job(a)
+    if a.stream or must_stream(job, a):
+        run_streamed(job, a)
+        return
     stages = Stages()
     with stages("load"):
         model, tokenizer = load(a.model, a.dtype, a.device)

@@ -1,0 +1,68 @@
+"""`prunekit compress --stream`, `evaluate --stream`, `verify` and `fit` on a tiny model."""
+
+import json
+
+import pytest
+
+from prunekit.cli.compress import streamed
+from prunekit.storage.about import read_recipe
+
+
+@pytest.fixture
+def compressed(run, model, text_file, tmp_path):
+    options = ("--pattern", "2:4", "--fp8", "e4m3", "--calibration-text", text_file, "--json", "report.json")
+    code, out, error = run("compress", model, *options, "--stream", "--out", "small")
+    assert code == 0 and error == "" and "saved to small" in out and "calibration text" not in error
+    return tmp_path / "small"
+
+
+def test_what_is_streamed_is_judged_and_verified(run, model, text_file, compressed, tmp_path):
+    assert read_recipe(compressed)[1].text == (str(text_file),)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["sparsity"] == 0.5 and report["bytes"] < report["bytes_dense"] and report["peak_rss"] > 50e6
+
+    options = ("--dense", model, "--text", text_file, "--tokens", 256, "--context", 32, "--json")
+    for name, more in (("whole.json", ()), ("streamed.json", ("--stream",))):
+        code, out, error = run("evaluate", "small", *options, name, *more)
+        assert code == 0 and error == "" and "retention" in out
+    whole, streamed = (json.loads((tmp_path / f"{way}.json").read_text()) for way in ("whole", "streamed"))
+    assert whole.keys() == streamed.keys()
+    for key, value in whole.items():
+        assert streamed[key] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+
+    code, out, error = run("verify", "small")
+    assert code == 0 and "14 layers hold what the recipe says" in out
+    config = tmp_path / "small" / "config.json"
+    config.write_text(config.read_text() + " ")
+    code, out, error = run("verify", "small")
+    assert code == 2 and error.count("\n") == 1 and "config.json is not what was written" in error
+
+
+def test_what_needs_the_whole_model_is_refused(refused, model, text_file):
+    stream = ("compress", model, "--stream", "--calibration-text", text_file, "--out", "small")
+    assert "leave out recovery" in refused(*stream, "--sparsity", "0.5", "--preset", "best")
+    assert "leave out --allocate" in refused(*stream, "--sparsity", "0.5", "--allocate")
+    assert "add --out" in refused("compress", model, "--stream", "--sparsity", "0.5")
+    assert "is no folder" in refused("compress", "nobody/nothing", "--stream", "--sparsity", "0.5", "--out", "small")
+
+
+def test_a_model_that_does_not_fit_is_streamed_by_itself(run, model, text_file, monkeypatch):
+    def too_large(*_):
+        raise streamed.PrunekitError("the model needs 9.9 GB.")
+
+    monkeypatch.setattr(streamed, "check_memory", too_large)
+    code, out, _ = run("compress", model, "--sparsity", "0.5", "--calibration-text", text_file, "--out", "small")
+    assert code == 0 and "block by block (--stream), since the model needs 9.9 GB." in out and "saved to small" in out
+
+
+def test_fit_says_what_each_preset_takes(run, model):
+    code, out, error = run("fit", model, "--pattern", "2:4", "--fp8", "e4m3", "--gpu", "RTX 4090")
+    assert code == 0 and error == ""
+    rows = [line.split()[:2] for line in out.splitlines()[3:]]
+    assert rows == [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
+    assert out.count("fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
+
+
+def test_folders_that_are_none_are_refused(refused):
+    assert "is no folder" in refused("verify", "nobody/nothing")
+    assert "is no folder" in refused("fit", "nobody/nothing")
