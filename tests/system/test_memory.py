@@ -1,10 +1,14 @@
 """How much memory there is, and how much this process has taken."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import ROOT
 
 from prunekit.system import memory
 from prunekit.system.memory import peak_rss
@@ -61,3 +65,11 @@ def test_what_this_process_holds_is_not_free(monkeypatch):
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10**15))
     monkeypatch.setattr(memory, "memory_limit", lambda: 2 * own)
     assert 0.5 * own < memory.memory_free(torch.device("cpu")) < 1.5 * own
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="elsewhere the system counts otherwise")
+def test_the_peak_is_not_that_of_the_process_that_started_this_one():
+    ballast = torch.ones(500_000_000 // 4)
+    code = "from prunekit.system.memory import peak_rss; print(peak_rss())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(run.stdout) < peak_rss() - 0.9 * ballast.nbytes
