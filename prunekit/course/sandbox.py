@@ -69,6 +69,18 @@ def known_state() -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
+@contextlib.contextmanager
+def _plain_exit(function: Callable) -> Iterator[None]:
+    """A notebook's own ``exit`` and ``quit`` end the kernel and raise nothing; meanwhile they raise as elsewhere."""
+    names = getattr(function, "__globals__", {})
+    own = {name: names[name] for name in ("exit", "quit") if name in names}
+    names.update(dict.fromkeys(own, sys.exit))
+    try:
+        yield
+    finally:
+        names.update(own)
+
+
 def call(function: Callable, args: tuple) -> Call:
     """Call a learner's function, in a thread of `within`; what it may change for the next call is set right.
 
@@ -78,7 +90,7 @@ def call(function: Callable, args: tuple) -> Call:
     """
     printed = _Tail()
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), _plain_exit(function):
             out = function(*args)
         return Call(out, None, printed.end)
     except _Stop:

@@ -217,6 +217,11 @@ def test_exits_and_what_cannot_be_shown_are_mistakes_like_others():
     for error in (SystemExit(1), KeyboardInterrupt(), Silent()):
         result = grade("0.1", raising(error))
         assert result.state == "wrong" and f"raised {type(error).__name__}" in result.message
+    ended = []
+    names = {"exit": lambda: ended.append(0)}  # as a notebook has it: it ends the kernel, and raises nothing
+    exec("def leaves(W, E, s): exit()", names)
+    result = grade("0.1", names["leaves"])
+    assert not ended and "raised SystemExit" in result.message and names["exit"] is not sys.exit
     for answer in (Hidden(), [Hidden()], {"W": Hidden()}):
         result = grade("0.1", lambda W, E, s, answer=answer: answer)
         assert result.state == "wrong" and "your answer" in result.message

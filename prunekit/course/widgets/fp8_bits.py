@@ -195,7 +195,7 @@ def _histogram(axes: Axes, W: Tensor, scale: float, fmt: Format, found: Shares) 
         (LEFT, zero, "prune", "\\\\", f"becomes 0\n{found.underflow:.2%}"),
         (zero, normal, "yellow", "..", f"subnormal\n{found.subnormal:.2%}"),
         (normal, most, "light", "", "normal"),
-        (most, RIGHT, "cast", "//", f"saturates\n{found.saturated:.2%}"),
+        (most, RIGHT, "accent", "//", f"saturates\n{found.saturated:.2%}"),
     ):
         start, stop = max(start, LEFT), min(stop, RIGHT)
         if stop > start:
