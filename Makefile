@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow lint bench lab notebooks student colab site clean
+.PHONY: help env demo test slow lint bench lab notebooks student colab figures site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ student: env ## write dist/student: the notebooks without outputs and without so
 
 colab: env ## write dist/colab: the wheel, the notebooks and what to upload
 	$(BIN)/python -m prunekit.course.build colab
+
+figures: env ## write dist/figures: every figure of the course as SVG, for slides (ONLY=01 for one notebook)
+	$(BIN)/python -m prunekit.course.build figures $(ONLY)
 
 site: env ## write dist/site: the course as static pages, from the outputs that the notebooks hold
 	$(BIN)/python -m prunekit.course.publish.site

@@ -1,13 +1,14 @@
 """Build the course: fill in the set-up cell, execute the notebooks, make copies for students and for Colab.
 
-``python -m prunekit.course.build notebooks|student|colab [NAME ...]`` in the repository; the Makefile has a target
-for each. A notebook's source is ``notebooks/NAME.py`` (py:percent); ``NAME.ipynb`` beside it is built from
-it and holds the outputs.
+``python -m prunekit.course.build notebooks|student|colab|figures [NAME ...]`` in the repository; the Makefile has a
+target for each. A notebook's source is ``notebooks/NAME.py`` (py:percent); ``NAME.ipynb`` beside it is built from it
+and holds the outputs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from ..errors import PrunekitError
 from .handouts import ABOUT, for_students, with_words
 from .ready import DATA
+from .style import FIGURES
 
 # Where the repository is, such as "https://github.com/OWNER/prunekit": the one place where it is set. The site's Colab
 # buttons lead there, and the set-up cell, which `make notebooks` fills in, installs from there. Empty: prunekit is
@@ -169,20 +171,24 @@ def run(action: str, names: list[str]) -> list[str]:
     import nbformat
 
     wrong = []
-    target = fresh(Path("dist") / action) if action in ("student", "colab") else None
+    target = fresh(Path("dist") / action) if action != "notebooks" else None
     for path in sources(names):
         print(f"{action}: {path.stem}", flush=True)
         if action == "notebooks":
             wrong += [f"{path}: {problem}" for problem in build_notebook(path)]
+        elif action == "figures":
+            os.environ[FIGURES] = str(fresh(target / path.stem).resolve())
+            execute(read_source(path), path.parent)
         else:
             copy = with_words(read_source(path), FOLDER / "GLOSSARY.md")
             nbformat.write(for_students(copy) if action == "student" else copy, target / f"{path.stem}.ipynb")
-    if target is not None:
+    if action in ABOUT:
         for name in COMPANIONS:
             if (FOLDER / name).exists():
                 shutil.copy(FOLDER / name, target)
         wheel, data = build_wheel(target), " ".join(f'"{each}"' for each in DATA)
         (target / "README.md").write_text(ABOUT[action].format(wheel=wheel.name, data=data), "utf-8")
+    if target is not None:
         print(f"wrote {target}")
     return wrong
 
@@ -190,7 +196,7 @@ def run(action: str, names: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 1 if a notebook has a problem, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m prunekit.course.build", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("notebooks", "student", "colab"))
+    parser.add_argument("action", choices=("notebooks", "student", "colab", "figures"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="beginnings of names, such as 01; default: all")
     options = parser.parse_args(arguments)
     try:

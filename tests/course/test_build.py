@@ -122,6 +122,18 @@ def test_students_get_no_outputs_and_no_solutions(built, repository):
     assert f'"{wheel.name}[course]"' in about and f'"{DATA[0]}"' in about
 
 
+def test_figures_of_each_notebook_are_written_apart(repository, monkeypatch):
+    monkeypatch.setenv("PRUNEKIT_FIGURES", "")  # what the command sets goes with the test
+    draws = "figure, axes = course.style.subplots()\ncourse.show(figure, 'an empty pair of axes')\n"
+    (repository / "notebooks" / "01_drawn.py").write_text(f"{SMALL}\n# %%\n{draws}\n# %%\n{draws}", "utf-8")
+    assert build.main(["figures"]) == 0
+    found = {
+        folder.name: sorted(f.name for f in folder.iterdir()) for folder in (repository / "dist/figures").iterdir()
+    }
+    assert found == {"00_small": [], "01_drawn": ["01.svg", "02.svg"]}
+    assert not (repository / "notebooks" / "01_drawn.ipynb").exists()
+
+
 def test_students_find_code_that_gives_an_answer_away_folded():
     cells = [
         "course.predict('k', 'Which?', ['a', 'b'])",
