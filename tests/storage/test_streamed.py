@@ -7,6 +7,7 @@ import torch
 from streamed_models import FAMILIES, assert_same_tensors, write_model
 from tiny import VOCABULARY
 
+from prunekit.calibration.calibrate import Convergence
 from prunekit.calibration.windows import calibration_text
 from prunekit.compression.compress import compress
 from prunekit.compression.recipe import Provenance
@@ -88,6 +89,18 @@ def test_calibration_stops_where_it_would_have_stopped(sources, windows, tmp_pat
         whole = compress(load(str(sources["llama"]))[0], windows, stop=stop, sparsity=0.5)
         assert written.tokens == whole.tokens
         assert (written.tokens < windows.numel()) == stop
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 5, 9])
+def test_text_is_read_in_two_parts_to_the_tensors_of_one(sources, windows, tmp_path, monkeypatch, batches):
+    def settled(self, energy):
+        self.calls = getattr(self, "calls", 0) + 1
+        return self.calls == batches
+
+    monkeypatch.setattr(Convergence, "settled", settled)
+    whole, written = both_ways(sources["llama"], tmp_path, windows, RECIPES["fast in FP8"])
+    assert whole.tokens == written.tokens == min(256 * batches, windows.numel())
+    assert_same_tensors(tmp_path / "whole", tmp_path / "streamed")
 
 
 def test_a_mixture_of_experts_that_transformers_assembles_is_refused(tokenizer, windows, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...calibration.calibrate import BATCH_TOKENS, Calibration, Convergence, with_prior
-from ...calibration.observe import check_reached, observing
+from ...calibration.observe import observing
 from ...errors import PrunekitError, first_line, out_of_memory
 from ...method.compensation import SAMPLES
 from ...method.ewma import BatchEWMA
@@ -26,6 +26,8 @@ from ..compress import compress_each
 from ..recipe import Recipe
 from .order import in_order, save_order
 from .records import DECAY, Records, Replay
+
+EARLY = 0.25  # of the calibration text: what mostly is enough
 
 
 class Shards(Protocol):
@@ -63,6 +65,11 @@ class Work:
         inside = self.skeleton.inside(index)
         return {name: block.get_submodule(name[len(inside) :]) for name in self.layers if name.startswith(inside)}
 
+    @property
+    def suited(self) -> str | None:
+        """The pattern that channels are put in an order for, if they are."""
+        return self.recipe.pattern if self.recipe.permute else None
+
     def ordered(self, index: int, block: nn.Module, inputs: Inputs | None = None) -> nn.Module:
         """A block with its channels in an order that suits the pattern, where the recipe wants that.
 
@@ -71,12 +78,12 @@ class Work:
             block: the block.
             inputs: by which the order is found; not needed where it was found before.
         """
-        if not self.recipe.permute or self.recipe.pattern is None:
+        if self.suited is None:
             return block
         file = self.folder / f"order-{index:05}.safetensors"
         if not file.exists():
             assert inputs is not None  # as the first walk comes first
-            save_order(file, block, inputs, self.recipe.pattern)
+            save_order(file, block, inputs, self.suited)
         return in_order(file, block)
 
     def compressed(self, index: int, block: nn.Module, calibration: Calibration) -> nn.Module:
@@ -151,14 +158,21 @@ def _blockwise(work: Work, ids: Tensor) -> None:
 
 
 def _by_energy(work: Work, ids: Tensor, stop: bool) -> int:
-    """The EWMA: one walk to see how much energy features carry, another to compress; gives the tokens used."""
+    """The EWMA: a walk to see how much energy features carry, then all blocks are compressed; gives the tokens used.
+
+    Where calibration may stop early, and nothing is reordered by all of the text, the walk takes the first `EARLY` of
+    the batches, and only where they are not enough a second one the rest.
+    """
     windows = ids.split(max(1, BATCH_TOKENS // ids.shape[1]))
     count = SAMPLES if work.recipe.compensate else 0
-    _observe(work, windows, count)
-    replays = [Replay(_records_of(work, index), work.skeleton.device) for index in range(len(work.skeleton.blocks))]
-    used, tokens = len(windows), ids.numel()
-    if stop:
-        used, tokens = _settled(work, replays, windows)
+    early = max(2, int(EARLY * len(windows))) if stop and work.suited is None else len(windows)
+    used, tokens = 0, 0
+    for number, part in enumerate(filter(len, (windows[:early], windows[early:]))):
+        _observe(work, part, count, number * early)
+        replays = _replays(work, number + 1)
+        used, tokens, settled = _settled(work, replays, windows[: number * early + len(part)], stop)
+        if settled:
+            break
     for index, replay in enumerate(progress(replays, "select and cast")):
         if not work.shards.done(index):
             _compress_one(work, index, replay, (used, tokens, count))
@@ -181,25 +195,36 @@ def _compress_one(work: Work, index: int, replay: Replay, found: tuple[int, int,
     work.compressed(index, block, Calibration(energy, tokens, 0.0, samples=samples))
 
 
-def _observe(work: Work, windows: tuple[Tensor, ...], count: int) -> None:
-    """Keep what calibration sees of each block, in files."""
+def _observe(work: Work, windows: tuple[Tensor, ...], count: int, begin: int) -> None:
+    """Keep what calibration sees of each block, in files; the first batch has the number `begin`."""
+    folder = work.folder / f"from-{begin}"
+    folder.mkdir(exist_ok=True)
 
     def visit(index: int, block: nn.Module, inputs: Inputs, give: Callable[[Tensor], Any]) -> None:
         block = work.ordered(index, block, inputs)
-        layers, records = work.inside(index, block), Records(count)
+        layers, records = work.inside(index, block), Records(count, begin)
         with observing(layers, records.observe, records.take):
             for x, (args, kwargs) in inputs():
                 give(output_of(block(x, *args, **kwargs)))
                 records.batch += 1
-        check_reached(layers, records.reached)
-        records.save(_records_of(work, index), layers)
+        records.save(folder / f"records-{index:05}.safetensors", layers)
 
     with low_precision(_like_parameters(work.skeleton)):
-        walk(work.skeleton, windows, work.folder, visit)
+        walk(work.skeleton, windows, folder, visit)
 
 
-def _settled(work: Work, replays: list[Replay], windows: tuple[Tensor, ...]) -> tuple[int, int]:
-    """After how many batches, and tokens, calibration would have stopped."""
+def _replays(work: Work, walks: int) -> list[Replay]:
+    """What the first walks have seen of each block."""
+    folders = sorted(work.folder.glob("from-*"), key=lambda folder: int(folder.name[5:]))[:walks]
+    count = len(work.skeleton.blocks)
+    return [Replay([f / f"records-{i:05}.safetensors" for f in folders], work.skeleton.device) for i in range(count)]
+
+
+def _settled(work: Work, replays: list[Replay], windows: tuple[Tensor, ...], stop: bool) -> tuple[int, int, bool]:
+    """How many batches, and tokens, calibration uses of these, and whether it stops there."""
+    total = sum(window.numel() for window in windows)
+    if not stop:
+        return len(windows), total, False
     squares, rows = ({k: v for each in parts for k, v in each.items()} for parts in _parts(replays))
     share = min(max(work.recipe.share, 0.01), 0.99)
     convergence = Convergence({name: rows[name] for name in work.layers}, share)
@@ -214,16 +239,12 @@ def _settled(work: Work, replays: list[Replay], windows: tuple[Tensor, ...]) -> 
         if all(average.batches for average in averages.values()):
             energy = {name: with_prior(average.value, tokens) for name, average in averages.items()}
             if convergence.settled(energy):
-                return batch + 1, tokens
-    return len(windows), tokens
+                return batch + 1, tokens, True
+    return len(windows), total, False
 
 
 def _parts(replays: list[Replay]) -> tuple[list[dict], list[dict]]:
     return [replay.squares() for replay in replays], [replay.rows() for replay in replays]
-
-
-def _records_of(work: Work, index: int) -> Path:
-    return work.folder / f"records-{index:05}.safetensors"
 
 
 def _like_parameters(skeleton: Skeleton) -> nn.Module:

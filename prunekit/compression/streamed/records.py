@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,10 +22,15 @@ DECAY = 0.99  # as in `calibrate`
 
 
 class Records:
-    """Mean squares and sampled rows of a block's layers, batch by batch; layers that read one input share them."""
+    """Mean squares and sampled rows of a block's layers, batch by batch; layers that read one input share them.
 
-    def __init__(self, samples: int) -> None:
-        self.batch = 0
+    Args:
+        samples: how many rows are to be kept in the end.
+        batch: the number of the first batch.
+    """
+
+    def __init__(self, samples: int, batch: int = 0) -> None:
+        self.batch = batch
         self._count = samples
         self._picker = Samples(samples)
         self._last: tuple[object, str] = (None, "")
@@ -63,38 +68,62 @@ class Records:
             save_file(tensors, temporary, {"first": json.dumps(self._first)})
 
 
-class Replay:
-    """What `calibrate` would have found of one block's layers after the first batches.
-
-    Args:
-        path: a file that `Records` wrote.
-        device: where the tensors are wanted.
-    """
+class _Part:
+    """What one file that `Records` wrote holds."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self._path, self._device = path, device
         with safe_open(path, "pt") as file:
-            self._first: dict[str, str] = json.loads(file.metadata()["first"])
-            self._batches = {name: file.get_tensor(f"{name}.batch").tolist() for name in self._inputs()}
+            self.first: dict[str, str] = json.loads(file.metadata()["first"])
+            self.batches = {n: file.get_tensor(f"{n}.batch").tolist() for n in dict.fromkeys(self.first.values())}
 
-    def _inputs(self) -> Iterable[str]:
-        return dict.fromkeys(self._first.values())
-
-    def reached(self, batches: int) -> set[str]:
-        """The layers that the first so many batches reach."""
-        return {name for name, first in self._first.items() if self._batches[first][0] < batches}
-
-    def squares(self) -> dict[str, tuple[list[int], Tensor]]:
-        """By layer the numbers of the batches that reach it, and a mean square ``[in]`` for each of them."""
+    def tensor(self, name: str) -> Tensor:
+        """One of the file's tensors."""
         with safe_open(self._path, "pt") as file:
-            found = {n: file.get_tensor(f"{n}.square").to(self._device, copy=True) for n in self._inputs()}
-        return {name: (self._batches[first], found[first]) for name, first in self._first.items()}
+            return file.get_tensor(name).to(self._device, copy=True)
 
     def rows(self) -> dict[str, Tensor]:
         """By layer a few rows of its weight."""
         with safe_open(self._path, "pt") as file:
             names = [name for name in file.keys() if name.endswith(".few")]  # noqa: SIM118
-            return {name.removesuffix(".few"): file.get_tensor(name).to(self._device, copy=True) for name in names}
+        return {name.removesuffix(".few"): self.tensor(name) for name in names}
+
+    def samples(self, first: str) -> list[Tensor]:
+        """The sampled rows of an input, batch by batch."""
+        return list(self.tensor(f"{first}.rows").split(self.tensor(f"{first}.counts").tolist()))
+
+
+class Replay:
+    """What `calibrate` would have found of one block's layers after the first batches.
+
+    Args:
+        paths: files that `Records` wrote, of one batch after another.
+        device: where the tensors are wanted.
+    """
+
+    def __init__(self, paths: Sequence[Path], device: torch.device) -> None:
+        self._parts = [_Part(path, device) for path in paths]
+        self._inputs: dict[tuple[str | None, ...], list[str]] = {}  # layers that read one input, by its name in parts
+        for name in dict.fromkeys(name for part in self._parts for name in part.first):
+            self._inputs.setdefault(tuple(part.first.get(name) for part in self._parts), []).append(name)
+
+    def reached(self, batches: int) -> set[str]:
+        """The layers that the first so many batches reach."""
+        return {n for part in self._parts for n, first in part.first.items() if part.batches[first][0] < batches}
+
+    def squares(self) -> dict[str, tuple[list[int], Tensor]]:
+        """By layer the numbers of the batches that reach it, and a mean square ``[in]`` for each of them."""
+        found: dict[str, tuple[list[int], Tensor]] = {}
+        for firsts, names in self._inputs.items():
+            seen = [(part, first) for part, first in zip(self._parts, firsts) if first]
+            numbers = [number for part, first in seen for number in part.batches[first]]
+            values = torch.cat([part.tensor(f"{first}.square") for part, first in seen])
+            found |= dict.fromkeys(names, (numbers, values))
+        return found
+
+    def rows(self) -> dict[str, Tensor]:
+        """By layer a few rows of its weight."""
+        return self._parts[0].rows()
 
     def energy(self, layers: Iterable[str], batches: int, tokens: int) -> dict[str, Tensor]:
         """`Calibration.energy` of some layers, after so many batches that hold so many tokens.
@@ -116,14 +145,12 @@ class Replay:
 
     def samples(self, count: int, batches: int) -> dict[str, Tensor]:
         """`Calibration.samples` of all layers after so many batches."""
-        kept, named = Samples(count), {}
-        with safe_open(self._path, "pt") as file:
-            for first in self._inputs():
-                counts = file.get_tensor(f"{first}.counts").tolist()
-                rows = file.get_tensor(f"{first}.rows").to(self._device, copy=True).split(counts)
-                for batch, some in zip(self._batches[first], rows):
+        kept = Samples(count)
+        for firsts, names in self._inputs.items():
+            for part, first in zip(self._parts, firsts):
+                for batch, some in zip(part.batches[first], part.samples(first)) if first else ():
                     if batch < batches:
                         kept.batches = batch
-                        kept.take(first, some)
-                named[first] = kept.by_layer()[first]
-        return {name: named[first] for name, first in self._first.items()}
+                        kept.take(names[0], some)
+        found = kept.by_layer()
+        return {name: found[names[0]] for names in self._inputs.values() for name in names}

@@ -50,7 +50,7 @@ class Partial:
                 if not self.finished:
                     check_free(self.out)
                 return
-            if any(self.model.glob("*.safetensors")) or any(self.state.glob("records*")):
+            if any(self.model.glob("*.safetensors")) or any(self.state.glob("**/records*")):
                 raise PrunekitError(
                     f"{self.folder} holds what another command, or other files, left unfinished: give that command "
                     "again to go on, or remove that folder."
