@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prunekit.cli.compress import streamed
+from prunekit.cli.compress import fit, streamed
 from prunekit.storage.about import read_recipe
 
 
@@ -58,9 +58,23 @@ def test_a_model_that_does_not_fit_is_streamed_by_itself(run, model, text_file, 
 def test_fit_says_what_each_preset_takes(run, model):
     code, out, error = run("fit", model, "--pattern", "2:4", "--fp8", "e4m3", "--gpu", "RTX 4090")
     assert code == 0 and error == ""
-    rows = [line.split()[:2] for line in out.splitlines()[3:]]
+    rows = [line.split()[:2] for line in out.splitlines()[3:-1]]
     assert rows == [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
-    assert out.count("fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
+    assert out.splitlines()[-1] == "fits here: fast, fast --stream, balanced, balanced --stream, best"
+    assert out.count(", fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
+
+
+def test_fit_says_what_would_fit_instead(run, model, monkeypatch):
+    sizes = {"whole_memory": {4: 100, 2: 50}, "streamed_memory": {4: 70, 2: 40}}
+    for name, by_width in sizes.items():
+        monkeypatch.setattr(fit, name, lambda sizes, itemsize, *_, by_width=by_width, **__: by_width[itemsize])
+    for free, said in (
+        (60, "nothing; with --dtype bfloat16 also fast, balanced, best"),
+        (80, "fast --stream, balanced --stream; with --dtype bfloat16 also fast, balanced, best"),
+        (30, "nothing"),
+    ):
+        monkeypatch.setattr(fit, "memory_free", lambda _, free=free: free)
+        assert run("fit", model)[1].splitlines()[-1] == f"fits here: {said}"
 
 
 def test_folders_that_are_none_are_refused(refused):

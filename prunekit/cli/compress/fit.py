@@ -33,19 +33,27 @@ def run_fit(a: argparse.Namespace) -> None:
     print(f"{sizes.total / 1e9:.2f} billion numbers in {sizes.blocks} blocks, {dense / 1e9:.2f} GB; free here")
     print(f"{free / 1e9:.1f} GB. Predicted, from rates measured here just now; of recovery the time that it is given:")
     print(f"{'preset':<10}{'':<10}{'memory':>10}{'disk':>10}{'time':>10}" + (f"{gpu.name:>20}" if gpu else ""))
+    fitting, narrow = [], []
     for name, preset in PRESETS.items():
         permutes = preset.permutes and base.pattern is not None
         recipe = replace(base, method=preset.method, compensate=preset.compensates, permute=permutes)
         time = 60 * LIMIT if preset.recovers else seconds(sizes, recipe, measured_rates(recipe, pays), dense)
         itemsize = skeleton.dtype.itemsize
         taken = whole_memory(sizes, itemsize, recipe, preset.recovers, copied)
+        fitting += [name] * (taken <= free)
+        narrow += [name] * (taken > free >= whole_memory(sizes, 2, recipe, preset.recovers))
         cells = _cells(taken, disk(sizes, recipe, False), time, free)
         cells += _on(gpu, whole_memory(sizes, 2, recipe, preset.recovers, base=0))
         print(f"{name:<10}{'whole':<10}{cells}")
         taken = streamed_memory(sizes, itemsize, recipe, pays)
+        fitting += [f"{name} --stream"] * (taken <= free and not preset.recovers)
         cells = _cells(taken, disk(sizes, recipe, True), time, free)
         cells += _on(gpu, streamed_memory(sizes, 2, recipe, False, base=0))
         print(f"{name:<10}{'streamed':<10}{'recovery needs the whole model' if preset.recovers else cells}")
+    print(
+        f"fits here: {', '.join(fitting) or 'nothing'}"
+        + f"; with --dtype bfloat16 also {', '.join(narrow)}" * bool(narrow)
+    )
 
 
 def _cells(memory: int, written: int, time: float, free: float) -> str:

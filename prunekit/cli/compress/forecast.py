@@ -45,6 +45,20 @@ def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
     return {kind: (len(shapes), f"[{' or '.join(sorted(set(shapes)))}]") for kind, shapes in kinds.items()}
 
 
+def beside(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> int:
+    """Predicted: bytes of memory that the work takes beside the dense model.
+
+    Args:
+        layers: to be compressed, by name.
+        recipe: what to do with them.
+        recovers: whether recovery follows.
+    """
+    weight = stored_weight(next(iter(layers.values())))
+    shapes = [weight_of(module).shape for module in layers.values()]
+    copied = weight.dtype != torch.bfloat16 and multiplies_in_bfloat16(weight.dtype, weight.device)
+    return more_memory(shapes, weight.element_size(), recipe, recovers, copied)
+
+
 def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> list[str]:
     """What may make the work ahead fail or take long, a sentence each, with what to do about it.
 
@@ -55,9 +69,7 @@ def cautions(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> li
     """
     found = []
     weight = stored_weight(next(iter(layers.values())))
-    shapes = [weight_of(module).shape for module in layers.values()]
-    copied = weight.dtype != torch.bfloat16 and multiplies_in_bfloat16(weight.dtype, weight.device)
-    needed = more_memory(shapes, weight.element_size(), recipe, recovers, copied)
+    needed = beside(layers, recipe, recovers)
     if needed > (free := memory_free(weight.device)):
         ways = ["--dtype bfloat16"] * (weight.element_size() > 2) + ["--no-permute"] * recipe.permute
         ways += ["no recovery"] * recovers + ["a machine with more"]

@@ -32,7 +32,7 @@ from ...storage.tensors import stored_bytes
 from ...system.files import check_space, write_json
 from ...system.memory import peak_rss
 from ...system.progress import Stages
-from .forecast import cautions, describe, left_out
+from .forecast import beside, cautions, describe, left_out
 from .job import Job, read_job
 from .streamed import must_stream, run_streamed
 
@@ -94,6 +94,8 @@ def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
         print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")
+    needed = beside(layers, job.recipe, job.recovers)
+    print(f"takes some {needed / 1e9:.2f} GB of memory beside the model (predicted); prunekit fit tells of other ways")
     for caution in cautions(layers, job.recipe, job.recovers):
         print(f"prunekit: {caution}", file=sys.stderr)
     if job.out:  # FP8 takes at least a byte for each weight of the layers, and a mask alone makes nothing smaller
