@@ -138,6 +138,9 @@ def test_limits_are_drawn_in_each_criterions_own_unit(llama):
         low, high = axes.get_xlim()
         assert low < limit < high and (value != value or low < value - value / 20 < value + value / 20 < high)
         assert f"{limit:g}" in axes.get_title()
+    far, near = (Criterion("x", "", value, 0.1, 1.25, False) for value in (30.0, 1.2))
+    axes = limits({"far": [far], "near": [near]}).axes[0]
+    assert axes.get_xlim()[1] < 2 and any(text.get_text() == "30.00 ± 0.10 →" for text in axes.texts)
 
 
 def test_zeros_are_counted_in_codes_and_in_floats(llama, ids):

@@ -148,8 +148,35 @@ def on_disk(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
+def _reach(criteria: Sequence[Criterion]) -> tuple[float, float]:
+    """Ends of an axis that shows the limit and all that did not fail, or, if all failed, those that did."""
+    near = [c for c in criteria if c.state != "failed"] or criteria
+    ends = [c.value + side * c.margin for c in near for side in (-1, 0, 1)]
+    limit = criteria[0].limit
+    ends = [end for end in ends if isfinite(end)] + [limit]
+    room = (max(ends) - min(ends)) or 0.1 * abs(limit) or 1.0
+    bad, good = 0.7 * room, 0.25 * room
+    return min(ends) - (bad if criteria[0].at_least else good), max(ends) + (good if criteria[0].at_least else bad)
+
+
+def _interval(axes: Axes, place: int, c: Criterion, low: float, high: float) -> None:
+    """A value with its margin and its numbers; at the edge, with an arrow, if it lies beyond the axis."""
+    color, marker = STATES[c.state]
+    text = f"{c.value:.2f}" + (f" ± {c.margin:.2f}" if c.margin else "")
+    x, margin, side = c.value, c.margin if isfinite(c.margin) else 0.0, "center"
+    if x < low + 0.1 * (high - low):
+        x, margin, side, text = low + 0.03 * (high - low), 0.0, "left", f"← {text}"
+    elif x > high - 0.1 * (high - low):
+        x, margin, side, text = high - 0.03 * (high - low), 0.0, "right", f"{text} →"
+    if isfinite(x):
+        axes.errorbar(x, place, xerr=margin or None, fmt=marker, color=color, ms=7, capsize=4, elinewidth=2)
+        axes.text(x, place - 0.22, text, ha=side, va="bottom", fontsize=8, bbox=ON_WHITE | {"pad": 0.2})
+
+
 def limits(candidates: Mapping[str, Sequence[Criterion]]) -> Figure:
     """Every criterion on an axis of its own, in its own unit: each candidate's value and margin beside the limit.
+
+    An axis shows what lies about the limit; what failed by far stands at its edge, with an arrow.
 
     Args:
         candidates: criteria by candidate, at most six criteria; all candidates have the same ones, in the same order.
@@ -157,21 +184,13 @@ def limits(candidates: Mapping[str, Sequence[Criterion]]) -> Figure:
     rows = list(zip(*candidates.values()))  # by criterion
     figure, panels = subplots(2, 3, size=(9.0, 2 * (0.4 * len(candidates) + 1.0)), sharey=True)
     for axes, criteria in zip(panels.flat, rows):
-        first = criteria[0]
-        ends = [c.value + side * c.margin for c in criteria for side in (-1, 0, 1)]
-        ends = [end for end in ends if isfinite(end)] + [first.limit]
-        room = 0.15 * (max(ends) - min(ends)) or 0.1 * abs(first.limit) or 1.0
-        low, high = min(ends) - room, max(ends) + room
+        first, (low, high) = criteria[0], _reach(criteria)
         bad = (low, first.limit) if first.at_least else (first.limit, high)
         axes.axvspan(*bad, facecolor="#F2F2F2", edgecolor="#CCCCCC", hatch="\\\\", lw=0)
         axes.axvline(first.limit, color=COLORS["ink"], ls="--", lw=1.2)
         for place, c in enumerate(criteria):
-            color, marker = STATES[c.state]
-            margin = c.margin if isfinite(c.margin) else 0
-            axes.errorbar(c.value, place, xerr=margin, fmt=marker, color=color, ms=7, capsize=4, elinewidth=2)
-            text = f"{c.value:.2f}" + (f" ± {c.margin:.2f}" if c.margin else "")
-            axes.text(c.value, place - 0.22, text, ha="center", va="bottom", fontsize=8, bbox=ON_WHITE | {"pad": 0.2})
-        axes.set_xlim(low - room, high + room)
+            _interval(axes, place, c, low, high)
+        axes.set_xlim(low, high)
         axes.set_title(f"{first.name}, {first.on}\n{first.word} {first.limit:g}".replace(", \n", "\n"), fontsize=9)
         axes.tick_params(labelsize=8)
     for axes in panels.flat[len(rows) :]:
