@@ -611,7 +611,8 @@ course.quiz("06")
 # ## How far to trust this
 # - *The limits* are our choice, set before any of this was measured, and not moved since.
 # - *The climb* ends at 20 % because this notebook takes a minute. It was tried on other articles and news beforehand.
-#   There, at 50 %, ADMM on 512 tokens had a ratio of 2.7, 16 steps of recovery 1.7, `fast` 1.9, measured once.
+#   There, at 50 %, [ADMM](GLOSSARY.md#admm) on 512 tokens had a ratio of 2.7, 16 steps of recovery 1.7, `fast` 1.9,
+#   measured once.
 # - *Presets*: other windows, another machine, see [RESULTS](RESULTS.md#what-is-kept). FP8 adds 1.7 % to the dense
 #   perplexity.
 # - *24 windows* are few: 2.8 errors in place of 2.58 would be right. Four times as many halve a margin.
