@@ -23,8 +23,7 @@ CONFIDENCE = 0.95
 def width(count: int, confidence: float = CONFIDENCE) -> float:
     """How many standard errors to each side let `count` intervals all hold their true values (Bonferroni).
 
-    Each may miss ``(1 - confidence) / count`` of the time; together they then miss no more than ``1 - confidence``,
-    however they depend on each other. Errors count as normal.
+    Each may miss ``(1 - confidence) / count`` of the time, however they depend on each other. Errors count as normal.
 
     Args:
         count: intervals, one or more.
@@ -104,7 +103,7 @@ def answers(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
         Its answers, on the CPU; they are all that is needed of the dense model later on.
 
     Raises:
-        PrunekitError: `ids` is not a table of windows of two tokens or more, or longer than the model takes.
+        PrunekitError: windows of fewer than two tokens, or more than the model takes.
     """
     check_text(model, ids, least=2)
     nll, hits = [], []
@@ -119,8 +118,7 @@ def answers(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
 def compare(found: Answers, dense: Answers, seed: int = 0) -> dict[str, tuple[float, float]]:
     """What a compressed model keeps of the dense one, each number with its standard error.
 
-    Tokens of one window depend on each other, so errors come from drawing windows with replacement (bootstrap), the
-    same ones for both models.
+    Tokens of a window depend on each other: errors come from drawing windows (bootstrap), the same for both models.
 
     Args:
         found: the compressed model's answers, on two windows or more.
@@ -128,8 +126,8 @@ def compare(found: Answers, dense: Answers, seed: int = 0) -> dict[str, tuple[fl
         seed: of the bootstrap.
 
     Returns:
-        (value, standard error) of ``retention`` and of ``perplexity ratio``, compressed over dense. Where the dense
-        model is hardly ever right the error of the retention is NaN, and a criterion with it stays open.
+        (value, standard error) of ``retention`` and of ``perplexity ratio``, compressed over dense; NaN where the dense
+        model is hardly ever right, and a criterion with it stays open.
 
     Raises:
         PrunekitError: fewer than two windows, or answers to different texts.
