@@ -9,21 +9,22 @@ import prunekit as pk
 from prunekit import PrunekitError
 from prunekit.course.lessons import disk, memo, sensitivity
 from prunekit.course.lessons.memo import Criterion
+from prunekit.evaluation.answers import Answers
 
 
-def criterion(value, error=0.0, limit=1.0, at_least=True):
-    return Criterion("x", value, error, limit, at_least)
+def criterion(value, margin=0.0, limit=1.0, at_least=True):
+    return Criterion("x", "here", value, margin, limit, at_least)
 
 
 @pytest.mark.parametrize(
-    "value, error, at_least, state",
+    "value, margin, at_least, state",
     [
-        (1.5, 0.25, True, "passed"),
-        (1.5, 0.26, True, "open"),
-        (0.5, 0.25, True, "open"),
-        (0.5, 0.24, True, "failed"),
-        (0.5, 0.25, False, "passed"),
-        (1.5, 0.24, False, "failed"),
+        (1.5, 0.5, True, "passed"),
+        (1.5, 0.52, True, "open"),
+        (0.5, 0.5, True, "open"),
+        (0.5, 0.48, True, "failed"),
+        (0.5, 0.5, False, "passed"),
+        (1.5, 0.48, False, "failed"),
         (1.0, 0.0, True, "passed"),
         (1.0, 0.0, False, "passed"),
         (0.999, 0.0, True, "failed"),
@@ -31,8 +32,8 @@ def criterion(value, error=0.0, limit=1.0, at_least=True):
         (float("nan"), float("nan"), False, "open"),
     ],
 )
-def test_a_number_passes_or_fails_only_with_its_whole_interval(value, error, at_least, state):
-    assert criterion(value, error, at_least=at_least).state == state
+def test_a_number_passes_or_fails_only_with_its_whole_interval(value, margin, at_least, state):
+    assert criterion(value, margin, at_least=at_least).state == state
 
 
 def test_the_decision_is_the_worst_state():
@@ -50,45 +51,96 @@ def test_the_first_candidate_that_passes_is_recommended():
 
 
 def test_the_memo_holds_what_it_was_given(tmp_path):
-    candidates = {"half": [criterion(0.7, 0.01, 0.9)], "fifth": [criterion(0.98, 0.01, 0.9)]}
+    candidates = {"half": [criterion(0.7, 0.02, 0.9)], "fifth": [criterion(0.98, 0.02, 0.9)]}
     text = memo.write_memo(tmp_path / "memo.md", "tiny", candidates, {"Protocol": "none."}, ["speed", "tasks"])
     assert (tmp_path / "memo.md").read_text("utf-8") == text
     assert text.startswith("# Memo: tiny: go, with fifth\n")
     assert "## half: no-go" in text and "## fifth: go" in text
-    assert "| x | 0.700 | 0.020 | at least 0.9 | failed |" in text
+    assert "| x, here | 0.700 ± 0.020 | at least 0.9 | failed |" in text
     assert "**Protocol.** none." in text and "speed; tasks." in text
     assert text.count("\n|---") == 2
     failed = memo.write_memo(tmp_path / "memo.md", "tiny", {"half": candidates["half"]}, {}, ["all"])
     assert failed.startswith("# Memo: tiny: no-go\n")
 
 
-def test_judging_agrees_with_evaluate_and_sees_no_loss_where_there_is_none(llama, ids):
+def test_answers_agree_with_evaluate_whatever_the_batch(llama, ids):
+    whole = pk.evaluate(llama, ids)
+    for batch in (1, 2, 8):
+        found = memo.answers(llama, ids, batch)
+        assert found.nll.shape == found.hits.shape == (len(ids), ids.shape[1] - 1)
+        assert found.perplexity == pytest.approx(whole["perplexity"], rel=1e-5)
+        assert found.hits.double().mean().item() == pytest.approx(whole["top1"], abs=1e-9)
+    with pytest.raises(PrunekitError):
+        memo.answers(llama, ids[:, :1])
+
+
+def test_comparing_agrees_with_evaluate_and_sees_no_loss_where_there_is_none(llama, ids):
     pruned = pk.compress(llama, ids, sparsity=0.5, stop=False).model
-    judged = memo.judge({"dense": llama, "same": llama, "pruned": pruned}, ids)
+    dense, other = memo.answers(llama, ids), memo.answers(pruned, ids)
     whole = pk.evaluate_all({"dense": llama, "pruned": pruned}, ids)
-    for name in ("dense", "pruned"):
-        assert judged[name]["perplexity"][0] == pytest.approx(whole[name]["perplexity"], rel=1e-5)
-        assert judged[name]["top1"][0] == pytest.approx(whole[name]["top1"], abs=1e-9)
-    assert judged["pruned"]["kl"][0] == pytest.approx(whole["pruned"]["kl"], rel=1e-4)
-    assert judged["same"]["perplexity ratio"] == pytest.approx((1.0, 0.0))
-    assert judged["same"]["kl"] == pytest.approx((0.0, 0.0), abs=1e-6)
-    assert judged["pruned"]["kl"][1] > 0
-    assert repr(judged) == repr(memo.judge({"dense": llama, "same": llama, "pruned": pruned}, ids))  # nan is not nan
+    found = memo.compare(other, dense)
+    expected = whole["pruned"]["perplexity"] / whole["dense"]["perplexity"]
+    assert found["perplexity ratio"][0] == pytest.approx(expected, rel=1e-5) and found["perplexity ratio"][1] > 0
+    assert memo.compare(dense, dense)["perplexity ratio"] == pytest.approx((1.0, 0.0))
+    assert repr(found) == repr(memo.compare(other, dense))  # nan is not nan
+    rng = torch.Generator().manual_seed(1)
+    right = Answers(torch.rand(9, 20, generator=rng), torch.rand(9, 20, generator=rng) < 0.7)
+    some = Answers(right.nll, right.hits & (torch.rand(9, 20, generator=rng) < 0.8))
+    ratio = (some.hits.sum() / right.hits.sum()).item()
+    assert memo.compare(some, right)["retention"][0] == pytest.approx(ratio)
+    assert memo.compare(right, right)["retention"] == pytest.approx((1.0, 0.0))
 
 
-def test_each_candidate_gets_its_criteria_and_a_line_for_each_text(llama, ids):
-    models = {"dense": llama, "half": pk.compress(llama, ids, sparsity=0.5, fp8="e4m3").model}
-    quality = {"one": memo.judge(models, ids[:3]), "other": memo.judge(models, ids[3:])}
-    found = memo.candidates(quality, {"half": 0.6}, {"retention": 0.9, "perplexity ratio": 1.2, "bytes": 0.5})["half"]
-    names = ["retention, one", "retention, other", "perplexity ratio, one", "perplexity ratio, other"]
-    assert [c.name for c in found] == [*names, "stored bytes over dense"]
-    assert [c.at_least for c in found] == [True, True, False, False, False]
-    assert [c.limit for c in found] == [0.9, 0.9, 1.2, 1.2, 0.5]
-    assert (found[2].value, found[2].error) == quality["one"]["half"]["perplexity ratio"]
-    assert found[4].state == "failed"
-    lines = memo.report(quality).splitlines()
-    assert len(lines) == 4 and all("±" in line for line in lines)
-    assert lines[0].startswith("one") and "retention" in lines[1]
+def test_the_bootstraps_error_is_that_of_a_mean_over_windows():
+    """Of the log of the ratio, for which the usual standard error is known."""
+    rng = torch.Generator().manual_seed(0)
+    nll, hits = torch.rand(12, 30, generator=rng), torch.ones(12, 30, dtype=torch.bool)
+    gaps = 0.01 * torch.randn(12, 1, generator=rng)
+    value, error = memo.compare(Answers(nll + gaps, hits), Answers(nll, hits))["perplexity ratio"]
+    assert error / value == pytest.approx((gaps.std() / 12**0.5).item(), rel=0.1)
+
+
+def test_margins_hold_all_at_once():
+    """However the numbers depend on each other; and with no more than needed where they are independent."""
+    assert memo.width(1) == pytest.approx(1.96, abs=0.001) and memo.width(5) == pytest.approx(2.576, abs=0.001)
+    rng = torch.Generator().manual_seed(0)
+    own, common = torch.randn(50_000, 5, generator=rng), torch.randn(50_000, 1, generator=rng)
+    for share in (0.0, 0.5, 0.9):
+        misses = (1 - share**2) ** 0.5 * own + share * common
+        hold = (misses.abs() < memo.width(5)).all(1).double().mean().item()
+        assert hold > 0.947 and (share or hold < 0.955)
+        assert (misses.abs() < memo.width(5, 0.8)).all(1).double().mean().item() > 0.795
+
+
+def test_each_candidate_gets_its_criteria_with_margins_for_all(llama, ids):
+    half = pk.compress(llama, ids, sparsity=0.5, fp8="e4m3").model
+    texts = {"one": ids[:3], "other": ids[3:]}
+    found = {t: memo.compare(memo.answers(half, text), memo.answers(llama, text)) for t, text in texts.items()}
+    rows = memo.criteria(found, 0.6, {"retention": 0.9, "perplexity ratio": 1.2, "bytes": 0.5})
+    names = [("retention", "one"), ("retention", "other"), ("perplexity ratio", "one"), ("perplexity ratio", "other")]
+    assert [(c.name, c.on) for c in rows] == [*names, ("bytes over dense", "")]
+    assert [c.at_least for c in rows] == [True, True, False, False, False]
+    assert [c.limit for c in rows] == [0.9, 0.9, 1.2, 1.2, 0.5]
+    value, error = found["one"]["perplexity ratio"]
+    assert rows[2].value == value and rows[2].margin == pytest.approx(memo.width(5) * error)
+    assert rows[4].state == "failed" and rows[4].margin == 0
+    lines = memo.rows_of(rows)
+    assert len(lines) == 5 and all("±" in line[1] for line in lines[2:4]) and "counted" in lines[4][1]
+
+
+def test_limits_are_drawn_in_each_criterions_own_unit(llama):
+    from prunekit.course.figures.own_model import limits
+
+    units = ((0.8, 0.9, True), (120.0, 100.0, False), (0.6, 0.65, False), (float("nan"), 0.9, True), (1.0, 1.0, False))
+    half = [Criterion("x", str(i), value, value / 20, limit, up) for i, (value, limit, up) in enumerate(units)]
+    figure = limits({"half": half, "again": half})
+    for axes, (value, limit, _) in zip(figure.axes, units):
+        low, high = axes.get_xlim()
+        assert low < limit < high and (value != value or low < value - value / 20 < value + value / 20 < high)
+        assert f"{limit:g}" in axes.get_title()
+    far, near = (Criterion("x", "", value, 0.1, 1.25, False) for value in (30.0, 1.2))
+    axes = limits({"far": [far], "near": [near]}).axes[0]
+    assert axes.get_xlim()[1] < 2 and any(text.get_text() == "30.00 ± 0.10 →" for text in axes.texts)
 
 
 def test_zeros_are_counted_in_codes_and_in_floats(llama, ids):
@@ -98,10 +150,11 @@ def test_zeros_are_counted_in_codes_and_in_floats(llama, ids):
         assert disk.zeros(result.model) == round(result.sparsity * total)
 
 
-def test_judging_needs_a_dense_model_and_windows(llama, ids):
-    for models, windows in (({"dense": llama}, ids[:1]), ({"other": llama}, ids)):
-        with pytest.raises(pk.PrunekitError, match="dense"):
-            memo.judge(models, windows)
+def test_comparing_needs_windows_of_one_text(llama, ids):
+    found = memo.answers(llama, ids)
+    for other in (Answers(found.nll[:1], found.hits[:1]), Answers(found.nll[:-1], found.hits[:-1])):
+        with pytest.raises(PrunekitError, match="same windows"):
+            memo.compare(found, other)
 
 
 def test_the_error_of_a_ratio_is_that_of_many_repetitions():

@@ -1,11 +1,12 @@
-"""What the exercises of notebook 06 ask for: bytes of weights, layers to spare, an error bar, a decision rule."""
+"""What the exercises of notebook 06 ask for: bytes of weights, layers to spare, an error bar, a rule, a verdict."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ..lessons.memo import BYTES, Criterion, decide, retention_error, weight_bytes
+from ..lessons.memo import BYTES, Criterion, decide, recommend, retention_error, weight_bytes, width
 from ..lessons.sensitivity import spare
 from ..printing import numbers
 from .exercise import Exercise, exactly, whole
@@ -130,46 +131,46 @@ def _verify_error(args: tuple, out) -> str | None:
 # 6.4 -----------------------------------------------------------------------------------------------------------------
 
 
-def _criteria(values: list, errors: list, limits: list, at_least: list) -> list[Criterion]:
-    return [Criterion("", *row) for row in zip(values, errors, limits, at_least)]
+def _criteria(values: list, margins: list, limits: list, at_least: list) -> list[Criterion]:
+    return [Criterion("", "", *row) for row in zip(values, margins, limits, at_least)]
 
 
-def rule(values: list[float], errors: list[float], limits: list[float], at_least: list[bool]) -> str:
+def rule(values: list[float], margins: list[float], limits: list[float], at_least: list[bool]) -> str:
     """``go``, ``no-go`` or ``open``."""
-    return decide(_criteria(values, errors, limits, at_least))
+    return decide(_criteria(values, margins, limits, at_least))
 
 
 def _numbers(size: int, rng: torch.Generator) -> tuple[list, list, list, list]:
-    """Criteria that mostly pass, some open, some failed, some just at the edge, some without error."""
+    """Criteria that mostly pass, some open, some failed, some just at the edge, some without margin."""
     count = whole(rng, 1, min(size, 4))
-    values, errors, limits, at_least = [], [], [], []
+    values, margins, limits, at_least = [], [], [], []
     mood = whole(rng, 0, 2)  # all pass; some open; anything
     for _ in range(count):
-        error = whole(rng, 0, 2) / 8
+        margin = whole(rng, 0, 2) / 4
         limit, up = whole(rng, 1, 6) / 2, bool(whole(rng, 0, 1))
         kind = 0 if mood == 0 else whole(rng, 0, 3)
-        inside = (2, 2, 1, -2)[kind] * error  # at the edge of passing, inside, at the edge of failing
+        inside = (1, 1, 0.5, -1)[kind] * margin  # at the edge of passing, inside, at the edge of failing
         extra = whole(rng, 0, 1) / 4 if kind < 2 else 0
         if mood == 2 and whole(rng, 0, 2) == 0:
-            inside, extra = -2 * error, -1 / 4  # failed
+            inside, extra = -margin, -1 / 4  # failed
         values.append(limit + (1 if up else -1) * (inside + extra))
-        errors.append(error)
+        margins.append(margin)
         limits.append(limit)
         at_least.append(up)
-    return values, errors, limits, at_least
+    return values, margins, limits, at_least
 
 
 def _edges() -> list[tuple]:
     """One criterion at any distance from its limit, at the scale of a retention and of a size; and pairs of them."""
     one = [
-        ([limit + (1 if up else -1) * errors * error], [error], [limit], [up])
-        for limit, error in ((0.95, 0.004), (24.0, 0.3), (1.5e8, 1000.0), (-0.5, 0.01), (2e-5, 1e-6))
-        for errors in (3.5, 2.02, 1.98, 1.5, 0.5, -0.5, -1.5, -1.98, -2.02, -3.5)
+        ([limit + (1 if up else -1) * margins * margin], [margin], [limit], [up])
+        for limit, margin in ((0.95, 0.008), (24.0, 0.6), (1.5e8, 2000.0), (-0.5, 0.02), (2e-5, 2e-6))
+        for margins in (1.75, 1.01, 0.99, 0.75, 0.25, -0.25, -0.75, -0.99, -1.01, -1.75)
         for up in (True, False)
     ]
     exact = [([value], [0.0], [1.0], [up]) for value in (0.999, 1.0, 1.001) for up in (True, False)]
-    touch = [([1.0 + sign * 0.5], [0.25], [1.0], [up]) for sign in (1, -1) for up in (True, False)]
-    three = {"passed": ([2.0], [0.25], [1.0]), "failed": ([0.25], [0.25], [1.0]), "open": ([1.25], [0.25], [1.0])}
+    touch = [([1.0 + sign * 0.5], [0.5], [1.0], [up]) for sign in (1, -1) for up in (True, False)]
+    three = {"passed": ([2.0], [0.5], [1.0]), "failed": ([0.25], [0.5], [1.0]), "open": ([1.25], [0.5], [1.0])}
     pairs = [
         (*(a + b + c for a, b, c in zip(three[x], three[y], three[z])), [True] * 3)
         for x in three
@@ -188,15 +189,90 @@ def _verify_rule(args: tuple, out) -> str | None:
     states = [criterion.state for criterion in _criteria(*args)]
     told = ", ".join(f"number {i}: {state}" for i, state in enumerate(states))
     if right == "no-go":
-        return f"one failure is a no-go, whatever the others are ({told}); failed is: all of value +- 2 errors is bad"
+        return f"one failure is a no-go, whatever the others are ({told}); failed is: all of value +- margin is bad"
     if right == "open":
-        return f"nothing failed, but something is open ({told}): its interval of 2 errors to each side holds the limit"
+        return f"nothing failed, but something is open ({told}): its interval, margin to each side, holds the limit"
     return f"everything passed ({told}): an interval may end at its limit; with at_least False smaller is better"
+
+
+# 6.6 -----------------------------------------------------------------------------------------------------------------
+
+
+def judged(dense: Tensor, candidates: Mapping[str, Tensor], limit: float, confidence: float) -> dict[str, list]:
+    """A retention on each text for each candidate, with margins that hold for all texts at once."""
+    errors = width(len(dense), confidence)
+    found = {}
+    for name, hits in candidates.items():
+        pairs = [retention_error(d, h) for d, h in zip(dense, hits)]
+        found[name] = [Criterion("retention", "", r, errors * error, limit, True) for r, error in pairs]
+    return found
+
+
+def verdict(dense: Tensor, candidates: Mapping[str, Tensor], limit: float, confidence: float) -> tuple[str, str]:
+    """The decision, and the name of the candidate that it is about."""
+    return recommend(judged(dense, candidates, limit, confidence))
+
+
+def _clear(dense: Tensor, candidates: Mapping[str, Tensor], limit: float, confidence: float) -> bool:
+    """Whether no interval ends so near its limit that a standard deviation by n or by n - 1 would decide."""
+    unbiased = math.sqrt(dense.shape[1] / (dense.shape[1] - 1))
+    rows = [c for rows in judged(dense, candidates, limit, confidence).values() for c in rows]
+    return all(
+        abs(abs(c.value - limit) - wide * c.margin) > 1e-6
+        and (abs(c.value - limit) > c.margin) == (abs(c.value - limit) > unbiased * c.margin)
+        for c in rows
+        for wide in (1, unbiased)
+    )
+
+
+def _runs(size: int, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor], float, float]:
+    """Some texts, and candidates that are right nearly as often as the dense model; the limit lies about them."""
+    while True:
+        texts, tokens, count = whole(rng, 1, min(size, 5)), whole(rng, 4, 12) * size * size, whole(rng, 1, min(size, 4))
+        dense = torch.rand(texts, tokens, generator=rng) < 0.3 + 0.4 * torch.rand(texts, 1, generator=rng)
+        dense[:, whole(rng, 0, tokens - 1)] = True
+        runs = {}
+        for name in ("half", "a third", "a quarter", "a fifth")[:count]:
+            lost = torch.rand(texts, tokens, generator=rng) < 0.4 * torch.rand(texts, 1, generator=rng)
+            won = torch.rand(texts, tokens, generator=rng) < 0.1 * torch.rand(1, generator=rng)
+            runs[name] = dense & ~lost | won
+        args = dense, runs, whole(rng, 12, 20) / 20, (0.8, 0.9, 0.95, 0.99)[whole(rng, 0, 3)]
+        if _clear(*args):
+            return args
+
+
+def _close() -> list[tuple]:
+    """Cases in which the margin decides: 1 to 8 texts, each share of hits lost; the better candidate comes later."""
+    dense, cases = torch.arange(400).remainder(2) == 0, []
+    for texts in (1, 2, 5, 8):
+        for lost in range(2, 60, 3):
+            hits = dense.clone()
+            hits[dense.nonzero()[:lost]] = False
+            worse = dense & (torch.arange(400) >= 200)
+            both = {"worse": worse.expand(texts, -1), "better": hits.expand(texts, -1)}
+            cases += [(dense.expand(texts, -1), both, 0.9, level) for level in (0.8, 0.95)]
+    mixed = torch.stack([dense, dense & (torch.arange(400) >= 100)])  # one text kept whole, the other by half
+    cases.append((dense.expand(2, -1), {"mixed": mixed, "all": dense.expand(2, -1)}, 0.9, 0.95))
+    return [tuple(case) for case in cases if _clear(*case)]
+
+
+def _verify_verdict(args: tuple, out) -> str | None:
+    right, rows = verdict(*args), judged(*args)
+    if not isinstance(out, (tuple, list)) or len(out) != 2 or not all(isinstance(part, str) for part in out):
+        return "return two strings: 'go', 'open' or 'no-go', and a candidate's name, which is '' after 'no-go'"
+    if tuple(out) == right:
+        return None
+    told = "; ".join(
+        f"{name} is {decide(found)}: " + ", ".join(f"{c.value:.3f} +- {c.margin:.3f}" for c in found)
+        for name, found in list(rows.items())[:4]
+    )
+    return f"at least {args[2]:g}, by {width(len(args[0]), args[3]):.3f} errors to each side: {told}"
 
 
 EXERCISES = {
     "6.1": Exercise(_shapes, _verify_bytes, ("shapes", "dtype"), weight_bytes, _models),
     "6.2": Exercise(_layers, _verify_layers, ("damage", "size", "budget"), spare, _budgets),
     "6.3": Exercise(_hits, _verify_error, ("dense", "hits"), retention_error, _texts),
-    "6.4": Exercise(_numbers, _verify_rule, ("values", "errors", "limits", "at_least"), rule, _edges),
+    "6.4": Exercise(_numbers, _verify_rule, ("values", "margins", "limits", "at_least"), rule, _edges),
+    "6.6": Exercise(_runs, _verify_verdict, ("dense", "candidates", "limit", "confidence"), verdict, _close, tries=6),
 }

@@ -1,36 +1,54 @@
-"""The one-page go or no-go memo: numbers with their errors, limits set beforehand, and a decision by rule."""
+"""The one-page go or no-go memo: numbers with their margins, limits set beforehand, and a decision by rule."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from ...errors import PrunekitError
-from ...evaluation.evaluate import evaluate_all
+from ...evaluation.answers import Answers
+from ...model.checks import check_text
+from ...model.modes import device_of, without_dropout
 
-WIDTH = 2.0  # standard errors to each side of a number: about 95 % if errors are normal
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
 RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+def width(count: int, confidence: float = CONFIDENCE) -> float:
+    """How many standard errors to each side let `count` intervals all hold their true values (Bonferroni).
+
+    Each may miss ``(1 - confidence) / count`` of the time, however they depend on each other. Errors count as normal.
+
+    Args:
+        count: intervals, one or more.
+        confidence: how often all of them hold, between 0 and 1.
+    """
+    return NormalDist().inv_cdf(1 - (1 - confidence) / count / 2)
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One number, its standard error, and the limit that was set for it.
+    """One number, its margin, and the limit that was set for it.
 
     Attributes:
-        name: what was measured, on what.
+        name: what was measured.
+        on: on which text; empty if on none.
         value: the number.
-        error: its standard error; 0 for what was counted.
+        margin: to each side of it; 0 for what was counted.
         limit: the limit.
         at_least: whether the number must be at least the limit, or at most.
     """
 
     name: str
+    on: str
     value: float
-    error: float
+    margin: float
     limit: float
     at_least: bool
 
@@ -41,10 +59,10 @@ class Criterion:
 
     @property
     def state(self) -> str:
-        """``passed`` or ``failed`` if all of ``value +- 2 error`` lies on one side of the limit, else ``open``."""
+        """``passed`` or ``failed`` if all of ``value +- margin`` lies on one side of the limit, else ``open``."""
         sign = 1 if self.at_least else -1
-        best = sign * (self.value - self.limit) + WIDTH * self.error
-        worst = sign * (self.value - self.limit) - WIDTH * self.error
+        best = sign * (self.value - self.limit) + self.margin
+        worst = sign * (self.value - self.limit) - self.margin
         return "passed" if worst >= 0 else "failed" if best < 0 else "open"
 
 
@@ -58,7 +76,7 @@ def recommend(candidates: Mapping[str, Sequence[Criterion]]) -> tuple[str, str]:
     """The decision over several candidates.
 
     Args:
-        candidates: criteria by candidate, the most compressed first.
+        candidates: criteria by candidate, the preferred ones first.
 
     Returns:
         ("go", name of the first candidate that passes all), or else ("open", name of the first that is open), or else
@@ -72,81 +90,83 @@ def recommend(candidates: Mapping[str, Sequence[Criterion]]) -> tuple[str, str]:
     return "no-go", ""
 
 
-def judge(models: Mapping[str, nn.Module], ids: Tensor, seed: int = 0) -> dict[str, dict[str, tuple[float, float]]]:
-    """What compressed models keep of the dense one, each number with its standard error.
-
-    Windows are judged one by one. Tokens of one window depend on each other, so errors come from drawing windows
-    with replacement (bootstrap), the same ones for the dense and the compressed model.
+@torch.inference_mode()
+def answers(model: nn.Module, ids: Tensor, batch: int = 8) -> Answers:
+    """What a model says about every token but the first of each window, in the precision in which it is served.
 
     Args:
-        models: causal language models; one is called ``dense``.
-        ids: int64 ``[windows, context]``, two windows or more.
+        model: a causal language model, on any device.
+        ids: int64 ``[windows, context]``.
+        batch: windows at once.
+
+    Returns:
+        Its answers, on the CPU; they are all that is needed of the dense model later on.
+
+    Raises:
+        PrunekitError: windows of fewer than two tokens, or more than the model takes.
+    """
+    check_text(model, ids, least=2)
+    nll, hits = [], []
+    with without_dropout(model):
+        for window in ids.to(device_of(model)).split(batch):
+            logits, target = model(window, use_cache=False).logits[:, :-1].float(), window[:, 1:]
+            nll.append(cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target).cpu())
+            hits.append((logits.argmax(-1) == target).cpu())
+    return Answers(torch.cat(nll), torch.cat(hits))
+
+
+def compare(found: Answers, dense: Answers, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """What a compressed model keeps of the dense one, each number with its standard error.
+
+    Tokens of a window depend on each other: errors come from drawing windows (bootstrap), the same for both models.
+
+    Args:
+        found: the compressed model's answers, on two windows or more.
+        dense: the dense model's, on the same tokens.
         seed: of the bootstrap.
 
     Returns:
-        For each model but the dense one, (value, standard error) of ``retention``, ``perplexity ratio`` (compressed
-        over dense) and ``kl`` (nats per token); and for every model of ``perplexity`` and ``top1``. Where the dense
-        model is hardly ever right the error of the retention is NaN, and a criterion with it stays open.
+        (value, standard error) of ``retention`` and of ``perplexity ratio``, compressed over dense; NaN where the dense
+        model is hardly ever right, and a criterion with it stays open.
 
     Raises:
-        PrunekitError: fewer than two windows, no model called ``dense``, or as `prunekit.evaluation.evaluate`.
+        PrunekitError: fewer than two windows, or answers to different texts.
     """
-    if len(ids) < 2 or "dense" not in models:
-        raise PrunekitError("judging needs two or more windows, and a model called 'dense'.")
-    windows = [evaluate_all(models, window) for window in ids.split(1)]
-    draws = torch.randint(len(ids), (RESAMPLES, len(ids)), generator=torch.Generator().manual_seed(seed))
-
-    def column(name: str, key: str) -> Tensor:
-        return torch.tensor([window[name][key] for window in windows], dtype=torch.float64)
+    windows = len(dense.hits)
+    if windows < 2 or found.hits.shape != dense.hits.shape:
+        raise PrunekitError("comparing needs answers of both models on the same windows, two or more.")
+    draws = torch.randint(windows, (RESAMPLES, windows), generator=torch.Generator().manual_seed(seed))
+    unbiased = math.sqrt(windows / (windows - 1))  # the bootstrap's variance is that of a sample, too small by this
 
     def with_error(function, *columns: Tensor) -> tuple[float, float]:
         value = function(*(c.mean() for c in columns)).item()
-        return value, function(*(c[draws].mean(1) for c in columns)).std().item()
+        return value, unbiased * function(*(c[draws].mean(1) for c in columns)).std().item()
 
-    dense_hits, dense_loss = column("dense", "top1"), column("dense", "perplexity").log()
-    results = {}
-    for name in models:
-        hits, loss = column(name, "top1"), column(name, "perplexity").log()
-        results[name] = {"perplexity": with_error(torch.exp, loss), "top1": with_error(lambda h: h, hits)}
-        if name != "dense":
-            results[name] |= {
-                "retention": with_error(lambda h, d: h / d, hits, dense_hits),
-                "perplexity ratio": with_error(torch.exp, loss - dense_loss),
-                "kl": with_error(lambda k: k, column(name, "kl")),
-            }
-    return results
+    hits, dense_hits = (a.hits.double().mean(1) for a in (found, dense))
+    gap = (found.nll.double() - dense.nll.double()).mean(1)
+    return {
+        "retention": with_error(lambda h, d: h / d, hits, dense_hits),
+        "perplexity ratio": with_error(torch.exp, gap),
+    }
 
 
-def report(quality: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]]) -> str:
-    """What `judge` found on some texts, a line for each text and model, each number with two standard errors."""
-    lines = []
-    for text, judged in quality.items():
-        for name, row in judged.items():
-            numbers = [f"{key} {value:.3f} ± {WIDTH * error:.3f}" for key, (value, error) in row.items()]
-            lines.append("  ".join([f"{text:10}{name:20}", *numbers]))
-    return "\n".join(lines)
-
-
-def candidates(
-    quality: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]],
-    share: Mapping[str, float],
-    limits: Mapping[str, float],
-) -> dict[str, list[Criterion]]:
-    """The criteria of each candidate: retention and perplexity ratio on each text, and stored bytes.
+def criteria(
+    found: Mapping[str, Mapping[str, tuple[float, float]]], share: float, limits: Mapping[str, float]
+) -> list[Criterion]:
+    """A candidate's numbers beside their limits, with margins that hold for all of them at once.
 
     Args:
-        quality: what `judge` found, by text.
-        share: stored bytes over the dense model's, for each candidate.
+        found: what `compare` found, by text.
+        share: stored bytes over the dense model's.
         limits: ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most).
     """
-    found = {}
-    for name, size in share.items():
-        criteria = []
-        for key, at_least in (("retention", True), ("perplexity ratio", False)):
-            for text, judged in quality.items():
-                criteria.append(Criterion(f"{key}, {text}", *judged[name][key], limits[key], at_least))
-        found[name] = [*criteria, Criterion("stored bytes over dense", size, 0.0, limits["bytes"], False)]
-    return found
+    errors = width(2 * len(found) + 1)
+    rows = []
+    for key, at_least in (("retention", True), ("perplexity ratio", False)):
+        for text, numbers in found.items():
+            value, error = numbers[key]
+            rows.append(Criterion(key, text, value, errors * error, limits[key], at_least))
+    return [*rows, Criterion("bytes over dense", "", share, 0.0, limits["bytes"], False)]
 
 
 def weight_bytes(shapes: Sequence[tuple[int, int]], dtype: str) -> int:
@@ -177,13 +197,17 @@ def retention_error(dense: Tensor, hits: Tensor) -> tuple[float, float]:
     return r, spread / (d.mean().item() * math.sqrt(len(d)))
 
 
-def table(criteria: Sequence[Criterion]) -> list[str]:
-    """The criteria as lines of a Markdown table."""
-    lines = ["| criterion | value | 2 standard errors | limit | state |", "|---|---|---|---|---|"]
-    for c in criteria:
-        error = f"{WIDTH * c.error:.3f}" if c.error else "counted"
-        lines.append(f"| {c.name} | {c.value:.3f} | {error} | {c.word} {c.limit:g} | {c.state} |")
-    return lines
+def rows_of(criteria: Sequence[Criterion]) -> list[tuple[str, ...]]:
+    """The criteria as rows of a table: name, value with margin, limit, state."""
+    return [
+        (
+            f"{c.name}, {c.on}" if c.on else c.name,
+            f"{c.value:.3f} ± {c.margin:.3f}" if c.margin else f"{c.value:.3f}, counted",
+            f"{c.word} {c.limit:g}",
+            c.state,
+        )
+        for c in criteria
+    ]
 
 
 def write_memo(
@@ -198,7 +222,7 @@ def write_memo(
     Args:
         path: the file; its folder must exist.
         model: what the model is called.
-        candidates: criteria by candidate, the most compressed first.
+        candidates: criteria by candidate, the preferred ones first.
         facts: headings and sentences: recipe, protocol, sizes, machine ...
         untested: what this run does not say.
 
@@ -206,16 +230,20 @@ def write_memo(
         The text that was written.
     """
     decision, name = recommend(candidates)
-    titles = {
-        "go": f"go, with {name}",
-        "open": f"open: {name} needs more tokens to be judged",
-        "no-go": "no-go",
-    }
+    titles = {"go": f"go, with {name}", "open": f"open: {name} needs more tokens to be judged", "no-go": "no-go"}
     lines = [f"# Memo: {model}: {titles[decision]}", ""]
-    lines += ["The rules were set before the run. A number passes or fails if all of it, two standard errors to each"]
-    lines += ["side, lies on one side of its limit. One failure is a no-go; else one open number leaves it open."]
-    for candidate, criteria in candidates.items():
-        lines += ["", f"## {candidate}: {decide(criteria)}", "", *table(criteria)]
+    lines += ["The rules were set before the run. A number passes or fails if all of it, margin included, lies on one"]
+    lines += ["side of its limit. One failure is a no-go; else one open number leaves it open. The margins of a"]
+    lines += [f"candidate hold all at once with a confidence of {CONFIDENCE:.0%}."]
+    for candidate, rows in candidates.items():
+        lines += [
+            "",
+            f"## {candidate}: {decide(rows)}",
+            "",
+            "| criterion | value | limit | state |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {' | '.join(row)} |" for row in rows_of(rows)]
     for heading, sentence in facts.items():
         lines += ["", f"**{heading}.** {sentence}"]
     lines += ["", "**Not tested.** " + "; ".join(untested) + "."]

@@ -4,8 +4,8 @@ import math
 
 from torch import Tensor
 
-from ..checks.own_model import EXERCISES, rule
-from ..lessons.memo import BYTES, retention_error, weight_bytes
+from ..checks.own_model import EXERCISES, judged, rule
+from ..lessons.memo import BYTES, Criterion, recommend, retention_error, weight_bytes, width
 from .mistake import Mistake, gives, right_for
 
 
@@ -119,8 +119,11 @@ def _ranked(hint: str, words: tuple[str, ...]) -> Mistake:
 
 
 RULES = (
-    _ruled("the errors are left out", lambda v, e, limits, up: (v, [0.0] * len(e), limits, up)),
-    _ruled("two standard errors to each side, not one", lambda v, e, limits, up: (v, [x / 2 for x in e], limits, up)),
+    _ruled("the margins are left out", lambda v, e, limits, up: (v, [0.0] * len(e), limits, up)),
+    _ruled(
+        "the margin goes to each side, not half of it", lambda v, e, limits, up: (v, [x / 2 for x in e], limits, up)
+    ),
+    _ruled("margins are margins already, not errors", lambda v, e, limits, up: (v, [2 * x for x in e], limits, up)),
     _ruled("where at_least is False smaller is better", lambda v, e, limits, up: (v, e, limits, [True] * len(up))),
     _ruled("at_least is turned round", lambda v, e, limits, up: (v, e, limits, [not x for x in up])),
     _ranked("one failure is a no-go, also where something else is open", ("open", "no-go", "go")),
@@ -128,4 +131,45 @@ RULES = (
 )
 
 
-MISTAKES = {"6.1": WEIGHTS, "6.2": LAYERS, "6.3": ERRORS, "6.4": RULES}
+def _other(hint: str, confidence) -> Mistake:
+    """Exercise 6.6 with a margin for another confidence than the one for each text, found from texts and candidates."""
+
+    def wrong(dense: Tensor, candidates: dict, limit: float, level: float) -> tuple[str, str]:
+        one = 1 - len(dense) * (1 - confidence(level, len(dense), len(candidates)))  # `judged` shares it among texts
+        return recommend(judged(dense, candidates, limit, one))
+
+    return Mistake(hint, lambda args, out: tuple(out) == wrong(*args))
+
+
+def _ordered(args: tuple) -> tuple[str, str]:
+    """The first candidate that is not a no-go."""
+    for name, rows in judged(*args).items():
+        found = recommend({name: rows})
+        if found[1]:
+            return found
+    return "no-go", ""
+
+
+def _pooled(args: tuple) -> tuple[str, str]:
+    """All texts as if they were one."""
+    dense, candidates, limit, level = args
+    rows = {}
+    for name, hits in candidates.items():
+        r, error = retention_error(dense.flatten(), hits.flatten())
+        rows[name] = [Criterion("", "", r, width(len(dense), level) * error, limit, True)]
+    return recommend(rows)
+
+
+VERDICTS = (
+    _other("all texts must hold at once: share 1 - confidence among them", lambda level, texts, count: level),
+    _other(
+        "1 - confidence is shared among texts, not among candidates",
+        lambda level, texts, count: 1 - (1 - level) / count,
+    ),
+    _other("a margin misses on two sides: halve what may go wrong", lambda level, n, k: 1 - 2 * (1 - level) / n),
+    Mistake("an open candidate is the answer only if none may go", lambda args, out: tuple(out) == _ordered(args)),
+    Mistake("each text has a retention of its own", lambda args, out: tuple(out) == _pooled(args)),
+)
+
+
+MISTAKES = {"6.1": WEIGHTS, "6.2": LAYERS, "6.3": ERRORS, "6.4": RULES, "6.6": VERDICTS}

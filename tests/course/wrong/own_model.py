@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def error_variance(dense, hits):
 def rule_loop(values, errors, limits, at_least):
     answer = "go"
     for value, error, limit, up in zip(values, errors, limits, at_least):
-        low, high = value - 2 * error, value + 2 * error
+        low, high = value - error, value + error
         if (high < limit) if up else (low > limit):
             return "no-go"
         if (low < limit) if up else (high > limit):
@@ -117,7 +118,7 @@ def rule_loop(values, errors, limits, at_least):
 def rule_numpy(values, errors, limits, at_least):
     sign = np.where(at_least, 1, -1)
     margin = sign * (np.array(values) - np.array(limits))
-    width = 2 * np.array(errors)
+    width = np.array(errors)
     return "no-go" if (margin + width < 0).any() else "go" if (margin - width >= 0).all() else "open"
 
 
@@ -125,7 +126,7 @@ def rule_without_errors(values, errors, limits, at_least):
     return rule_loop(values, [0] * len(errors), limits, at_least)
 
 
-def rule_one_error(values, errors, limits, at_least):
+def rule_half_of_it(values, errors, limits, at_least):
     return rule_loop(values, [error / 2 for error in errors], limits, at_least)
 
 
@@ -149,13 +150,13 @@ def rule_open_is_no_go(values, errors, limits, at_least):
 
 def rule_strict(values, errors, limits, at_least):
     sign = np.where(at_least, 1, -1)
-    margin, width = sign * (np.array(values) - np.array(limits)), 2 * np.array(errors)
+    margin, width = sign * (np.array(values) - np.array(limits)), np.array(errors)
     return "no-go" if (margin + width < 0).any() else "go" if (margin - width > 0).all() else "open"
 
 
 def rule_edge_fails(values, errors, limits, at_least):
     sign = np.where(at_least, 1, -1)
-    margin, width = sign * (np.array(values) - np.array(limits)), 2 * np.array(errors)
+    margin, width = sign * (np.array(values) - np.array(limits)), np.array(errors)
     return "no-go" if (margin + width <= 0).any() else "go" if (margin - width >= 0).all() else "open"
 
 
@@ -348,8 +349,8 @@ def error_loop(dense, hits):
     return np.array(r), torch.tensor(spread / (sum(d) / n) / math.sqrt(n))
 
 
-def rule_three_errors(values, errors, limits, at_least):
-    return rule_loop(values, [1.5 * error for error in errors], limits, at_least)
+def rule_two_of_them(values, errors, limits, at_least):
+    return rule_loop(values, [2 * error for error in errors], limits, at_least)
 
 
 def rule_one_sided(values, errors, limits, at_least):
@@ -398,7 +399,7 @@ def rule_value_fails(values, errors, limits, at_least):
     words = []
     for value, error, limit, up in zip(values, errors, limits, at_least):
         margin = (value - limit) * (1 if up else -1)
-        words.append("no-go" if margin < 0 else "go" if margin >= 2 * error else "open")
+        words.append("no-go" if margin < 0 else "go" if margin >= error else "open")
     return "no-go" if "no-go" in words else "open" if "open" in words else "go"
 
 
@@ -419,7 +420,7 @@ def rule_in_capitals(values, errors, limits, at_least):
 
 def rule_by_states(values, errors, limits, at_least):
     def state(value, error, limit, up):
-        ends = (value - 2 * error, value + 2 * error)
+        ends = (value - error, value + error)
         good = [end >= limit if up else end <= limit for end in ends]
         return {2: "passed", 1: "open", 0: "failed"}[sum(good)]
 
@@ -498,11 +499,113 @@ def layers_recursive(damage, size, budget):
     )
 
 
+def _z(tail):
+    return NormalDist().inv_cdf(1 - tail)
+
+
+def _verdict(dense, candidates, limit, z, order=("go", "open"), error=error_numpy, worst=True):
+    """The verdict with `z` errors to each side, from the words of each candidate's texts."""
+    words = {}
+    for name, hits in candidates.items():
+        pairs = [error(d, h) for d, h in zip(dense, hits)]
+        states = [rule_loop([float(r)], [z * float(e)], [limit], [True]) for r, e in pairs]
+        ranks = ("no-go", "open", "go") if worst else ("go", "open", "no-go")
+        words[name] = next(word for word in ranks if word in states)
+    found = [(word, name) for word in order for name in words if words[name] == word]
+    return found[0] if found else ("no-go", "")
+
+
+def verdict_numpy(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(dense) / 2))
+
+
+def verdict_unbiased(dense, candidates, limit, confidence):
+    z = math.sqrt(2) * torch.erfinv(torch.tensor(1 - (1 - confidence) / len(dense), dtype=torch.float64)).item()
+    return list(_verdict(dense, candidates, limit, z, error=error_unbiased))
+
+
+def verdict_each_alone(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / 2))
+
+
+def verdict_one_sided(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(dense)))
+
+
+def verdict_by_candidates(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(candidates) / 2))
+
+
+def verdict_all_candidates_too(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(candidates) / len(dense) / 2))
+
+
+def verdict_two_errors(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, 2)
+
+
+def verdict_no_errors(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, 0)
+
+
+def verdict_power(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence ** len(dense)) / 2))
+
+
+def verdict_open_first(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(dense) / 2), order=("open", "go"))
+
+
+def verdict_never_open(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(dense) / 2), order=("go",))
+
+
+def verdict_first_of_both(dense, candidates, limit, confidence):
+    for name, hits in candidates.items():
+        word = verdict_numpy(dense, {name: hits}, limit, confidence)[0]
+        if word != "no-go":
+            return word, name
+    return "no-go", ""
+
+
+def verdict_last(dense, candidates, limit, confidence):
+    return verdict_numpy(dense, dict(reversed(candidates.items())), limit, confidence)
+
+
+def verdict_best_text(dense, candidates, limit, confidence):
+    return _verdict(dense, candidates, limit, _z((1 - confidence) / len(dense) / 2), worst=False)
+
+
+def verdict_pooled(dense, candidates, limit, confidence):
+    whole = {name: hits.flatten()[None] for name, hits in candidates.items()}
+    return _verdict(dense.flatten()[None], whole, limit, _z((1 - confidence) / len(dense) / 2))
+
+
+def verdict_first_text(dense, candidates, limit, confidence):
+    first = {name: hits[:1] for name, hits in candidates.items()}
+    return _verdict(dense[:1], first, limit, _z((1 - confidence) / len(dense) / 2))
+
+
+def verdict_names_the_last_of_no_go(dense, candidates, limit, confidence):
+    word, name = verdict_numpy(dense, candidates, limit, confidence)
+    return word, name or list(candidates)[-1]
+
+
+def verdict_word_alone(dense, candidates, limit, confidence):
+    return verdict_numpy(dense, candidates, limit, confidence)[0]
+
+
+def verdict_of_accuracy(dense, candidates, limit, confidence):
+    everything = torch.ones_like(dense)
+    return _verdict(everything, candidates, limit, _z((1 - confidence) / len(dense) / 2))
+
+
 RIGHT = {
     "6.1": [bytes_loop, bytes_numpy, bytes_by_torch],
     "6.3": [error_numpy, error_unbiased, error_loop],
     "6.4": [rule_loop, rule_numpy, rule_by_states],
     "6.2": [layers_loop, layers_tuple, layers_recursive],
+    "6.6": [verdict_numpy, verdict_unbiased],
 }
 WRONG = {
     "6.1": [
@@ -548,14 +651,14 @@ WRONG = {
     ],
     "6.4": [
         rule_without_errors,
-        rule_one_error,
+        rule_half_of_it,
         rule_always_at_least,
         rule_open_first,
         rule_any_pass,
         rule_open_is_no_go,
         rule_strict,
         rule_edge_fails,
-        rule_three_errors,
+        rule_two_of_them,
         rule_one_sided,
         rule_196,
         rule_always_at_most,
@@ -590,5 +693,24 @@ WRONG = {
         layers_damage_as_size,
         layers_names_joined,
         layers_take_from_the_argument,
+    ],
+    "6.6": [
+        verdict_each_alone,
+        verdict_one_sided,
+        verdict_by_candidates,
+        verdict_all_candidates_too,
+        verdict_two_errors,
+        verdict_no_errors,
+        verdict_power,
+        verdict_open_first,
+        verdict_never_open,
+        verdict_first_of_both,
+        verdict_last,
+        verdict_best_text,
+        verdict_pooled,
+        verdict_first_text,
+        verdict_names_the_last_of_no_go,
+        verdict_word_alone,
+        verdict_of_accuracy,
     ],
 }
