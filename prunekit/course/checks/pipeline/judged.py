@@ -1,101 +1,20 @@
-"""Exercises of notebook 04: the joint keep score, retention, the trade-off front, and a bug in Wanda."""
+"""Exercises 4.2 to 4.4: retention, a bug in Wanda, and the front."""
 
 from math import inf, isclose, isnan, nan
 
 import torch
 from torch import Tensor
 
-from ...method.masks import exact_mask
-from ...method.scores import contribution, keep_score
-from ..lessons.points import pareto
-from ..printing import numbers
-from .exercise import Exercise
-
-
-def _mask(out: object, shape: torch.Size, what: str) -> tuple[Tensor | None, str | None]:
-    """A learner's mask as bool, or a hint why it is none."""
-    mask = numbers(out)
-    if mask is None or mask.shape != shape:
-        found = "something else" if mask is None else str(tuple(mask.shape))
-        return None, f"expected a mask of the shape of {what}, {tuple(shape)}; this is {found}."
-    if not ((mask == 0) | (mask == 1)).all():
-        return None, "a mask says True or False (or 1 and 0) for each weight, True where it is kept."
-    return mask.bool(), None
-
-
-def _random(choices: list[float], shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    return torch.tensor(choices)[torch.randint(len(choices), shape, generator=rng)]
-
-
-# 4.1: the best mask when casting costs its part
-
-
-def _joint_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-    rows, columns = (size + 1) // 2, size + 1
-    W = torch.randint(-7, 8, (rows, columns), generator=rng).float()
-    step = _random([1, 2, 4, 4, 8], (rows, 1), rng)  # a format of so few values that casting hurts
-    E = _random([0, 0.25, 1, 1, 2, 4, 9], (columns,), rng)
-    if size >= 3 and torch.rand((), generator=rng) < 0.5:  # as small as in layers, inputs of any scale
-        W, step = torch.randn(rows, columns, generator=rng) / 50, step / 100
-        E = E * 10.0 ** torch.randint(-6, 3, (columns,), generator=rng)
-    Wq = torch.round(W / step) * step
-    keep = int(torch.randint(0, columns + 1, (), generator=rng))
-    return W, Wq, E, keep
-
-
-def _joint_layers() -> list[tuple]:
-    """Casts that double a weight or more, so that keeping it gains nothing or hurts; and a layer."""
-    W, Wq = torch.tensor([[1.0, 3, 1, -2]]), torch.tensor([[4.0, 0, 2, -6]])
-    rng = torch.Generator().manual_seed(0)
-    layer = torch.randn(12, 12, generator=rng) / 50
-    E = torch.randn(12, generator=rng).square() * 10.0 ** torch.randint(-5, 2, (12,), generator=rng)
-    cast = layer.to(torch.float8_e5m2).float()
-    hard = [(W, Wq, torch.tensor([1.0, 1, 2, 1]), keep) for keep in (1, 2, 3)]
-    near = (1 + torch.randperm(8, generator=rng).float() * 2**-12)[None]
-    return [
-        *hard,
-        (near, near, torch.full((8,), 0.0037), 4),
-        (layer, cast, E, 6),
-        (layer[:3], (layer[:3] * 40).round() / 40, E, 5),
-    ]
-
-
-def loss(W: Tensor, Wq: Tensor, E: Tensor, keep: Tensor) -> Tensor:
-    """What is lost in each row, float64 ``[out]``: pruned weights entirely, kept ones by their casting error."""
-    W, Wq, E = W.double(), Wq.double(), E.double()
-    return (torch.where(keep, W - Wq, W) ** 2 * E).sum(1)
-
-
-def joint_mask(W: Tensor, Wq: Tensor, E: Tensor, keep: int) -> Tensor:
-    """The mask of exercise 4.1: the `keep` highest keep scores of each row."""
-    order = keep_score(W.double(), Wq.double(), E.double()).argsort(dim=1, descending=True, stable=True)
-    return torch.zeros(W.shape, dtype=torch.bool).scatter_(1, order[:, :keep], True)
-
-
-def _verify_joint(args: tuple, out: object) -> str | None:
-    W, Wq, E, keep = args
-    mask, hint = _mask(out, W.shape, "W")
-    if hint:
-        return hint
-    if (mask.sum(1) != keep).any():
-        return f"each row must keep exactly {keep} of its {W.shape[1]} weights; these rows keep {mask.sum(1).tolist()}."
-    pruned, kept = W.double() ** 2 * E.double(), (W.double() - Wq.double()) ** 2 * E.double()
-    gain, blur = pruned - kept, 1e-5 * (pruned + kept)  # which float32 may leave open
-    worse = torch.where(mask, gain + blur, inf).amin(1) < torch.where(mask, -inf, gain - blur).amax(1)
-    if worse.any():
-        row = int(worse.nonzero()[0])
-        best, found = loss(W, Wq, E, joint_mask(W, Wq, E, keep))[row], loss(W, Wq, E, mask)[row]
-        return (
-            f"row {row} loses {found:.6g} where {best:.6g} is possible. A pruned weight loses W^2 E, a kept one "
-            "(W - Wq)^2 E: keep those for which the difference of the two is largest, row by row."
-        )
-    return None
-
+from ....method.masks import exact_mask
+from ....method.scores import contribution
+from ...lessons.points import pareto
+from ...printing import numbers
+from .masks import choose, mask_of
 
 # 4.2: retention
 
 
-def _retention_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def retention_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     n = size + 2
     few = torch.tensor([0, 1, 2, 300]) if size < 4 else torch.randint(0, 49152, (4,), generator=rng)
     few[3] = few[2] + (1 if size < 6 else 256)  # the next token, or one that is alike in one byte, is another one
@@ -108,7 +27,7 @@ def _retention_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, 
     return dense, compressed, target
 
 
-def _long_texts() -> list[tuple]:
+def long_texts() -> list[tuple]:
     """Neighbours among large ids, a dense model that is never right, a compressed one that never is, a long text."""
     rng = torch.Generator().manual_seed(0)
     target, other = torch.randint(0, 151936, (2, 600), generator=rng)
@@ -126,7 +45,7 @@ def top1_retention(dense: Tensor, compressed: Tensor, target: Tensor) -> float:
     return int((compressed == target).sum()) / hits if hits else nan
 
 
-def _verify_retention(args: tuple, out: object) -> str | None:
+def verify_retention(args: tuple, out: object) -> str | None:
     dense, compressed, target = args
     value, right = numbers(out), top1_retention(*args)
     if value is None or value.numel() != 1:
@@ -145,19 +64,19 @@ def _verify_retention(args: tuple, out: object) -> str | None:
 # 4.3: Wanda's scores compared across rows
 
 
-def _wanda_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
+def wanda_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, float]:
     rows, columns = (size + 1) // 2 + 1, size + 1
     W = torch.randint(-6, 7, (rows, columns), generator=rng).float()
     if size >= 3 and torch.rand((), generator=rng) < 0.5:
         W = torch.randn(rows, columns, generator=rng) / 50
-    W *= _random([0.01, 1, 1, 100], (rows, 1), rng)  # rows of different size
-    E = _random([0, 0.25, 1, 4, 16], (columns,), rng)
+    W *= choose([0.01, 1, 1, 100], (rows, 1), rng)  # rows of different size
+    E = choose([0, 0.25, 1, 4, 16], (columns,), rng)
     if size >= 4:
         E = E * 10.0 ** torch.randint(-8, 3, (columns,), generator=rng)
-    return W, E, _random([0, 0.25, 0.5, 0.5, 0.75, 0.3], (), rng).item()
+    return W, E, choose([0, 0.25, 0.5, 0.5, 0.75, 0.3], (), rng).item()
 
 
-def _wanda_layers() -> list[tuple]:
+def wanda_layers() -> list[tuple]:
     """A layer, and one of small weights and inputs."""
     rng = torch.Generator().manual_seed(0)
     W, E = torch.randn(9, 37, generator=rng) / 50, torch.randn(37, generator=rng).square()
@@ -169,9 +88,9 @@ def wanda_mask(W: Tensor, E: Tensor, sparsity: float) -> Tensor:
     return exact_mask(contribution(W, E), sparsity)
 
 
-def _verify_wanda(args: tuple, out: object) -> str | None:
+def verify_wanda(args: tuple, out: object) -> str | None:
     W, E, sparsity = args
-    mask, hint = _mask(out, W.shape, "W")
+    mask, hint = mask_of(out, W.shape, "W")
     if hint:
         return hint
     pruned, count = (~mask).sum(1), int(sparsity * W.shape[1])
@@ -196,13 +115,13 @@ def _verify_wanda(args: tuple, out: object) -> str | None:
 # 4.4: the front
 
 
-def _front_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def front_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     n = size + 1
     cost = torch.randint(1, n + 2, (n,), generator=rng).float() * 10
     quality = torch.randint(1, n + 2, (n,), generator=rng).float() / 10
     if size >= 3 and torch.rand((), generator=rng) < 0.6:  # a front of many points, bent either way, some below it
         cost = torch.rand(n, generator=rng)
-        quality = cost ** _random([0.3, 1, 3], (), rng) - _random([0, 0, 0, 0.3, 0.8], (n,), rng)
+        quality = cost ** choose([0.3, 1, 3], (), rng) - choose([0, 0, 0, 0.3, 0.8], (n,), rng)
         if torch.rand((), generator=rng) < 0.5:
             cost, quality = cost * 1e8, quality - 5  # bytes, and minus a loss
     if torch.rand((), generator=rng) < 0.2:  # the same point twice
@@ -210,7 +129,7 @@ def _front_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return cost, quality
 
 
-def _fronts() -> list[tuple]:
+def fronts() -> list[tuple]:
     """Fronts of many points that bend either way, and points that hardly differ."""
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
     cost = (torch.arange(9) + 1.0)[order]
@@ -236,9 +155,9 @@ def front_mask(cost: Tensor, quality: Tensor) -> Tensor:
     return torch.tensor(pareto(cost.tolist(), quality.tolist()))
 
 
-def _verify_front(args: tuple, out: object) -> str | None:
+def verify_front(args: tuple, out: object) -> str | None:
     cost, quality = args
-    mask, hint = _mask(out, cost.shape, "cost")
+    mask, hint = mask_of(out, cost.shape, "cost")
     if hint:
         return hint
     right = front_mask(cost, quality)
@@ -251,13 +170,3 @@ def _verify_front(args: tuple, out: object) -> str | None:
         if right[i] and not mask[i]:
             return f"{here} is on the front: none is as cheap and as good and better in one of the two."
     return None
-
-
-EXERCISES = {
-    "4.1": Exercise(_joint_inputs, _verify_joint, ("W", "Wq", "E", "keep"), joint_mask, _joint_layers),
-    "4.2": Exercise(
-        _retention_inputs, _verify_retention, ("dense", "compressed", "target"), top1_retention, _long_texts
-    ),
-    "4.3": Exercise(_wanda_inputs, _verify_wanda, ("W", "E", "sparsity"), wanda_mask, _wanda_layers),
-    "4.4": Exercise(_front_inputs, _verify_front, ("cost", "quality"), front_mask, _fronts),
-}
