@@ -178,18 +178,19 @@ def kept(points: Sequence[dict]) -> Figure:
     return figure
 
 
-def speeds(times: Mapping[str, tuple[float, int]], base: str) -> Figure:
-    """How many times as fast as `base` each configuration is, with its seconds and its calibration tokens.
+def speeds(times: Mapping[str, float], note: str) -> Figure:
+    """How many times as fast as the first configuration each is, with its seconds.
 
     Args:
-        times: seconds and tokens by configuration.
-        base: one of them.
+        times: seconds by configuration.
+        note: what to say below the axis.
     """
     figure, axis = subplots(size=(8.4, 0.9 + 0.42 * len(times)))
-    fast = [times[base][0] / seconds for seconds, _ in times.values()]
-    texts = [f"{x:.1f}  ({s:.2g} s, {tokens:,} tokens)" for x, (s, tokens) in zip(fast, times.values())]
+    base = next(iter(times.values()))
+    fast = [base / seconds for seconds in times.values()]
+    texts = [f"{x:.1f}  ({s:.2g} s)" for x, s in zip(fast, times.values())]
     bars(axis, list(times), fast, texts, [""] * len(times))
-    axis.set(xlabel=f"times as fast as {base} (measured in this run)", title="From text to weights, 50 % pruned")
+    axis.set(xlabel=f"times as fast as Wanda, measured in this run ({note})", title="From text to weights, 50 % pruned")
     return figure
 
 
