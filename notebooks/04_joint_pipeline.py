@@ -4,12 +4,12 @@
 # Set the smaller half of a language model's weights to zero, and cast the rest to FP8. Of 100 next words that it got
 # right, fewer than 35 are left.
 #
-# The paper that this course follows claims 92, by a better choice of the half. How many will it be here?
+# The paper of this course claims 92, by a better choice. How many will it be here?
 #
 # You will be able to
 # 1. say what differs between pruning first, casting first and doing both jointly, and how much it matters;
 # 2. measure what a compressed model keeps, beside rivals and claims, and say how certain that is;
-# 3. find the front of a trade-off, and the cheapest configuration that is good enough, if it can be told.
+# 3. find the front of a trade-off, and the cheapest configuration that is good enough.
 #
 # 100 minutes with all exercises. Runs 2 minutes on two CPU cores, without a GPU; peak memory 2.5 GB.
 # Before: [03 FP8 casting](03_fp8_casting.ipynb). Next: [05 RTX speed profiling](05_rtx_speed_profiling.ipynb).
@@ -65,8 +65,6 @@ print(f"retention {kept:.1%} +-{margin:.1%}; perplexity {dense.perplexity:.1f} b
 # it everywhere. Behind +- stands twice the [standard error](GLOSSARY.md#standard-error).
 
 # %% tags=["nbval-ignore-output"]
-shares = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
-course.predict("kept", "A better choice of the half, no training: what will this model keep?", shares)
 goals = [("dense", 100.0, "measured here"), ("smaller half pruned", 100 * kept, "measured here")]
 goals.append(("the paper, larger models", 100 * pts.CLAIMS[0.5], "as reported"))
 alt = f"Retention: dense 100 %, smaller half pruned {kept:.0%}, the paper as reported 92 %, this notebook: not known."
@@ -322,6 +320,10 @@ course.check("4.2", retention)
 # up for those that go.
 
 # %% tags=["nbval-ignore-output"]
+shares = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
+course.predict("kept", "A better choice of the half, no training: what will this model keep?", shares)
+
+# %% tags=["nbval-ignore-output"]
 points = [pts.point("dense", model, dense, dense)]
 shapes = [{"sparsity": share} for share in (0, 0.2, 0.35, 0.5, 0.6, 0.7)] + [{"pattern": "2:4"}]
 for options in [*({"fp8": "e4m3"} | shape for shape in shapes), {"sparsity": 0.5}]:
@@ -460,15 +462,14 @@ course.check("4.4", front)
 course.widgets.trade_off(points)
 
 # %% [markdown]
-# A zero takes a byte in FP8, as any other code does. So all FP8 models are equally large, and pruning saves nothing on
-# disk.
+# A zero takes a byte in FP8, as any other code does. So pruning saves nothing on disk.
 #
-# Now choose *MB if zeros were packed*. That is a prediction: one bit for each weight, and the survivors. prunekit
-# writes no such files. Then choose seconds, and ask for more or less to be kept.
+# Now choose *MB if zeros were packed*. That is a prediction: one bit for each weight, and the survivors. Nobody writes
+# such files here. Then ask for more or less to be kept.
 #
 # ### Exercise 4.5: read the explorer (interpret, 5 minutes)
 # Which of these follow from it?
-# - a: Whoever may do only one of the two should cast: 50 % in bfloat16 is larger than FP8 alone, and keeps less.
+# - a: Casting alone beats pruning alone: 50 % in bfloat16 is larger, and keeps less.
 # - b: With zeros packed, 2:4 would be as small as 50 % chosen freely, and keeps less.
 # - c: At 20 %, EWMA is better than magnitude.
 # - d: 2:4 is of no use to anybody.

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..checks.joint.whole import to_grid, verify
 from ..checks.pipeline import EXERCISES, front_mask, joint_mask, joint_pass, top1_retention, wanda_mask
-from ..checks.pipeline.whole import to_grid, verify
 from ..printing import numbers
 from .mistake import Mistake, gives, right_for
 

@@ -1,13 +1,13 @@
 """Exercises of notebook 04: the joint keep score, retention, a bug in Wanda, the front, and the whole joint pass."""
 
-from ..exercise import Exercise
-from . import joint, judged, whole
-from .joint import joint_mask
-from .judged import front_mask, top1_retention, wanda_mask
-from .whole import joint_pass
+from .exercise import Exercise
+from .joint import best, judged, whole
+from .joint.best import joint_mask
+from .joint.judged import front_mask, top1_retention, wanda_mask
+from .joint.whole import joint_pass
 
 EXERCISES = {
-    "4.1": Exercise(joint.joint_inputs, joint.verify_joint, ("W", "Wq", "E", "keep"), joint_mask, joint.joint_layers),
+    "4.1": Exercise(best.joint_inputs, best.verify_joint, ("W", "Wq", "E", "keep"), joint_mask, best.joint_layers),
     "4.2": Exercise(
         judged.retention_inputs,
         judged.verify_retention,
