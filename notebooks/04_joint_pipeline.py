@@ -137,7 +137,7 @@ course.show(figures.orders(W, results), f"A 2 x 6 matrix after each order, and w
 # Blue stays, hatched goes. In the first row all three differ, and the joint order loses least.
 #
 # In the second row the masks are the same. There the largest weight, 6.0, is pruned, since its input has little energy.
-# Whoever prunes first takes the scale from the [survivors](GLOSSARY.md#survivor): finer steps, a smaller loss.
+# Two orders then take the scale from the [survivors](GLOSSARY.md#survivor): finer steps, a smaller loss.
 #
 # Is the joint mask the best? Three of six can be kept in 20 ways. Try them all, with `Q` as it is:
 
@@ -598,7 +598,8 @@ ours = [(name, 100 * half[name]["retention"], "measured here") for name in ("EWM
 names = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "balanced": "balanced", "best": "best, trained"}
 for method, name in names.items():
     took = stored[method]["seconds"]
-    ours.append((f"{name}, {took:.0f} s", 100 * stored[method]["texts"]["wikipedia"]["retention"], "stored"))
+    took = f"{took:.0f} s" if took < 120 else f"{took / 60:.0f} minutes"
+    ours.append((f"{name}, {took}", 100 * stored[method]["texts"]["wikipedia"]["retention"], "stored"))
 alt = "; ".join(f"{name} {value:.0f} %, {source}" for name, value, source in [*goals, *ours])
 course.show(figures.halves([*goals, *ours], "Half of the weights pruned"), f"Retention: {alt}.")
 

@@ -52,8 +52,8 @@ def halves(rows: Sequence[tuple[str, float | None, str]], title: str) -> Figure:
         axis.barh(place, value, height=0.65, color=COLORS[color], hatch=hatch, edgecolor="white", lw=0)
         axis.text(value + 1, place, f"{value:.0f} %, {source}", va="center")
     axis.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 135), xticks=range(0, 101, 20), xlabel="of the dense model's right answers, %", title=title)
+    axis.set(xlim=(0, 135), xticks=range(0, 101, 20), ylim=(len(rows) - 0.4, -0.6), title=title)
+    axis.set_xlabel("retention: right guesses, % of the dense model's")
     return figure
 
 
