@@ -2,7 +2,7 @@
 # # 04 Joint pipeline
 #
 # Set the smaller half of a language model's weights to zero, and cast the rest to FP8. Of 100 next words that it got
-# right, fewer than 35 are left.
+# right, about 30 are left.
 #
 # The paper of this course claims 92, by a better choice. How many will it be here?
 #
@@ -315,9 +315,9 @@ course.check("4.2", retention)
 
 # %% [markdown]
 # ## 5. What is kept, from 0 to 70 %
-# All methods get the same 8,192 tokens, and cast to FP8 unless the line says no. "Magnitude" is the same EWMA selection
-# with the score `W^2`: only the score differs. [Compensation](GLOSSARY.md#compensation) lets the weights that stay make
-# up for those that go.
+# All methods get the same 8,192 tokens, and cast to FP8 unless the line says no. [EWMA](GLOSSARY.md#ewma) is the joint
+# pass with notebook 01's threshold in place of a sort. "Magnitude" is the same with the score `W^2`.
+# [Compensation](GLOSSARY.md#compensation) lets the weights that stay make up for those that go.
 
 # %% tags=["nbval-ignore-output"]
 shares = ["about 92 %, as the paper says", "60 to 85 %", "less than 60 %"]
@@ -352,7 +352,8 @@ course.reveal("kept", answer, f"Retention {ewma['retention']:.1%}, perplexity {e
 
 # %% [markdown]
 # Up to 20 % little is lost. Beyond 50 % the model falls apart, and perplexity shows it earlier. Magnitude, blind to the
-# inputs, is far behind at 50 %. 2:4 prunes the same share as 50 % and keeps much less: it may not choose freely.
+# inputs, is far behind at 50 %. [2:4](GLOSSARY.md#n-m-sparsity) prunes the same share as 50 % and keeps much less: it
+# may not choose freely.
 #
 # Between EWMA and Wanda the gap is small. Is it a gap? And what does it cost not to sort? Compare in pairs:
 
@@ -464,8 +465,8 @@ course.widgets.trade_off(points)
 # %% [markdown]
 # A zero takes a byte in FP8, as any other code does. So pruning saves nothing on disk.
 #
-# Now choose *MB if zeros were packed*. That is a prediction: one bit for each weight, and the survivors. Nobody writes
-# such files here. Then ask for more or less to be kept.
+# Now choose *MB if zeros were packed*. That is a prediction: one bit for each weight, and the survivors. prunekit
+# writes no such files. Then ask for more or less to be kept.
 #
 # ### Exercise 4.5: read the explorer (interpret, 5 minutes)
 # Which of these follow from it?
@@ -604,8 +605,8 @@ alt = "; ".join(f"{name} {value:.0f} %, {source}" for name, value, source in [*g
 course.show(figures.halves([*goals, *ours], "Half of the weights pruned"), f"Retention: {alt}.")
 
 # %% [markdown]
-# Choosing by the inputs mends half of the damage, in seconds. Solving for the weights that stay mends more, in a
-# minute. Training mends nearly all of it, in 19 minutes: that is [notebook 07](07_recovering_quality.ipynb).
+# Choosing by the inputs mends more than half of the damage, in seconds. Solving for the weights that stay mends more,
+# in a minute. Training mends nearly all of it, in 19 minutes: that is [notebook 07](07_recovering_quality.ipynb).
 #
 # ### Exercise 4.7: the whole joint pass (hard, 20 minutes)
 # One layer, from its inputs `X` to the weight that is left. `grid` holds the magnitudes of the format, from 0 up.

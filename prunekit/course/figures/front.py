@@ -61,7 +61,7 @@ def front(
     if down:
         axis.set_yscale("log")
         plain_ticks(axis)
-    axis.margins(x=0.15, y=0.08)
+    axis.margins(x=0.15, y=0.15)
     axis.set(xlabel=f"{cost}: left is better", ylabel=f"{quality}: {'lower' if down else 'higher'} is better")
     axis.set_title(title, loc="left", size=10)
     _legend(axis, points)
@@ -75,7 +75,7 @@ def front(
             axis.annotate("", (x[i], y[i]), (x[i], y[i]), textcoords=at, arrowprops=LEADER)
         _point(axis, p, (x[i], y[i]), at, found[i], allowed is None or allowed[i])
         if i in chosen:
-            axis.annotate("", (x[i], y[i]), (0, 36), xycoords=at, textcoords="offset points", arrowprops=ARROW)
+            axis.annotate("", (x[i], y[i]), (0, 30), xycoords=at, textcoords="offset points", arrowprops=ARROW)
     _labels(axis, points, [(a + dx, b) for (a, b), dx in zip(places, aside)])
     return figure
 

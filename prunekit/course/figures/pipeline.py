@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 LOOKS = {  # marker and colour of each method
     "EWMA": ("o", "exact"),
-    "compensated EWMA": ("h", "yellow"),
+    "compensated EWMA": ("h", "light"),
     "Wanda": ("^", "accent"),
-    "SparseGPT": ("D", "light"),
+    "SparseGPT": ("D", "yellow"),
     "magnitude": ("s", "muted"),
     "FP8 alone": ("P", "cast"),
     "dense": ("X", "ink"),
@@ -119,7 +119,7 @@ def layers(rows: Sequence[dict]) -> Figure:
             axis.axvline(start - 0.5, color=COLORS["muted"], lw=0.6)
         axis.set_xticks([i + 3 for i in starts], [block[i] for i in starts])
         axis.tick_params(axis="x", length=0)
-        axis.set_xlabel("decoder block; in it: queries, keys, values, output, gate, up, down", size=9)
+        axis.set_xlabel("decoder block, its seven layers in turn")
     return figure
 
 
@@ -188,7 +188,8 @@ def speeds(times: Mapping[str, float], note: str) -> Figure:
     figure, axis = subplots(size=(8.4, 0.9 + 0.42 * len(times)))
     base = next(iter(times.values()))
     fast = [base / seconds for seconds in times.values()]
-    texts = [f"{x:.1f}  ({s:.2g} s)" for x, s in zip(fast, times.values())]
+    took = [f"{s:.2g}" if s < 10 else f"{s:.0f}" for s in times.values()]
+    texts = [f"{x:.1f}  ({s} s)" for x, s in zip(fast, took)]
     bars(axis, list(times), fast, texts, [""] * len(times))
     axis.set(xlabel=f"times as fast as Wanda, measured in this run ({note})", title="From text to weights, 50 % pruned")
     return figure

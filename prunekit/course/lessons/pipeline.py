@@ -71,4 +71,5 @@ def prepare() -> None:
     warm_up(Recipe(sparsity=0.5, fp8="e4m3"))
     warm_up(Recipe(sparsity=0.5))
     warm_up(Recipe(sparsity=0.5, fp8="e4m3", compensate=True))
+    warm_up(Recipe(sparsity=0.5, compensate=True))
     warm_up(Recipe(pattern="2:4", fp8="e4m3"))
