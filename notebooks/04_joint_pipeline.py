@@ -520,7 +520,8 @@ said = ", ".join(f"{name} {x:.1f}" for name, x in fast.items())
 course.show(figures.speeds(times, f"own default: {own['EWMA'].tokens} tokens"), f"Times as fast as Wanda: {said}.")
 
 # %% [markdown]
-# Two numbers for one method, and neither is wrong. On the same tokens it is a few times as fast as Wanda. By its own
+# Every bar is another configuration: compensated or not, FP8 or not. And there are two numbers for one method, neither
+# wrong. On the same tokens it is a few times as fast as Wanda. By its own
 # default the ratio is many times larger, since it also reads far less. Whoever gives one number must say which.
 #
 # And what does reading less cost?
@@ -564,7 +565,7 @@ course.interpret("4.6", answer)
 # %% [markdown]
 # ## 8. Claims beside measurements
 # Where does each claim stand? The abstract of [the paper](BIBLIOGRAPHY.md#hwpq) gives some numbers, a blog summary
-# gives others. What stands in no abstract is marked *as reported*.
+# gives others. What stands in no abstract is marked *as reported*. The speeds here are those of `fast` with FP8.
 
 # %% tags=["nbval-ignore-output"]
 mine = {share: pts.find(points, "EWMA", share) for share in ("20 %", "50 %")}
@@ -667,7 +668,8 @@ course.check("4.7", joint_pass)
 # - *The two texts of section 9 differ*: stored rows are from 32,768 tokens and other machines
 #   ([RESULTS](RESULTS.md#what-is-kept)). There magnitude is behind EWMA at 20 % as well.
 # - *Times* depend on the machine. On the same tokens `fast` was 3 to 5 times as fast as Wanda, by its own default 25 to
-#   48 ([RESULTS](RESULTS.md#how-fast) has one of the machines). Long ones were measured once.
+#   48 ([RESULTS](RESULTS.md#how-fast) has one of the machines). Long ones were measured once. The stored run shared its
+#   machine: read its ratios, not its seconds.
 # - *"Performance"* in the claims may be another measure than next-token retention.
 # - Where the CPU is fast in [bfloat16](GLOSSARY.md#bfloat16), models are judged in it.
 #
