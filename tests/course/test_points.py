@@ -69,5 +69,15 @@ def test_a_point_says_what_was_done(llama, capsys):
         ("FP8 alone", "dense", True),
     ]
     assert points.find(made, "EWMA", "50 %") is made[0]
-    points.table(made)
+    points.table(made, "Measured: a tiny model")
     assert "retention" in capsys.readouterr().out
+
+
+def test_a_lead_is_paired():
+    one, other = ({"hits": [a, b, c], "nll": [a, b, c]} for a, b, c in ((3, 5, 9), (2, 4, 8)))
+    assert points.lead(one, other) == (1, 0.0) and points.lead(one, other, "perplexity") == (-1, 0.0)
+    gap, margin = points.lead({"hits": [2, 0]}, {"hits": [0, 0]})
+    assert gap == 1 and margin == pytest.approx(2.0)
+    assert points.standing([one, other], [1, 1]) == ["front", "beaten"]
+    assert points.standing([one, other], [2, 1]) == ["front", "front"]
+    assert points.standing([one, one], [1, 1]) == ["cannot tell", "cannot tell"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean, stdev
 
 from torch import Tensor, nn
 
@@ -11,8 +12,9 @@ from ...evaluation.answers import Answers, judge, retention
 from ...model.fp8_linear import Fp8Linear
 from ...model.linear import linear_layers, zeros_in
 from ...storage.tensors import narrow, stored_bytes
+from ..tables import table as show
 
-CLAIMS = {0.2: 0.994, 0.5: 0.9157}  # published: retention by sparsity, summaries of arXiv 2501.16376, LLaMA-2 class
+CLAIMS = {0.2: 0.994, 0.5: 0.9157}  # as reported: retention by sparsity, a blog summary of arXiv 2501.16376
 NAMES = {"ewma": "EWMA", "magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
 
 
@@ -41,7 +43,8 @@ def point(method: str, model: nn.Module, found: Answers, dense: Answers, **about
     kept, margin = retention(found, dense)
     about = {"pattern": "dense", "sparsity": 0.0, "fp8": False, "tokens": 0, "seconds": 0.0} | about
     sizes = {"bytes": stored_bytes(model), "packed": packed_bytes(model)}
-    judged = {"retention": kept, "margin": margin, "perplexity": found.perplexity, "answers": found}
+    windows = {"hits": found.hits.sum(1).tolist(), "nll": found.nll.double().mean(1).tolist()}
+    judged = {"retention": kept, "margin": margin, "perplexity": found.perplexity} | windows
     return {"method": method, **about, **sizes, **judged}
 
 
@@ -67,18 +70,18 @@ def measure(result: Compressed, ids: Tensor, dense: Answers, method: str | None 
     return point(method, result.model, judge(result.model, ids), dense, **about)
 
 
-def table(points: Sequence[dict]) -> None:
-    """Print points, one a line: the retention with twice its standard error, the perplexity beside it."""
-    head = ("", "pattern", "FP8", "retention", "2 s.e.", "perplexity", "MB on disk", "tokens", "seconds")
-    print("{:<18}{:>8}{:>5}{:>11}{:>9}{:>12}{:>12}{:>8}{:>9}".format(*head))
-    for p in points:
-        cells = (f"{p['retention']:.1%}", f"+-{p['margin']:.1%}", f"{p['perplexity']:.1f}", f"{p['bytes'] / 1e6:.1f}")
-        rest = (str(p["tokens"]), f"{p['seconds']:.2f}")
-        print(
-            "{:<18}{:>8}{:>5}{:>11}{:>9}{:>12}{:>12}{:>8}{:>9}".format(
-                p["method"], p["pattern"], "yes" if p["fp8"] else "no", *cells, *rest
-            )
+def table(points: Sequence[dict], caption: str) -> None:
+    """Show points, one a line: the retention with twice its standard error, the perplexity beside it."""
+    head = ("method", "pruned", "FP8", "retention", "perplexity", "MB on disk", "calibration tokens", "seconds")
+    rows = [
+        (
+            *(p["method"], p["pattern"], "yes" if p["fp8"] else "no"),
+            f"{p['retention']:.1%} ± {p['margin']:.1%}",
+            *(f"{p['perplexity']:.1f}", f"{p['bytes'] / 1e6:.0f}", f"{p['tokens']:,}", f"{p['seconds']:.1f}"),
         )
+        for p in points
+    ]
+    show(head, rows, caption)
 
 
 def pareto(cost: Sequence[float], quality: Sequence[float]) -> list[bool]:
@@ -92,19 +95,38 @@ def find(points: Sequence[dict], method: str, pattern: str, fp8: bool = True) ->
     return next(p for p in points if (p["method"], p["pattern"], p["fp8"]) == (method, pattern, fp8))
 
 
-def claims(points: Sequence[dict]) -> None:
-    """Print what the paper claims beside what the points say."""
-    own, same = find(points, "EWMA, own default", "50 %"), find(points, "EWMA", "50 %")
-    rivals = [find(points, name, "50 %") for name in ("Wanda", "SparseGPT")]
-    rows = [("", "published (abstracts, summaries)", "measured here")]
-    for sparsity, value in CLAIMS.items():
-        p = find(points, "EWMA", f"{sparsity:.0%}".replace("%", " %"))
-        found = f"{p['retention']:.1%} +-{p['margin']:.1%}, perplexity {p['perplexity']:.1f}"
-        rows.append((f"kept at {sparsity:.0%} pruned", f"{value:.2%}", found))
-    for label, p in (("the same tokens", same), (f"{own['tokens']} against {same['tokens']:,} tokens", own)):
-        times = [rival["seconds"] / p["seconds"] for rival in rivals]
-        found = f"Wanda {times[0]:.1f}x, SparseGPT {times[1]:.1f}x"
-        rows.append((f"pruning faster, {label}", "12.29x, up to 56.02x (a summary: 43.75x)", found))
-    rows.append(("inference faster", "1.50x", "not measured here: see notebook 05"))
-    for row in rows:
-        print("{:<42}{:<43}{}".format(*row))
+def lead(one: dict, other: dict, quality: str = "retention") -> tuple[float, float]:
+    """By how much one point is better than another on the same tokens, and twice the standard error of that.
+
+    Args:
+        one: a `point`.
+        other: a `point` that was judged on the same windows.
+        quality: "retention", a difference of hits for each window, or "perplexity", of log-perplexity.
+
+    Returns:
+        The lead, positive where `one` is better, and its margin; a lead within its margin says nothing.
+    """
+    hits = quality == "retention"
+    pairs = zip(one["hits"], other["hits"]) if hits else zip(other["nll"], one["nll"])
+    gaps = [a - b for a, b in pairs]
+    return mean(gaps), 2 * (stdev(gaps) if len(gaps) > 1 else 0.0) / len(gaps) ** 0.5
+
+
+def standing(points: Sequence[dict], cost: Sequence[float], quality: str = "retention") -> list[str]:
+    """Where each point stands in the trade-off: "front", "beaten" or "cannot tell".
+
+    A point is beaten if one that costs no more leads by more than the margin of the pair. It is on the front if it
+    leads all that cost no more by more than the margin. Of the rest this text cannot tell.
+
+    Args:
+        points: as `point` makes them, all judged on the same windows.
+        cost: of each, in any unit.
+        quality: as in `lead`.
+    """
+    found = []
+    for i, p in enumerate(points):
+        leads = [lead(p, q, quality) for j, q in enumerate(points) if j != i and cost[j] <= cost[i]]
+        beaten = any(gap < -margin for gap, margin in leads)
+        ahead = all(gap > margin for gap, margin in leads)
+        found.append("beaten" if beaten else "front" if ahead else "cannot tell")
+    return found

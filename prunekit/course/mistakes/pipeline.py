@@ -1,9 +1,12 @@
 """What learners do wrong in notebook 04."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from ..checks.pipeline import EXERCISES, front_mask, top1_retention, wanda_mask
+from ..checks.joint.whole import to_grid, verify
+from ..checks.pipeline import EXERCISES, front_mask, joint_mask, joint_pass, top1_retention, wanda_mask
 from ..printing import numbers
 from .mistake import Mistake, gives, right_for
 
@@ -87,4 +90,34 @@ FRONTS = (
 )
 
 
-MISTAKES = {"4.1": JOINT, "4.2": RETENTIONS, "4.3": WANDA, "4.4": FRONTS}
+def _gives_both(hint: str, wrong: Callable[..., tuple[Tensor, Tensor]]) -> Mistake:
+    """The mistake of answering 4.7 as `wrong` does: the same mask and the same weight."""
+    parts = [gives(hint, lambda *args, i=i: wrong(*args)[i], rtol=1e-4) for i in (0, 1)]
+    return Mistake(hint, lambda args, out: all(part.explains(args, out[i]) for i, part in enumerate(parts)))
+
+
+def _by(hint: str, score: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Mistake:
+    """The joint pass with another score of the weight, the cast weight and the energies."""
+    return Mistake(hint, lambda args, out: verify(args, out, score) is None)
+
+
+def _scale_of_all(W: Tensor, X: Tensor, grid: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    mask = joint_mask(W, to_grid(W, grid), X.square().mean(0), keep)
+    return mask, to_grid(W, grid) * mask
+
+
+def _not_cast(W: Tensor, X: Tensor, grid: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    mask = joint_pass(W, X, grid, keep)[0]
+    return mask, W * mask
+
+
+WHOLE = (
+    _gives_both("the last cast takes its scale from the whole row: take it from the survivors.", _scale_of_all),
+    _gives_both("what stays is not cast.", _not_cast),
+    _by("this keeps what has the highest W^2 E, whatever casting loses.", lambda W, Q, E: W**2 * E),
+    _by("this ranks Q^2 E, what is seen after casting, and not what keeping saves.", lambda W, Q, E: Q**2 * E),
+    _by("the energies are left out.", lambda W, Q, E: W**2 - (W - Q) ** 2),
+)
+
+
+MISTAKES = {"4.1": JOINT, "4.2": RETENTIONS, "4.3": WANDA, "4.4": FRONTS, "4.7": WHOLE}

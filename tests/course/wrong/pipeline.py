@@ -543,11 +543,126 @@ def front_by_layers(cost, quality):
     )
 
 
+# 4.7
+
+
+def _through(W, grid, scale):
+    return W.sign() * grid[((W.abs() / scale)[..., None] - grid).abs().argmin(-1)] * scale
+
+
+def _row_scale(W, grid):
+    top = W.abs().amax(1, keepdim=True)
+    return torch.where(top > 0, top / grid[-1], torch.ones_like(top))
+
+
+def _pass(W, X, grid, keep, score, last=None):
+    Q = _through(W, grid, _row_scale(W, grid))
+    mask = _highest(score(W, Q, X.square().mean(0)), keep)
+    return mask, _through(W * mask, grid, _row_scale(W * mask if last is None else last, grid))
+
+
+def pass_right(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: (W**2 - (W - Q) ** 2) * E)
+
+
+def pass_double(W, X, grid, keep):
+    return pass_right(W.double(), X.double(), grid.double(), keep)
+
+
+def pass_loops(W, X, grid, keep):
+    values, mask, new = grid.tolist(), [], []
+
+    def through(row, scale):
+        return [min(values, key=lambda v: abs(abs(w) / scale - v)) * scale * (1 if w > 0 else -1) for w in row]
+
+    for row in W.tolist():
+        Q = through(row, max(map(abs, row)) / values[-1] or 1.0)
+        E = [sum(float(x) ** 2 for x in column) for column in X.T]  # sums order as means do
+        gain = [(w * w - (w - q) ** 2) * e for w, q, e in zip(row, Q, E)]
+        best = set(sorted(range(len(row)), key=lambda j: -gain[j])[:keep])
+        left = [w if j in best else 0.0 for j, w in enumerate(row)]
+        mask.append([j in best for j in range(len(row))])
+        new.append(through(left, max(map(abs, left)) / values[-1] or 1.0))
+    return mask, new
+
+
+def pass_contribution(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: W**2 * E)
+
+
+def pass_of_the_cast(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: Q**2 * E)
+
+
+def pass_without_energy(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: W**2 - (W - Q) ** 2)
+
+
+def pass_mean_input(W, X, grid, keep):
+    mask = _highest((W**2 - (W - _through(W, grid, _row_scale(W, grid))) ** 2) * X.mean(0).square(), keep)
+    return mask, _through(W * mask, grid, _row_scale(W * mask, grid))
+
+
+def pass_scale_of_all(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: (W**2 - (W - Q) ** 2) * E, last=W)
+
+
+def pass_scale_of_tensor(W, X, grid, keep):
+    mask, _ = pass_right(W, X, grid, keep)
+    scale = (W * mask).abs().amax() / grid[-1]
+    return mask, _through(W * mask, grid, scale if scale > 0 else torch.tensor(1.0))
+
+
+def pass_not_cast(W, X, grid, keep):
+    mask, _ = pass_right(W, X, grid, keep)
+    return mask, W * mask
+
+
+def pass_pruned_stay(W, X, grid, keep):
+    mask, _ = pass_right(W, X, grid, keep)
+    return mask, _through(W, grid, _row_scale(W * mask, grid))
+
+
+def pass_signless(W, X, grid, keep):
+    mask, new = pass_right(W, X, grid, keep)
+    return mask, new.abs()
+
+
+def pass_upside_down(W, X, grid, keep):
+    return _pass(W, X, grid, keep, lambda W, Q, E: -(W**2 - (W - Q) ** 2) * E)
+
+
+def pass_whole_matrix(W, X, grid, keep):
+    Q = _through(W, grid, _row_scale(W, grid))
+    gain = (W**2 - (W - Q) ** 2) * X.square().mean(0)
+    mask = _highest(gain.reshape(1, -1), keep * len(W)).reshape(W.shape)
+    return mask, _through(W * mask, grid, _row_scale(W * mask, grid))
+
+
+def pass_scale_of_zero(W, X, grid, keep):
+    mask, _ = pass_right(W, X, grid, keep)
+    left = W * mask
+    scale = left.abs().amax(1, keepdim=True) / grid[-1]
+    return mask, _through(left, grid, scale)
+
+
+def pass_rounds_down(W, X, grid, keep):
+    mask, _ = pass_right(W, X, grid, keep)
+    left, scale = W * mask, _row_scale(W * mask, grid)
+    below = (((left.abs() / scale)[..., None] >= grid).sum(-1) - 1).clamp_min(0)
+    return mask, left.sign() * grid[below] * scale
+
+
+def pass_mask_alone(W, X, grid, keep):
+    return pass_right(W, X, grid, keep)[0]
+
+
 RIGHT = {
     "4.1": [joint_loops, joint_numpy, joint_topk, joint_by_swaps],
     "4.2": [retention_loop, retention_tensor, retention_numpy, retention_of_float_tensors],
     "4.3": [wanda_loops, wanda_numpy, wanda_squares, wanda_normalised, wanda_squared_in_float32],
     "4.4": [front_pairwise, front_sweep, front_numpy, front_by_layers],
+    "4.7": [pass_right, pass_double, pass_loops, pass_scale_of_zero],
 }
 WRONG = {
     "4.1": [
@@ -644,5 +759,20 @@ WRONG = {
         front_places,
         front_above_the_line,
         front_positive,
+    ],
+    "4.7": [
+        pass_contribution,
+        pass_of_the_cast,
+        pass_without_energy,
+        pass_mean_input,
+        pass_scale_of_all,
+        pass_scale_of_tensor,
+        pass_not_cast,
+        pass_pruned_stay,
+        pass_signless,
+        pass_upside_down,
+        pass_whole_matrix,
+        pass_rounds_down,
+        pass_mask_alone,
     ],
 }
