@@ -20,7 +20,7 @@ NOTEBOOKS = (
     ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 145),
     ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 85),
     ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 115),
-    ("04 joint pipeline", "prune and cast together, against three other methods", 65),
+    ("04 joint pipeline", "prune and cast together, against three other methods", 100),
     ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 110),
     ("06 your model", "compress, judge, save, and write a go or no-go memo", 90),
     ("07 recovering quality", "win back what pruning cost, and see overfitting", 60),
