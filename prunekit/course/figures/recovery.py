@@ -1,8 +1,12 @@
-"""Figures of notebook 07: what is kept with its errors, one text to a panel; solving, a budget, and what time buys."""
+"""Figures of notebook 07, each with its alternative text: what is kept, with errors; solving, a budget, minutes.
+
+A text has a panel of its own wherever models are judged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from ..style import COLORS, ON_WHITE, subplots
@@ -21,9 +25,10 @@ LOOKS = {  # of the models; "keep", "prune" and "cast" mean weights
     "budget": ("ink", "", "^"),
 }
 Measured = tuple[float, float]  # a value, and two standard errors
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)  # seconds
 
 
-def bars(panels: Mapping[str, Mapping[str, Measured]], unit: str, title: str) -> Figure:
+def bars(panels: Mapping[str, Mapping[str, Measured]], unit: str, title: str) -> tuple[Figure, str]:
     """A panel for each text with a bar for each model, each with its error.
 
     Args:
@@ -42,29 +47,30 @@ def bars(panels: Mapping[str, Mapping[str, Measured]], unit: str, title: str) ->
         axes.set_title(text, fontsize=10)
     row[0][0].set_ylabel(f"{unit}, measured")
     figure.suptitle(f"{title}; whiskers: two standard errors", fontsize=10)
-    return figure
+    told = {text: [f"{name} {v:.2f} ± {e:.2f}" for name, (v, e) in models.items()] for text, models in panels.items()}
+    return figure, f"{title}, {unit}. {_told(told)}."
 
 
-def valley(errors: Mapping[float, float], marks: Mapping[str, float]) -> Figure:
+def valley(errors: Mapping[float, float], marks: Mapping[str, float]) -> tuple[Figure, str]:
     """The error of a row of two weights over the one that stays.
 
     Args:
         errors: by the weight that stays.
-        marks: by what is said of it: such a weight.
+        marks: by what is said of it: one of these weights.
     """
     figure, axes = subplots(size=(6.0, 2.7))
     axes.plot(list(errors), list(errors.values()), color=COLORS["keep"])
     for text, place in marks.items():
-        near = min(errors, key=lambda x: abs(x - place))
-        axes.plot(near, errors[near], "o", color=COLORS["ink"])
-        axes.annotate(f"{text}: {errors[near]:.2f}", (near, errors[near]), (8, 6), textcoords="offset points")
+        axes.plot(place, errors[place], "o", color=COLORS["ink"])
+        axes.annotate(f"{text}: {errors[place]:.2f}", (place, errors[place]), (8, 8), textcoords="offset points")
     axes.set_xlabel("the weight that stays; the other is 0")
     axes.set_ylabel("error of the output")
     axes.margins(y=0.18)
-    return figure
+    told = ", ".join(f"{text} {errors[place]:.2f} at {place:g}" for text, place in marks.items())
+    return figure, f"The error is a parabola over the weight that stays: {told}."
 
 
-def solving(panels: Mapping[str, tuple[Sequence[float], Mapping[str, float]]], title: str) -> Figure:
+def solving(panels: Mapping[str, tuple[Sequence[float], Mapping[str, float]]], title: str) -> tuple[Figure, str]:
     """The error of a layer over the steps of ADMM, a panel for each text.
 
     Args:
@@ -85,10 +91,14 @@ def solving(panels: Mapping[str, tuple[Sequence[float], Mapping[str, float]]], t
         axes.set_xlim(0, last + 7)
     row[0].set_ylim(bottom=0)
     row[0].set_ylabel(f"{title}, %")
-    return figure
+    told = {
+        text: [f"{name} {error:.1%}" for name, error in {**others, "ADMM": curve[-1]}.items()]
+        for text, (curve, others) in panels.items()
+    }
+    return figure, f"{title} over {len(curve)} steps of ADMM. {_told(told)}."
 
 
-def kinds(panels: Mapping[str, Mapping[str, Mapping[str, Measured]]]) -> Figure:
+def kinds(panels: Mapping[str, Mapping[str, Mapping[str, Measured]]]) -> tuple[Figure, str]:
     """Retention by kind of token, a panel for each text.
 
     Args:
@@ -109,17 +119,27 @@ def kinds(panels: Mapping[str, Mapping[str, Mapping[str, Measured]]]) -> Figure:
     row[0].set_ylabel("retention, %, measured")
     row[-1].legend(loc="upper right", fontsize=9)
     figure.suptitle("by the token to be predicted; whiskers: two standard errors", fontsize=10)
-    return figure
+    told = {
+        f"{text}, {name}": [f"{kind} {v:.0%} ± {e:.0%}" for kind, (v, e) in by_kind.items()]
+        for text, models in panels.items()
+        for name, by_kind in models.items()
+    }
+    return figure, f"Retention by kind of token. {_told(told)}."
 
 
-def budget(sparsity: Mapping[str, float]) -> Figure:
+def budget(sparsity: Mapping[str, float]) -> tuple[Figure, str]:
     """Each layer's sparsity as a field, kinds of layer by decoder blocks; darker is pruned more."""
     figure, axes = field(sparsity, "share of each layer that is pruned")
     axes.set_xlabel("decoder block")
-    return figure
+    by_kind: dict[str, list[float]] = {}
+    for name, share in sparsity.items():
+        by_kind.setdefault(name.rpartition(".")[2], []).append(share)
+    told = ", ".join(f"{kind} {mean(shares):.0%}" for kind, shares in by_kind.items())
+    lowest, highest = min(sparsity.values()), max(sparsity.values())
+    return figure, f"A field, kinds of layer by decoder blocks, from {lowest:.0%} to {highest:.0%}. On average {told}."
 
 
-def minutes(panels: Mapping[str, Sequence[tuple]], title: str, claim: float | None = None) -> Figure:
+def minutes(panels: Mapping[str, Sequence[tuple]], title: str, claim: float | None = None) -> tuple[Figure, str]:
     """Retention over the time that it took, on a logarithmic scale, a panel for each text.
 
     Args:
@@ -130,7 +150,7 @@ def minutes(panels: Mapping[str, Sequence[tuple]], title: str, claim: float | No
     figure, row = subplots(1, len(panels), size=(8.6, 3.3), sharey=True)
     for axes, (text, points) in zip(row, panels.items()):
         for name, seconds, kept, *error in sorted(points, key=lambda point: point[1]):
-            color, _, marker = LOOKS.get(name.split(",")[0], ("keep", "", "o"))
+            color, _, marker = LOOKS.get(name, ("keep", "", "o"))
             axes.errorbar(
                 seconds,
                 100 * kept,
@@ -140,23 +160,42 @@ def minutes(panels: Mapping[str, Sequence[tuple]], title: str, claim: float | No
                 ms=8,
                 mec=COLORS["ink"],
                 capsize=4,
+                ls="",
+                label=name,
             )
-            _label(axes, name, seconds, kept, left=seconds == max(point[1] for point in points))
+            if name not in LOOKS:
+                _label(axes, name, seconds, kept, left=seconds == max(point[1] for point in points))
         if claim is not None:
             axes.axhline(100 * claim, color=COLORS["ink"], ls=":", lw=1.2)
             said = f"claimed, larger models, untrained: {claim:.2%}"
             axes.text(0.02, 100 * claim, said, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8.5)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.18, y=0.12)
+        axes.set_xticks([t for t in TICKS if axes.get_xlim()[0] < t < axes.get_xlim()[1]])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         axes.set_title(text, fontsize=10)
         axes.set_xlabel("seconds, log scale")
     row[0].set_ylabel("retention, %")
+    if any(point[0] in LOOKS for points in panels.values() for point in points):
+        row[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     figure.suptitle(title, fontsize=10)
-    return figure
+    told = {
+        text: [
+            f"{name} {kept:.1%}" + "".join(f" ± {e:.1%}" for e in error) + f" in {seconds:.0f} s"
+            for name, seconds, kept, *error in points
+        ]
+        for text, points in panels.items()
+    }
+    return figure, f"Retention over seconds, {title}. {_told(told)}."
 
 
 def _label(axes: Axes, name: str, seconds: float, kept: float, left: bool) -> None:
     """A point's name and percentage beside it."""
     place = {"xytext": (-8 if left else 8, -4), "ha": "right" if left else "left", "textcoords": "offset points"}
     axes.annotate(f"{name}: {kept:.0%}", (seconds, 100 * kept), fontsize=9, bbox=ON_WHITE, **place)
+
+
+def _told(parts: Mapping[str, Sequence[str]]) -> str:
+    """What panels show, panel by panel."""
+    return "; ".join(f"{text}: {', '.join(items)}" for text, items in parts.items())

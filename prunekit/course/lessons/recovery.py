@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import exp
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,12 @@ def mean(values: Tensor) -> tuple[float, float]:
     """The mean of values ``[windows, tokens]``, and twice its standard error, with the windows as the sample."""
     by_window = values.double().mean(1)
     return by_window.mean().item(), 2 * by_window.std().item() / len(by_window) ** 0.5
+
+
+def perplexities(found: Answers) -> str:
+    """The perplexity, and where it lies within two standard errors of the mean negative log-likelihood, as text."""
+    nats, off = mean(found.nll)
+    return f"{exp(nats):.0f}, between {exp(nats - off):.0f} and {exp(nats + off):.0f}"
 
 
 def more_kept(found: Answers, other: Answers, dense: Answers) -> tuple[float, float]:
