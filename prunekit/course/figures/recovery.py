@@ -171,7 +171,8 @@ def minutes(panels: Mapping[str, Sequence[tuple]], title: str, claim: float | No
             axes.text(0.02, 100 * claim, said, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8.5)
         axes.set_xscale("log")
         axes.margins(x=0.18, y=0.12)
-        axes.set_xticks([t for t in TICKS if axes.get_xlim()[0] < t < axes.get_xlim()[1]])
+        ticks = [tick for tick in TICKS if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
+        axes.set_xticks(ticks if len(ticks) < 8 else ticks[::3])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.set_title(text, fontsize=10)
