@@ -1,4 +1,4 @@
-"""Exercises of notebook 07: weights that make up for others, a divergence, a budget spent step by step."""
+"""Exercises of notebook 07: weights that make up for others, a divergence, a budget, and the whole recovery."""
 
 import torch
 from torch import Generator, Tensor
@@ -148,8 +148,73 @@ def _verify_spend(args: tuple, out: object) -> str | None:
     return f"these steps cost {total(taken):.6g} in all, and {right:.6g} is possible: compare what the next step adds"
 
 
+# 7.5
+
+
+def recovered(W: Tensor, X: Tensor, count: int, steps: int, rate: float) -> Tensor:
+    """A weight ``[words, in]``: pruned by contribution, solved row by row, then trained to speak as `W` does on `X`."""
+    H, keep = X.T @ X / len(X), lasting(W, X, count)
+    V = torch.stack([refit(w, H, k) for w, k in zip(W, keep)])
+    p = (X @ W.T).softmax(1)
+    for _ in range(steps):
+        q = (X @ V.T).softmax(1)
+        V = V - rate * keep * ((q - p).T @ X) / len(X)
+    return V
+
+
+def lasting(W: Tensor, X: Tensor, count: int) -> Tensor:
+    """Where weights stay if the `count` lowest contributions of each row go, bool ``[words, in]``."""
+    lowest = (W.square() * X.square().mean(0)).topk(count, dim=1, largest=False).indices
+    return torch.ones_like(W, dtype=torch.bool).scatter(1, lowest, False)
+
+
+def _one_layer(size: int, rng: Generator) -> tuple[Tensor, Tensor, int, int, float]:
+    """Inputs that are correlated, weights of any scale with no two contributions alike, and a rate that converges."""
+    n, words = size + 1, whole(rng, 1, size + 2)
+    X = torch.randn(4 * n + 2, n, generator=rng) + torch.randn(4 * n + 2, 1, generator=rng)
+    X = X * (0.5 + torch.rand(n, generator=rng))
+    W = torch.randn(words, n, generator=rng)
+    if size < 3:
+        X, W = (x.mul(10).round().div(10) for x in (X, W))
+    scores = (W.square() * X.square().mean(0)).sort(1).values
+    if (scores.diff(dim=1) < 1e-3 * scores[:, 1:]).any():
+        return _one_layer(size, rng)
+    unit = (1.0, 1e-2, 30.0)[whole(rng, 0, 2)] if size >= 3 else 1.0
+    top = torch.linalg.eigvalsh(X.T @ X / len(X))[-1].item() * unit**2
+    return W / unit, X * unit, whole(rng, 0, n), whole(rng, 0, 2 + 3 * size), 1 / top
+
+
+def _layers() -> list[tuple]:
+    """Nothing pruned, all pruned, no steps, and sizes of a layer."""
+    rng = Generator().manual_seed(0)
+    W, X, *_, rate = _one_layer(2, rng)
+    small = [(W, X, count, steps, rate) for count, steps in ((1, 0), (1, 3), (0, 2), (3, 2), (2, 1))]
+    W, X, *_, rate = _one_layer(23, rng)
+    return [*small, (W, X, 12, 0, rate), (W, X, 12, 40, rate)]
+
+
+def _verify_recovered(args: tuple, out: object) -> str | None:
+    W, X, count, steps, rate = args
+    W, X = W.double(), X.double()
+    got, right, keep = numbers(out), recovered(W, X, count, steps, rate), lasting(W, X, count)
+    if got is None or got.shape != W.shape:
+        return f"return a weight of the shape of W, {list(W.shape)}"
+    if bool((got[~keep] != 0).any()):
+        return "at the end the `count` lowest contributions W^2 E of each row, E the mean square of X, are exactly zero"
+    if torch.allclose(got, right, rtol=2e-3, atol=2e-4 * W.abs().max().item()):
+        return None
+    if steps == 0:
+        return "with no steps each row is solved as in 7.1, with its own mask and H = X^T X / tokens"
+    far, near = (divergence(X @ W.T, X @ V.T).item() for V in (got, right))
+    return (
+        f"the mask is right; the divergence from W's answers is {far:.6g}, and {near:.6g} is expected after {steps} "
+        "steps. In each: the logits' gradient (q - p) / tokens, through X, on the weights that stay"
+    )
+
+
 EXERCISES = {
     "7.1": Exercise(_row, _verify_refit, ("w", "H", "keep"), refit, _rows),
     "7.2": Exercise(_logits, _verify_divergence, ("teacher", "student"), divergence, _models),
     "7.3": Exercise(_curves, _verify_spend, ("costs", "steps"), spend, _budgets),
+    "7.5": Exercise(_one_layer, _verify_recovered, ("W", "X", "count", "steps", "rate"), recovered, _layers),
 }

@@ -1,11 +1,12 @@
 """What learners do wrong in notebook 07."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..checks.recovery import divergence, refit
+from ..checks.recovery import divergence, lasting, recovered, refit
 from .mistake import gives
 
 
@@ -97,4 +98,32 @@ STEPS = (
 )
 
 
-MISTAKES = {"7.1": REFITS, "7.2": DIVERGENCES, "7.3": STEPS}
+def _trained(
+    W: Tensor, X: Tensor, count: int, steps: int, rate: float, solved: bool = True, share: float = 1
+) -> Tensor:
+    """As `recovered`, with or without solving, and with a gradient times `share`."""
+    W, X = W.double(), X.double()
+    start = recovered(W, X, count, 0, rate) if solved else W * lasting(W, X, count)
+    keep, p = lasting(W, X, count), (X @ W.T).softmax(1)
+    for _ in range(steps):
+        start = start - share * rate * keep * (((X @ start.T).softmax(1) - p).T @ X) / len(X)
+    return start
+
+
+RECOVERIES = (
+    gives("solve before you train: this started from the old weights", partial(_trained, solved=False), blur=1e-4),
+    gives(
+        "this was solved and not trained",
+        lambda W, X, count, steps, rate: recovered(W.double(), X.double(), count, 0, rate),
+        blur=1e-4,
+    ),
+    gives("the sign: go against the gradient", partial(_trained, share=-1), blur=1e-4),
+    gives(
+        "the divergence is a mean over tokens: divide its gradient by their number",
+        lambda W, X, *rest: _trained(W, X, *rest, share=len(X)),
+        blur=1e-4,
+    ),
+)
+
+
+MISTAKES = {"7.1": REFITS, "7.2": DIVERGENCES, "7.3": STEPS, "7.5": RECOVERIES}

@@ -369,10 +369,128 @@ def spend_table(costs, steps):
     return np.array(best[steps][1])
 
 
+def _parts(W, X, count):
+    H = X.T @ X / len(X)
+    keep = torch.ones_like(W, dtype=torch.bool)
+    for row, w in zip(keep, W):
+        row[(w**2 * H.diagonal()).argsort()[:count]] = False
+    return H, keep, torch.stack([refit_add(w, H, k) for w, k in zip(W, keep)])
+
+
+def recover_autograd(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    for _ in range(steps):
+        V = V.detach().requires_grad_()
+        kl_torch(X @ W.T, X @ V.T).backward()
+        V = V.detach() - rate * torch.where(keep, V.grad, 0)
+    return V.detach()
+
+
+def recover_numpy(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    V, W, X, keep = (a.numpy().astype(np.float64) for a in (V, W, X, keep))
+
+    def chances(V):
+        e = np.exp(X @ V.T - (X @ V.T).max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
+    for _ in range(steps):
+        V = V - rate * keep * ((chances(V) - chances(W)).T @ X) / len(X)
+    return V
+
+
+def recover_descend(W, X, V, keep, steps, rate, p=None, divide=True):
+    p = (X @ W.T).softmax(1) if p is None else p
+    for _ in range(steps):
+        V = V - rate * keep * (((X @ V.T).softmax(1) - p).T @ X) / (len(X) if divide else 1)
+    return V
+
+
+def recover_unsolved(W, X, count, steps, rate):
+    _, keep, _ = _parts(W, X, count)
+    return recover_descend(W, X, W * keep, keep, steps, rate)
+
+
+def recover_untrained(W, X, count, steps, rate):
+    return _parts(W, X, count)[2]
+
+
+def recover_dense_gradient(W, X, count, steps, rate):
+    return recover_descend(W, X, _parts(W, X, count)[2], torch.tensor(1), steps, rate)
+
+
+def recover_masked_at_the_end(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    return recover_descend(W, X, V, torch.tensor(1), steps, rate) * keep
+
+
+def recover_magnitude(W, X, count, steps, rate):
+    H = X.T @ X / len(X)
+    keep = torch.ones_like(W, dtype=torch.bool).scatter(1, W.abs().topk(count, 1, largest=False).indices, False)
+    V = torch.stack([refit_add(w, H, k) for w, k in zip(W, keep)])
+    return recover_descend(W, X, V, keep, steps, rate)
+
+
+def recover_highest(W, X, count, steps, rate):
+    H = X.T @ X / len(X)
+    keep = torch.ones_like(W, dtype=torch.bool).scatter(1, (W**2 * H.diagonal()).topk(count, 1).indices, False)
+    V = torch.stack([refit_add(w, H, k) for w, k in zip(W, keep)])
+    return recover_descend(W, X, V, keep, steps, rate)
+
+
+def recover_over_the_matrix(W, X, count, steps, rate):
+    H = X.T @ X / len(X)
+    scores = W**2 * H.diagonal()
+    keep = (scores > scores.flatten().sort().values[count * len(W) - 1]) if count else scores >= 0
+    V = torch.stack([refit_add(w, H, k) for w, k in zip(W, keep)])
+    return recover_descend(W, X, V, keep, steps, rate)
+
+
+def recover_sum(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    return recover_descend(W, X, V, keep, steps, rate, divide=False)
+
+
+def recover_uphill(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    return recover_descend(W, X, V, keep, steps, -rate)
+
+
+def recover_text(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    p = torch.nn.functional.one_hot((X @ W.T).argmax(1), len(W)).to(W.dtype)
+    return recover_descend(W, X, V, keep, steps, rate, p=p)
+
+
+def recover_squares(W, X, count, steps, rate):
+    H, keep, V = _parts(W, X, count)
+    for _ in range(steps):
+        V = V - rate * keep * ((V - W) @ H)
+    return V
+
+
+def recover_one_step_more(W, X, count, steps, rate):
+    return recover_autograd(W, X, count, steps + 1, rate)
+
+
+def recover_dense(W, X, count, steps, rate):
+    return W.clone()
+
+
+def recover_backward_divergence(W, X, count, steps, rate):
+    _, keep, V = _parts(W, X, count)
+    for _ in range(steps):
+        V = V.detach().requires_grad_()
+        kl_torch(X @ V.T, X @ W.T).backward()
+        V = V.detach() - rate * keep * V.grad
+    return V.detach()
+
+
 RIGHT = {
     "7.1": [refit_add, refit_lstsq, refit_surgeon],
     "7.2": [kl_torch, kl_loop, kl_entropy, kl_numpy],
     "7.3": [spend_sort, spend_all, spend_table],
+    "7.5": [recover_autograd, recover_numpy],
 }
 WRONG = {
     "7.1": [
@@ -434,5 +552,21 @@ WRONG = {
         spend_pops,
         spend_total_cost,
         spend_rounded,
+    ],
+    "7.5": [
+        recover_unsolved,
+        recover_untrained,
+        recover_dense_gradient,
+        recover_masked_at_the_end,
+        recover_magnitude,
+        recover_highest,
+        recover_over_the_matrix,
+        recover_sum,
+        recover_uphill,
+        recover_text,
+        recover_squares,
+        recover_one_step_more,
+        recover_dense,
+        recover_backward_divergence,
     ],
 }
