@@ -629,7 +629,7 @@ course.check("7.5", recover)
 # %% [markdown]
 # ## How far to trust this
 # - One model of 135M weights, one run, 2,032 answers on each text. The errors are those of windows; another seed adds
-#   its own.
+#   its own. Of two training rates, 5e-4 and 2e-4, the better one on these Wikipedia articles was taken.
 # - *Claims*: 91.57 % at half and 99.4 % at a fifth pruned are as reported in a blog summary of the
 #   [paper](BIBLIOGRAPHY.md#hwpq). Its published version retrains nothing. What it measured may differ.
 # - *Presets*: seconds, [texts](BIBLIOGRAPHY.md#text), seeds in [RESULTS](RESULTS.md#what-is-kept); their errors are not

@@ -1,5 +1,6 @@
 """README and the pages beside it: their code runs, their commands parse, the numbers that they state are the code's."""
 
+import json
 import re
 import shlex
 from importlib import import_module
@@ -12,6 +13,7 @@ from tiny import ROOT, SENTENCES
 import prunekit as pk
 from prunekit.bench import neurons as neurons_bench
 from prunekit.bench import quality
+from prunekit.bench.measured import measured
 from prunekit.calibration import windows
 from prunekit.cli.compress.forecast import more_memory
 from prunekit.cli.parser import COMMANDS, make_parser
@@ -205,3 +207,25 @@ def test_the_number_is_the_code_s(sentence):
     assert len(found) == 1, f"found {len(found)} times: a sentence that went or changed takes its line here with it"
     said = found[0] if isinstance(found[0], tuple) else found
     assert [float(WORDS.get(number, number.replace(",", ""))) for number in said] == pytest.approx(NUMBERS[sentence])
+
+
+DENSE = re.findall(r"^\| (0\d) \| (\w+).*\| ([\d,]+) \| ([\d.]+) \|$", TEXTS["RESULTS.md"], re.M)
+
+
+@pytest.mark.parametrize("notebook, kind, tokens, perplexity", DENSE)
+def test_the_dense_perplexity_is_the_notebook_s(notebook, kind, tokens, perplexity):
+    cells = json.loads(next((ROOT / "notebooks").glob(f"{notebook}_*.ipynb")).read_text("utf-8"))["cells"]
+    outputs = [o for cell in cells for o in cell.get("outputs", [])]
+    texts = ["".join(o.get("text", o.get("data", {}).get("text/plain", []))) for o in outputs]
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"\bdense\b", line)]
+    numbers = {float(n) for line in lines for n in re.findall(r"(?<![\d.])\d+\.?\d*", line.replace("%", " "))}
+    digits = len(perplexity.partition(".")[2])
+    assert float(perplexity) in {round(n, digits) for n in numbers}
+    code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert eval(tokens.replace(",", "")) in {eval(n) for n in re.findall(r"tokens=([\d *]+)", code)}
+
+
+def test_the_dense_perplexity_is_the_stored_one():
+    said = re.findall(r"what is kept \| (\w+).*\| ([\d.]+) \|$", TEXTS["RESULTS.md"], re.M)
+    stored = {text: row["perplexity"] for text, row in measured()["dense"].items()}
+    assert {text.lower(): float(p) for text, p in said} == {t: round(p, 2) for t, p in stored.items()}

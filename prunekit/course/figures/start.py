@@ -23,7 +23,7 @@ NOTEBOOKS = (
     ("04 joint pipeline", "prune and cast together, against three other methods", 100),
     ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 110),
     ("06 your model", "compress, judge, save, and write a go or no-go memo", 90),
-    ("07 recovering quality", "win back what pruning cost, and see overfitting", 60),
+    ("07 recovering quality", "win back what pruning cost, and see overfitting", 90),
 )
 
 CLASSES = ("no GPU", "older than 8.0\n(T4)", "8.0 to 8.8\n(A100, RTX 30)", "8.9 or newer\n(RTX 40, 50, H100)")
