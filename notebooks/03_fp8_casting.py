@@ -589,7 +589,7 @@ course.reveal("scale", choices[1], f"{floor} becomes {at_12}; at 2^8 it is still
 
 # %% [markdown]
 # A valley with a flat floor, up to 2^8. To the left weights saturate, to the right they sink into the subnormals and to
-# zero. INT8 has no floor, only a best place.
+# zero. INT8 has only a best place.
 #
 # ### Exercise 3.6: what the valley says (interpret, 5 minutes)
 # Which of these follow from the table and the valley?

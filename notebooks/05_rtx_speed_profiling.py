@@ -415,7 +415,7 @@ alt = f"2:4 over dense, medians: at 64 tokens {figures.said(middle)}; at 4,096 {
 course.show(figures.gains(found), alt + "the blue one, BF16, RTX 5080, 64 tokens; it rises beyond 2.2.")
 slow = {name: [sum(gain < 1 for gain in formats["FP8"][M]) for M in sizes] for name, formats in found.items()}
 rows = [(name, *by) for name, by in slow.items()]
-course.table(["tokens", *sizes], rows, "Published: layers of 20 that 2:4 makes slower in FP8")
+course.table(["tokens", *(f"{M:,}" for M in sizes)], rows, "Published: layers of 20 that 2:4 makes slower in FP8")
 course.reveal("bf16-64", gains[1], f"Published: {middle['RTX 4090', 'BF16']:.2f}.")
 
 # %% [markdown]
