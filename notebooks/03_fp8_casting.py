@@ -302,8 +302,8 @@ x, sweeps = torch.linspace(0.935, 1.3, 366), {}
 for fmt in (pk.E4M3, pk.E5M2):
     for way, cast in ways.items():
         sweeps[fmt.name, way] = cast(x * fmt.max, fmt)
-last = {way: " and ".join(f"{sweeps[fmt.name, way][-1]:g}" for fmt in (pk.E4M3, pk.E5M2)) for way in ways}
-alt = f"What becomes of numbers beyond 464 in E4M3 and beyond 61440 in E5M2, three lines: {last}."
+lines = [f"{way} {sweeps['e4m3', way][-1]:g} and {sweeps['e5m2', way][-1]:g}" for way in ways]
+alt = f"What becomes of numbers beyond 464 in E4M3 and beyond 61440 in E5M2, by line: {'; '.join(lines)}."
 course.show(figures.beyond(x, sweeps), alt)
 course.reveal("beyond", "NaN", "500 lies past the midpoint, 464, and E4M3 has no infinity to go to.")
 print("torch", torch.__version__)
@@ -341,7 +341,7 @@ course.widgets.fp8_bits(example, name="down_proj of decoder block 14")
 
 # %% [markdown]
 # At power 0 of the slider `scale x 2^`, the usual scale, nothing saturates and next to nothing is subnormal: all but 1
-# % of the weights lie within ten powers of two, and E4M3's normal range has fifteen.
+# % of the weights lie within eleven powers of two, and E4M3's normal range has fifteen.
 #
 # ## 6. Who shares a scale
 # One scale for the whole tensor, one for each row, or one for each tile of 128 x 128 ([block
