@@ -55,7 +55,7 @@ masks = {name: pk.nm_mask(pk.contribution(W, energy[name]), 2, 4) for name, W in
 
 # %%
 def careless(W, keep):
-    scale = pk.scales(W, pk.E5M2, "row", keep)
+    scale = pk.scales(W, pk.E5M2, "row", keep)  # [out, 1]: the largest weight that stays over 57344
     return (W / scale).to(torch.float8_e5m2).float() * scale * keep
 
 
@@ -86,13 +86,15 @@ rows = sum(map(len, weights.values()))
 print(f"{len(broken)} of {rows} rows hold NaN")
 if broken:  # in a torch whose cast saturates there are none
     worst = max(broken, key=lambda row: broken[row][0].abs().max())
-    alt = f"Kept weights end at 57344; a pruned one is {broken[worst][0].abs().max() / 57344:.2f} times as large."
+    alt = "Kept weights, as bars, end at 57344, in the field normal; in the field beyond a thick cross, a pruned one, "
+    alt += f"{broken[worst][0].abs().max() / 57344:.2f} times as large."
     course.show(figures.in_format({f"{worst[0]}, row {worst[1]}": broken[worst]}, pk.E5M2, 0, 18), alt)
 del ruined
 
 # %% [markdown]
-# The field *normal* is what the format can say well. The thick cross is the culprit: a *pruned* weight, beyond the
-# largest number. It was cast first and set to zero after. Why is that `nan`? For that, learn to read a byte.
+# The bars are the weights that stay; *normal* is what the format can say well (section 2). The thick cross is the
+# culprit: a *pruned* weight, beyond the largest number. It was cast first and set to zero after. Why is that `nan`? For
+# that, learn to read a byte.
 #
 # ## 1. One byte by hand
 # An FP8 number is one byte with three fields: sign, exponent, mantissa. [E4M3](GLOSSARY.md#e4m3) has 4 exponent and 3
@@ -199,7 +201,8 @@ course.show(figures.near_zero(), alt)
 
 # %% [markdown]
 # E4M3 has seven subnormals between zero and its normal numbers, E5M2 three, 256 times as small. Among them the distance
-# stays the same, down to zero. Above, it doubles with each power of two. Seen relative to the value:
+# stays the same, down to zero. Above, it doubles with each power of two: in E4M3 it is 0.25 from 2 to 4, and 32 from
+# 256 to 448. Seen relative to the value:
 
 # %% tags=["nbval-ignore-output"]
 alt = "Gap over value. Normal: 7 to 12.5 % in E4M3, 14 to 25 % in E5M2. Below 2^-6 and 2^-14 it grows to 100 %."
@@ -207,9 +210,9 @@ course.show(figures.gaps(), alt)
 course.predict("tie", "E4M3 has 2.75, then 3. Cast to it, 2.875 becomes", ["2.75", "3", "either, at random"])
 
 # %% [markdown]
-# An eighth of the value in E4M3, a quarter in E5M2, all over the normal range: 15 powers of two in E4M3, 30 in E5M2.
-# That is the whole trade: **one bit moved from the mantissa to the exponent doubles the gaps, and doubles the number of
-# powers.**
+# At most an eighth of the value in E4M3, a quarter in E5M2, all over the normal range: 15 powers of two in E4M3, 30 in
+# E5M2. That is the whole trade: **one bit moved from the mantissa to the exponent doubles the gaps, and doubles the
+# number of powers.**
 #
 # ## 3. Rounding
 # [Rounding](GLOSSARY.md#rounding) takes the nearest number of the format. And if two are equally near?
@@ -236,7 +239,8 @@ for fmt in (pk.E4M3, pk.E5M2):
 print({name: f"{error:.1%}" for name, error in most.items()})
 
 # %% [markdown]
-# 1/17 of the value in E4M3 and 1/9 in E5M2: the middle of the first gap above a power of two.
+# The worst place is the middle of the first gap above a power of two. In E4M3 half of it is 1/16 and the value 1 +
+# 1/16, that is 1/17; in E5M2 1/8 over 1 + 1/8, 1/9.
 #
 # ### Exercise 3.2: round to the nearest code (medium, 15 minutes)
 # `values[c]` is the value of code `c`, ascending from 0. Find each number's code: the nearest value; on a tie the even
@@ -298,15 +302,16 @@ x, sweeps = torch.linspace(0.935, 1.3, 366), {}
 for fmt in (pk.E4M3, pk.E5M2):
     for way, cast in ways.items():
         sweeps[fmt.name, way] = cast(x * fmt.max, fmt)
-alt = "Beyond 464 and 61440: rounding alone gives NaN in E4M3, inf in E5M2; after a clamp 448 and 57344."
+lines = [f"{way} {sweeps['e4m3', way][-1]:g} and {sweeps['e5m2', way][-1]:g}" for way in ways]
+alt = f"What becomes of numbers beyond 464 in E4M3 and beyond 61440 in E5M2, by line: {'; '.join(lines)}."
 course.show(figures.beyond(x, sweeps), alt)
 course.reveal("beyond", "NaN", "500 lies past the midpoint, 464, and E4M3 has no infinity to go to.")
 print("torch", torch.__version__)
 
 # %% [markdown]
 # Up to the midpoint to where the next number would be, a number still rounds to the largest. Beyond it there is nothing
-# to round to: E5M2 says infinity, E4M3 NaN. The middle line is what this version of PyTorch does by itself, and it need
-# not treat the formats alike.
+# to round to: E5M2 says infinity, E4M3 NaN. The middle line, `torch's cast`, is what this version of PyTorch does by
+# itself, and it need not treat the formats alike.
 #
 # The last line is the same everywhere: [clamp](GLOSSARY.md#clamp) first, and what is too large becomes the largest
 # number. That is [saturation](GLOSSARY.md#saturation). Now for `nan`:
@@ -335,8 +340,8 @@ example = weights["model.layers.14.mlp.down_proj"]
 course.widgets.fp8_bits(example, name="down_proj of decoder block 14")
 
 # %% [markdown]
-# At power 0, the usual scale, nothing saturates and next to nothing is subnormal: the weights fill ten powers of two,
-# and E4M3's normal range has fifteen. There is room to spare.
+# At power 0 of the slider `scale x 2^`, the usual scale, nothing saturates and next to nothing is subnormal: all but 1
+# % of the weights lie within eleven powers of two, and E4M3's normal range has fifteen.
 #
 # ## 6. Who shares a scale
 # One scale for the whole tensor, one for each row, or one for each tile of 128 x 128 ([block
@@ -351,10 +356,11 @@ FORMATS = {"e4m3": pk.E4M3, "e5m2": pk.E5M2}
 
 
 def there_and_back(W, kind, each="tensor", keep=None, factor=1.0):
-    if kind == "int8":
+    if kind == "int8":  # pk.scales puts the largest weight on 448, and INT8 ends at 127
         scale = pk.scales(W, pk.E4M3, each, keep) * (448 / 127 * factor)
         return (W / scale).round().clamp(-127, 127) * scale
     scale = pk.scales(W, FORMATS[kind], each, keep) * factor
+    # pk.cast divides by the scale, clamps, makes the pruned 0 and rounds to bytes; pk.uncast multiplies again
     return pk.uncast(pk.cast(W, scale, FORMATS[kind], keep), scale)
 
 
@@ -484,14 +490,14 @@ for power in range(0, 33, 2):
         small = there_and_back(W, kind)[1]
         alone[kind][power] = ((small - W[1]).norm() / W[1].norm()).item()
 notes = {"E4M3 breaks": (14.5, 3.4), "E5M2 breaks": (27, 3.4), "INT8 breaks at once": (7, 1.4)}
-alt = "Error of the small row by ratio. INT8 0.9 % grows at once; E4M3 2.5 % up to 2^11; E5M2 5.4 % up to 2^27."
+alt = "Error of the small row by ratio. INT8 0.9 %, grows at once; E4M3 2.5 %, more from 2^12; E5M2 5.4 %, from 2^28."
 course.show(figures.curves(alone, "ratio of the two rows", "the small row", notes), alt)
 course.reveal("ratio", "hardly grows", f"{alone['e4m3'][0]:.2%} becomes {alone['e4m3'][10]:.2%}.")
 
 # %% [markdown]
 # With rows alike INT8 is the *best* of the three. Its numbers lie evenly, so every doubling of the ratio doubles the
-# small row's error: gone at 2^8. Floating point is indifferent to powers of two, until the small row reaches the
-# subnormals. **Floating point buys room, not accuracy.**
+# small row's error, and at 2^8 all of that row is rounded to 0. Floating point is indifferent to powers of two, until
+# the small row reaches the subnormals. **Floating point buys room, not accuracy.**
 #
 # ### Exercise 3.5: how far apart may they be? (interpret, 5 minutes)
 # One E4M3 scale puts the largest weight of a tensor on 448. How many times smaller may another weight be and still be a
@@ -516,8 +522,8 @@ course.interpret("3.5", answer)
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
 #
-# `448 / 2^-6 = 28,672`. In the figure the curve leaves its floor sooner, at some 2^12: a row has small weights as well
-# as large ones, and here the largest of a row is four times as large as most.
+# `448 / 2^-6 = 28,672`. That is for one weight. A row leaves its floor sooner, at a ratio of 2^12, some 4,000: it has
+# small weights as well as large ones, and here the largest of a row is four times as large as most.
 # </details>
 
 # %% [markdown]
@@ -542,8 +548,9 @@ head = ("byte", "a scale for each", "mean error [%]", "worst layer [%]", "worst 
 course.table(head, table, "Measured: relative error of 210 layers and their 155,520 rows, cast without pruning")
 
 # %% [markdown]
-# E5M2's error is twice that of E4M3, as its gaps are. In both **granularity hardly matters**. In INT8 it does: with a
-# scale for each row it is the most accurate of all, with one for the tensor it has the worst layer.
+# E4M3's 2.6 % is a mean, section 3's 5.9 % the worst of one number: few weights lie midway. E5M2's error is twice that
+# of E4M3, as its gaps are. In both **granularity hardly matters**. In INT8 it does: with a scale for each row it is the
+# most accurate of all, with one for the tensor it has the worst layer.
 #
 # Only the worst rows show something. Is E4M3's too small for the shared scale? Look at it.
 
@@ -559,7 +566,8 @@ share = (row.square().max() / row.square().sum()).item()
 alt = f"The worst row under both scales, all normal; one weight holds {share:.0%} of its squares. {', '.join(own)}."
 course.show(figures.in_format(own, pk.E4M3, -14, 12), alt)
 print(f"row {i} of {key}: one weight holds {share:.0%} of its sum of squares")
-course.predict("scale", "At 256 times its scale a layer's E4M3 error", ["stays", "grows 16 times", "grows 256 times"])
+choices = ["stays", "grows 3 or 4 times", "grows 4,000 times"]
+course.predict("scale", "At 2^12, some 4,000 times its scale, a layer's E4M3 error", choices)
 
 # %% [markdown]
 # The row is normal under either scale, and one weight holds half of its squares. Under the shared scale that weight
@@ -576,11 +584,12 @@ for kind, power in product(valley, range(-6, 19, 2)):
 notes = {"saturation": (-4.6, 4), "the usual scale": (0, 75), "E4M3:\nunderflow": (15.9, 14)}
 alt = "At 2^-6 80 %. E4M3 2.6 % to 2^8, 9 % at 2^12; E5M2 5.3 % to 2^18; INT8 4.1 % at 2^0, 16 % at 2^2, 63 % at 2^4."
 course.show(figures.curves(valley, "scale over the usual scale", "the layer", notes), alt)
-course.reveal("scale", "stays", f"{valley['e4m3'][0]:.2%} becomes {valley['e4m3'][8]:.2%}.")
+floor, at_8, at_12 = (f"{valley['e4m3'][power]:.2%}" for power in (0, 8, 12))
+course.reveal("scale", choices[1], f"{floor} becomes {at_12}; at 2^8 it is still {at_8}.")
 
 # %% [markdown]
-# A valley with a flat floor. To the left weights saturate, to the right they sink to zero. INT8 has no floor, only a
-# best place.
+# A valley with a flat floor, up to 2^8. To the left weights saturate, to the right they sink into the subnormals and to
+# zero. INT8 has only a best place.
 #
 # ### Exercise 3.6: what the valley says (interpret, 5 minutes)
 # Which of these follow from the table and the valley?
@@ -683,16 +692,16 @@ table = [(k, r["perplexity"], 100 * r.get("retention", 1.0), r.get("kl", 0.0)) f
 course.table(head, table, "Measured on 1,536 tokens of Wikipedia articles, windows of 512; a scale for each row")
 
 # %% [markdown]
-# No NaN: the last line has a [perplexity](GLOSSARY.md#perplexity). That it is so high is the price of 2:4, which
-# [04](04_joint_pipeline.ipynb) and [07](07_recovering_quality.ipynb) lower. The cast alone costs some percent at most,
-# and hardly any [retention](GLOSSARY.md#retention).
+# No NaN: the last line has a [perplexity](GLOSSARY.md#perplexity). E5M2 alone costs some percent of it, so that it is
+# so high is the price of 2:4, which [04](04_joint_pipeline.ipynb) and [07](07_recovering_quality.ipynb) lower. The
+# casts alone cost hardly any [retention](GLOSSARY.md#retention); above 100 it is the chance of a short text.
 #
 # [KL divergence](GLOSSARY.md#kl-divergence) compares two models on every token, in [nats](GLOSSARY.md#nat). In it E5M2
 # is about four times as far from the dense model as E4M3: twice the error, and near 0 the divergence grows with its
 # square.
 #
-# And the bytes: codes take one in place of the two of [bfloat16](GLOSSARY.md#bfloat16), scales four a row. Compute it,
-# write the model, and compare.
+# And the bytes: the file holds a byte for each cast weight in place of the two of [bfloat16](GLOSSARY.md#bfloat16), a
+# float32 scale of four bytes for each row, and the rest as it was. Compute it, write the model, and compare.
 
 # %% tags=["nbval-ignore-output"]
 numbers = sum(W.numel() for W in weights.values())
@@ -736,8 +745,8 @@ course.holds("03", globals())
 # ## What you can do now
 # 1. *Read a byte, round a number*: sign, exponent field minus bias, leading 1 unless the field is 0; nearest value, and
 #    ties to the even code.
-# 2. *Choose a scale*: largest survivor over the format's largest number. One for all breaks where rows lie some
-#    thousand times apart in E4M3, at once in INT8, and not in this model.
+# 2. *Choose a scale*: largest survivor over the format's largest number. One for all breaks where rows lie 2^12, some
+#    4,000 times, apart in E4M3, at once in INT8, and not in this model.
 # 3. *Cast a model without NaN, and measure it*: mask and clamp first; then error, KL divergence, perplexity, bytes.
 #
 # Next: [04 Joint pipeline](04_joint_pipeline.ipynb) prunes and casts in one pass, and lets each know of the other.

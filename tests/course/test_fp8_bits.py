@@ -94,6 +94,7 @@ def test_the_picture_follows_every_control():
     live = widgets.fp8_bits(weight(), name="a test weight")
     pictures = [live.image]
     assert "0x43 in E4M3 stands for 2.75" in live.alt and "a test weight" in live.alt
+    assert "All but 1 % of the weights lie within" in live.alt
     for name, value in (("bit0", False), ("format", "e5m2"), ("bit7", True), ("power", -4.0), ("power", 15.0)):
         live.controls[name].value = value
         assert live.image not in pictures, name

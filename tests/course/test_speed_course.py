@@ -26,6 +26,13 @@ def test_the_clinic_keeps_what_was_claimed_and_what_is_true(capsys):
     assert "measured" in text_of(speed.clinic(patient.found))
 
 
+def test_interrupted_samples_do_not_count(monkeypatch):
+    old, new = ([8.0, 800.0, 9.0] * 15, [2.0, 2.0, 900.0] * 15)
+    turns = {"old": Timing(tuple(old), 1, "cpu"), "new": Timing(tuple(new), 1, "cpu")}
+    monkeypatch.setattr(clinic, "time_in_turn", lambda *_, **__: turns)
+    assert clinic.times_faster(lambda: None, lambda: None) == (4.0, 4.0, 4.0)
+
+
 def test_compressed_rows_hold_the_same_matrix(recwarn):
     weight = torch.tensor([[0.0, 2.0], [3.0, 0.0], [0.0, 0.0]])
     assert torch.equal(clinic.as_csr(weight).to_dense(), weight)

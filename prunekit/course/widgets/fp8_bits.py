@@ -111,6 +111,8 @@ def fp8_bits(W: Tensor, name: str = "weight", code: int = 0x43) -> LiveFigure:
     if not flat.any() or not flat.isfinite().all():
         raise PrunekitError("the bit explorer needs a weight of finite numbers that are not all zero.")
     sample, top = flat[:: -(-flat.numel() // MOST)], flat.abs().max().item()
+    sizes = sample[sample != 0].abs().sort().values
+    spread = f"All but 1 % of the weights lie within {(top / sizes[len(sizes) // 100]).log2():.1f} powers of two."
     buttons = {f"bit{place}": _button(place, bool(code >> place & 1)) for place in range(7, -1, -1)}
     kind = ipywidgets.ToggleButtons(options=[(name.upper(), name) for name in FORMATS], description="format")
     power = ipywidgets.FloatSlider(0, min=-8, max=18, step=0.5, description="scale x 2^", readout_format=".1f")
@@ -118,7 +120,8 @@ def fp8_bits(W: Tensor, name: str = "weight", code: int = 0x43) -> LiveFigure:
     def draw(format: str, power: float, **bits: bool) -> tuple[Figure, str]:
         fmt = format_named(format)
         byte = sum(bits[f"bit{place}"] << place for place in range(8))
-        return picture(byte, fmt, sample, top / fmt.max * 2.0**power, name)
+        figure, alt = picture(byte, fmt, sample, top / fmt.max * 2.0**power, name)
+        return figure, f"{alt} {spread}"
 
     live = LiveFigure(draw, format=kind, **buttons, power=power)
     live.box.children = [kind, ipywidgets.HBox([ipywidgets.Label("bits"), *buttons.values()]), power, live.picture]

@@ -47,6 +47,12 @@ def pairs(found: Mapping[tuple[str, str], tuple[float, float]]) -> Figure:
     return figure
 
 
+def parts(step: Step) -> dict[str, float]:
+    """Microseconds of each part of a step, by its name in the figure; the last is the host."""
+    gpu = {name: sum(getattr(step, field) for field in fields) for name, (fields, *_) in TERMS.items()}
+    return gpu | {"host": step.host_us}
+
+
 def steps(found: Mapping[str, tuple[Step, Step]], title: str) -> Figure:
     """The terms of steps, dense above 2:4, as shares of the dense step's time.
 
@@ -63,12 +69,13 @@ def steps(found: Mapping[str, tuple[Step, Step]], title: str) -> Figure:
         for side, (step, kind) in enumerate(zip(both, ("dense", "2:4"))):
             y, left = place * 2.3 + side * 0.95, 0.0
             names.append((y, f"{name}, {kind}"))
-            for label, (fields, color, hatch) in TERMS.items():
-                width = sum(getattr(step, field) for field in fields) / both[0].us
+            shares = {label: us / both[0].us for label, us in parts(step).items()}
+            for label, (_, color, hatch) in TERMS.items():
+                width = shares[label]
                 legend = label if not names[1:] else None
                 axes.barh(y, width, 0.8, left, color=color, hatch=hatch, edgecolor="white", lw=0, label=legend)
                 left += width
-            host = step.host_us / both[0].us
+            host = shares["host"]
             if step.decode:
                 said = "host, after the GPU" if "after" not in hosts else None
                 axes.barh(y, host, 0.8, left, color=GREY, hatch="xx", edgecolor="white", lw=0, label=said)

@@ -35,6 +35,13 @@ def test_the_terms_of_a_step_are_as_long_as_the_step(answer):
     assert [text.strip() for text in texts(axes)] == [f"{s.us / 1e3:.1f} ms" for both in found.values() for s in both]
 
 
+def test_the_parts_of_a_step_are_all_of_it(answer):
+    for step in (answer.dense.prefill, answer.dense.decode, answer.sparse24.decode):
+        parts = plots.parts(step)
+        assert list(parts) == [*plots.TERMS, "host"]
+        assert sum(parts.values()) == pytest.approx(step.gpu_us + step.host_us)
+
+
 def test_the_host_beside_the_gpu_is_a_line(answer):
     step = answer.dense.prefill
     (line,) = plots.steps({"reading": (step, answer.sparse24.prefill)}, "a model").axes[0].lines[:1]

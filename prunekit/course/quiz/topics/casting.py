@@ -109,10 +109,10 @@ SENTENCES: dict = {
     ),
     "2:4 hardly ever changes a scale": lambda n: len(n.broken) <= n.changed < 0.002 * n.rows,
     "of rows alike INT8 has the smallest error": lambda n: n.alone["int8"][0] < 0.5 * n.alone["e4m3"][0],
-    "INT8's small row is gone at 2^8": lambda n: (
-        n.alone["int8"][8] > 0.99 and n.alone["int8"][2] > 3 * n.alone["int8"][0]
+    "at 2^8 INT8 rounds all of the small row to 0": lambda n: (
+        n.alone["int8"][8] == 1 and n.alone["int8"][2] > 3 * n.alone["int8"][0]
     ),
-    "E4M3 leaves its floor at some 2^12": lambda n: (
+    "E4M3 leaves its floor at 2^12": lambda n: (
         n.alone["e4m3"][10] < 1.02 * n.alone["e4m3"][0] < 1.1 * n.alone["e4m3"][0] < n.alone["e4m3"][12]
         and n.alone["e4m3"][14] > 2 * n.alone["e4m3"][0]
     ),
@@ -131,6 +131,12 @@ SENTENCES: dict = {
         abs(n.rounded[0][1] / n.rounded[0][0] - 1) > 0.05 and abs(n.rounded[1][1] / n.rounded[1][0] - 1) < 1e-5
     ),
     "256 times the scale costs E4M3 next to nothing": lambda n: n.valley["e4m3"][8] < 1.1 * n.valley["e4m3"][0],
+    "2^12 times the scale makes its error 3 or 4 times as large": lambda n: (
+        3 < n.valley["e4m3"][12] / n.valley["e4m3"][0] < 4
+    ),
+    "all but 1 % of the example's weights lie within eleven powers of two": lambda n: (
+        n.example.abs().max() / n.example.abs().flatten().kthvalue(n.example.numel() // 100).values < 2**11
+    ),
     "16 times the scale costs it nothing": lambda n: n.valley["e4m3"][4] < 1.01 * n.valley["e4m3"][0],
     "INT8's error is four times as large at four times the scale": lambda n: (
         3.5 < n.valley["int8"][2] / n.valley["int8"][0] < 4.5
