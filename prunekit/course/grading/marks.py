@@ -11,7 +11,7 @@ from ..printing import shorten
 from ..quiz.readings import judge
 from ..sandbox import Call, known_state
 from .asked import Asked
-from .fenced.packing import error_of
+from .fenced.packing import error_of, pack
 from .fenced.runner import Runner
 from .handed_in import Cell, Copy, belonging, cells_of, untouched
 from .trial import Came, Trial, groups
@@ -50,7 +50,7 @@ class Marker:
 
     def __init__(self, runner: Runner, seed: str) -> None:
         self.runner, self.seed = runner, seed
-        self.inputs: dict[str, list[list[tuple]]] = {}
+        self.inputs: dict[str, tuple[list[list[tuple]], bytes]] = {}
 
     def marks(self, copy: Copy, asked: list[Asked]) -> Iterator[Mark]:
         """A line for each exercise of the copy's notebook.
@@ -85,20 +85,23 @@ class Marker:
             "cells": tried,
         }
         try:
-            inputs = self._inputs(asked)
-            came = self.runner.run(task, [args for group in inputs for args in group])
-            if problem := came.get("problem"):
-                return 0, str(problem), ""
-            return _read(asked, came["answer"]) if asked.kind == "interpret" else _tried(asked, came["calls"], inputs)
+            inputs, packed = self._inputs(asked)
+            came, ended = self.runner.run(task, packed)
+            if came and "problem" in came[-1]:
+                ended = str(came.pop()["problem"])
+            if asked.kind == "check":
+                return _tried(asked, came, inputs, ended)
+            return _read(asked, came[0]["answer"]) if came else (0, ended, "")
         except PrunekitError:  # answers cannot be run any more
             raise
         except Exception as error:  # whatever an answer handed back, others are not to suffer from it
             return 0, f"the answer cannot be judged: {type(error).__name__}", ""
 
-    def _inputs(self, asked: Asked) -> list[list[tuple]]:
+    def _inputs(self, asked: Asked) -> tuple[list[list[tuple]], bytes]:
+        """The arguments for an exercise, as it is judged by, and as they are sent."""
         if asked.identifier not in self.inputs:
-            made = groups(asked.identifier, self.seed + "/") if asked.kind == "check" else ()
-            self.inputs[asked.identifier] = [list(group) for group in made]
+            made = [list(group) for group in groups(asked.identifier, self.seed + "/")] if asked.kind == "check" else []
+            self.inputs[asked.identifier] = made, pack([args for group in made for args in group])
         return self.inputs[asked.identifier]
 
 
@@ -111,14 +114,17 @@ def _read(asked: Asked, answer: Any) -> tuple[int, str, str]:
     return int(state == "correct"), ": ".join([state, *said[:1]]), "\n".join(said)
 
 
-def _tried(asked: Asked, calls: list[dict], inputs: list[list[tuple]]) -> tuple[int, str, str]:
-    """Points, reason and details of a function, from what came of its calls."""
-    if len(calls) != sum(map(len, inputs)):
-        return 0, "there is not one answer for each input", ""
-    calls_left = iter(calls)
-    trial = Trial(asked.identifier, lambda args: _came(next(calls_left), args), inputs)
+def _tried(asked: Asked, calls: list[dict], inputs: list[list[tuple]], ended: str) -> tuple[int, str, str]:
+    """Points, reason and details of a function, from what came of its calls; `ended` says why others are missing."""
+    left = iter(calls)
+    tried = [list(zip(group, left)) for group in inputs]
+    came = (call for group in tried for _, call in group)
+    some = [[args for args, _ in group] for group in tried]
+    trial = Trial(asked.identifier, lambda args: _came(next(came), args), some)
     with known_state():
         trial.run()
+    if len(calls) != sum(map(len, inputs)) and trial.state != "wrong":
+        return 0, ended, ""
     if trial.state != "wrong":
         return int(trial.state == "correct"), trial.state, trial.said
     return 0, f"wrong: {trial.said.splitlines()[-1].removeprefix('Hint: ')}", trial.said

@@ -18,7 +18,6 @@ KEEP_RIGHTS, NO_NEW_PRIVILEGES = 8, 38  # of prctl(2)
 READ_ALL = 1 << 2  # CAP_DAC_READ_SEARCH of capabilities(7)
 RUN, READ, LIST = 1 << 0, 1 << 2, 1 << 3  # Landlock's rights; those that nobody gets are counted in HANDLED
 HANDLED = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each version of Landlock knows
-LIMIT = 8 << 20  # bytes of what comes out
 
 
 def call(name: str, *arguments: object) -> int:
@@ -114,12 +113,13 @@ def can_close_in(ruleset: int | None, user: str, path: str) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def limit(seconds: int, memory: int) -> None:
+def limit(seconds: int, memory: int, most: int) -> None:
     """Bound time, memory, files and processes.
 
     Args:
         seconds: of the processor.
         memory: bytes beyond what the process has.
+        most: bytes of a file.
     """
     import resource
 
@@ -127,6 +127,6 @@ def limit(seconds: int, memory: int) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # not Linux
         used = 0
-    bounds = {"CORE": 0, "CPU": seconds, "FSIZE": LIMIT, "NOFILE": 64, "NPROC": 0}
+    bounds = {"CORE": 0, "CPU": seconds, "FSIZE": most, "NOFILE": 64, "NPROC": 0}
     for name, bound in bounds.items() if not used else (bounds | {"AS": used + memory}).items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (bound, bound))

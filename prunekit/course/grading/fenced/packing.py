@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from ...printing import ANY, plain
 
 SIZE = 8  # bytes that say how long the JSON is
+ROOM = 4096  # bytes that are left for the last word
 
 
 def pack(value: Any) -> bytes:
@@ -40,6 +42,40 @@ def unpack(data: bytes) -> Any:
         return _value(json.loads(data[SIZE:end]), load(data[end:]))
     except Exception as error:
         raise ValueError("what came back cannot be read") from error
+
+
+class Frames:
+    """Writes values to a file, one behind the other.
+
+    Args:
+        file: its descriptor.
+        most: bytes of them all.
+    """
+
+    def __init__(self, file: int, most: int) -> None:
+        self.file, self.left = file, most - ROOM
+
+    def write(self, value: Any) -> None:
+        """Write a value; one that is too large, or would make all too large, raises ValueError."""
+        data = pack(value)
+        if len(data) > self.left:
+            self.left = ROOM
+            raise ValueError("it takes too many bytes")
+        self.left -= len(data)
+        os.write(self.file, len(data).to_bytes(SIZE, "big") + data)
+
+
+def frames(data: bytes) -> list[Any]:
+    """The values that `Frames` wrote; the last one is left out if it is not complete.
+
+    Raises:
+        ValueError: one of them is none of `pack`.
+    """
+    found = []
+    while len(data) > SIZE and len(data) >= (end := SIZE + int.from_bytes(data[:SIZE], "big")):
+        found.append(unpack(data[SIZE:end]))
+        data = data[end:]
+    return found
 
 
 def error_of(name: str, said: str) -> Exception:

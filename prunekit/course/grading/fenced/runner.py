@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import PrunekitError
-from .packing import pack, unpack
+from .packing import frames
 
 HERE = Path(__file__).parent
 COURSE = HERE.parents[1]
@@ -30,6 +30,7 @@ START = "import json, sys; s = json.loads(sys.argv[1]); sys.path += s['path']; f
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 PACKAGES = ("site-packages", "dist-packages")
+MOST = 8 << 20  # bytes that an answer may give back
 GRACE = 60.0  # seconds in which the worker says something whatever happens
 
 
@@ -48,9 +49,9 @@ class Runner:
     def __init__(self, seconds: int, memory: int, modules: list[str]) -> None:
         if not hasattr(os, "fork"):
             raise PrunekitError("marks need Linux (or macOS, untested): on Windows use WSL.")
-        self.limits = {"seconds": seconds, "memory": memory, "wall": 3.0 * seconds}
+        self.limits = {"seconds": seconds, "memory": memory, "wall": 3.0 * seconds, "most": MOST}
         self.scratch = Path(tempfile.mkdtemp(prefix="marks-"))
-        self.folder, self.inputs = self.scratch / "empty", {}
+        self.folder, self.private = self.scratch / "empty", self.scratch / "private"
         self.settings = self._prepare(modules)
         self._start()
 
@@ -61,35 +62,31 @@ class Runner:
         self._end()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def run(self, task: dict, inputs: list[tuple]) -> dict:
+    def run(self, task: dict, inputs: bytes) -> tuple[list[dict], str]:
         """What came of a task.
 
         Args:
             task: as `worker.answers` and `worker.define` take it.
-            inputs: arguments for each call, the same for all tasks of one identifier.
+            inputs: a list of arguments, packed.
 
         Returns:
-            What `worker.answers` gives; "problem" also says why nothing came.
-        """
-        name = task["identifier"]
-        if name not in self.inputs:
-            self.inputs[name] = self.private / f"{name}.in"
-            self.inputs[name].write_bytes(pack(inputs))
-        paths = {"inputs": str(self.inputs[name]), "result": str(self.private / "out"), "folder": str(self.folder)}
-        ended = self._ask(task | paths | self.limits)
-        found = self._result() if ended == "exit" else None
-        if found is not None:
-            return found
-        if ended == "late":
-            return {"problem": f"it did not end within {self.limits['seconds']} seconds"}
-        return {"problem": "its process ended itself before there was an answer" + f" ({ended})" * (ended != "exit")}
+            What `worker.answers` gives, as far as it came, and why no more came, if so.
 
-    def _result(self) -> dict | None:
+        Raises:
+            PrunekitError: the worker died and does not start again.
+        """
+        (self.private / "in").write_bytes(inputs)
+        paths = {"inputs": str(self.private / "in"), "result": str(self.private / "out"), "folder": str(self.folder)}
+        ended = self._ask(task | paths | self.limits)
+        for left in self.folder.iterdir():  # where there is no Landlock
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         try:
-            found = unpack((self.private / "out").read_bytes())
+            found = frames((self.private / "out").read_bytes())
         except (ValueError, OSError):
-            return None
-        return found if isinstance(found, dict) else None
+            found = []
+        if ended == "late":
+            return found, f"it did not end within {self.limits['seconds']} seconds"
+        return found, "its process ended itself before there was an answer" + f" ({ended})" * (ended != "exit")
 
     def _ask(self, task: dict) -> str:
         """How the task ended: "exit", "late", "lost" or a signal."""
@@ -132,7 +129,6 @@ class Runner:
 
     def _prepare(self, modules: list[str]) -> dict:
         """Make the folders; returns the worker's settings."""
-        self.private = self.scratch / "private"
         code, site = self.scratch / "code", self.scratch / "site"
         for folder, mode in ((self.scratch, 0o755), (self.folder, 0o755), (self.private, 0o700), (site, 0o755)):
             folder.mkdir(exist_ok=True)

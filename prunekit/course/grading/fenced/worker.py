@@ -17,6 +17,7 @@ import symtable
 import sys
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,46 +104,46 @@ def keep(task: dict, ruleset: int | None, user: str) -> None:
 
 def inside(task: dict, out: int, ruleset: int | None, user: str) -> None:
     """Fence this process in, run the task, and write what came of it."""
-    from .packing import pack, unpack
+    from .packing import Frames, unpack
 
     os.setsid()
-    inputs = unpack(Path(task["inputs"]).read_bytes()) if task["inputs"] else []
+    inputs = unpack(Path(task["inputs"]).read_bytes())
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nothing, stream)
     os.chdir(task["folder"])
+    fence.limit(task["seconds"], task["memory"], task["most"])  # before /proc is out of reach
     fence.close_in(ruleset, user)
     for other in set(range(3, 256)) - {out}:
         with contextlib.suppress(OSError):
             os.close(other)
-    fence.limit(task["seconds"], task["memory"])
+    frames = Frames(out, task["most"])
     try:
-        result = pack(answers(task, inputs))
-        if len(result) > fence.LIMIT:
-            result = pack({"problem": f"the answers take more than {fence.LIMIT >> 20} MB"})
+        for found in answers(task, inputs):
+            frames.write(found)
     except BaseException as error:
-        result = pack({"problem": f"the answers cannot be handed over: {type(error).__name__}"})
-    with open(out, "wb") as file:
-        file.write(result)
+        frames.write({"problem": f"the answer cannot be handed over: {type(error).__name__}, {error}"[:200]})
 
 
-def answers(task: dict, inputs: list[tuple]) -> dict:
+def answers(task: dict, inputs: list[tuple]) -> Iterator[dict]:
     """Run the cells of an exercise, and then its function on all inputs.
 
     Returns:
-        "problem", or "answer" of an exercise that asks for one, or "calls": each with "out" or "error", what was
-        "printed", and the arguments as they were "given" where they were changed.
+        "problem", or "answer" of an exercise that asks for one; or for each call "out" or "error", what was "printed",
+        and the arguments as they were "given" where they were changed.
     """
     space, given, problem = define(task)
     handed = given.get(task["identifier"], space.get(task["name"]))
     if task["kind"] == "interpret":
-        return {"problem": problem} if problem and handed is None else {"answer": handed}
+        yield {"problem": problem} if problem and handed is None else {"answer": handed}
+        return
     handed = handed if callable(handed) else space.get(task["name"], handed)
     if callable(handed):
-        return {"calls": [_called(handed, args) for args in inputs]}
+        yield from (_called(handed, args) for args in inputs)
+        return
     names = [name for name, value in space.items() if isinstance(value, types.FunctionType) and name not in KNOWN]
     found = f"it has {', '.join(names)}" if names else "it has none"
-    return {"problem": problem or f"the cell defines no function {task['name']}; {found}"}
+    yield {"problem": problem or f"the cell defines no function {task['name']}; {found}"}
 
 
 KNOWN: set[str] = set()  # functions of the course's own cells
@@ -221,7 +222,6 @@ def _words(error: BaseException) -> list[str]:
 
 
 def _called(function: Any, args: tuple) -> dict:
-    from ...printing import clone
     from ...sandbox import call, where
     from .packing import pack
 
@@ -230,4 +230,4 @@ def _called(function: Any, args: tuple) -> dict:
     found: dict[str, Any] = {"printed": came.printed} if came.printed else {}
     if came.error is not None:
         return found | {"error": _words(came.error), "where": where(came.error, function)}
-    return found | {"out": clone(came.out)} | ({} if pack(args) == before else {"given": args})
+    return found | {"out": came.out} | ({} if pack(args) == before else {"given": args})
