@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 from pathlib import Path
 
 NOBODY = 65534
 NEW_USER, NEW_PIDS, NEW_NETWORK, NEW_IPC = 0x10000000, 0x20000000, 0x40000000, 0x08000000  # of unshare(2)
 CREATE_RULESET, ADD_RULE, RESTRICT = 444, 445, 446  # Landlock's system calls, the same on all machines
-KEEP_RIGHTS, NO_NEW_PRIVILEGES = 8, 38  # of prctl(2)
+DIE_WITH_PARENT, KEEP_RIGHTS, NO_NEW_PRIVILEGES = 1, 8, 38  # of prctl(2)
 READ_ALL = 1 << 2  # CAP_DAC_READ_SEARCH of capabilities(7)
 RUN, READ, LIST = 1 << 0, 1 << 2, 1 << 3  # Landlock's rights; those that nobody gets are counted in HANDLED
 HANDLED = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many rights each version of Landlock knows
@@ -94,6 +95,7 @@ def close_in(ruleset: int | None, user: str) -> None:
         rights = READ_ALL if user == "reader" else 0
         if call("capset", struct.pack("Ii", 0x20080522, 0), struct.pack("6I", rights, rights, 0, 0, 0, 0)) != 0:
             raise OSError("root's rights cannot be given up")
+    call("prctl", DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     if ruleset is not None:
         call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         if call("syscall", RESTRICT, ruleset, 0) != 0:
