@@ -257,11 +257,12 @@ def test_students_and_notebooks_are_read_off_names(tmp_path):
         "cem_00_start_here-Copy1.ipynb": ("cem", "00_start_here"),
         "00_start_here_dora (2).ipynb": ("dora (2)", "00_start_here"),
         "eve.ipynb": ("eve", ""),
+        "told by cells.ipynb": ("told by cells", "00_start_here"),
         "fay.pdf": ("fay.pdf", ""),
     }
     for name in (*names, ".ipynb_checkpoints/x_00_start_here.ipynb", "__MACOSX/x_00_start_here.ipynb"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(copy({}) if name.startswith("told") else "")
     found = handed_in.copies(tmp_path, NAMES)
     assert {str(each.path.relative_to(tmp_path)): (each.student, each.notebook) for each in found} == names
 
@@ -278,7 +279,7 @@ def test_files_of_other_names_and_older_copies_get_a_line(running, tmp_path):
     lines = list(grade.grade(found, ASKED, grade.Marker(running, "")))
     reasons = {(mark.student, mark.exercise): mark.reason for mark in lines}
     assert reasons["ann", ""] == "ann_00_start_here.ipynb is older than another one"
-    assert reasons["bob.pdf", ""] == "bob.pdf has the name of no notebook of the course"
+    assert reasons["bob.pdf", ""] == "bob.pdf is no notebook of the course"
     assert reasons["cem", "0.1"] == "this is no file."
     assert len(lines) == 2 + 2 * len(IDS)
 

@@ -1,9 +1,9 @@
 """Marks for a class: ``python -m prunekit.course.grading.grade DIR`` in the repository; ``make grade`` calls it.
 
-DIR holds what was handed in, as STUDENT_NOTEBOOK.ipynb (alice_01_ewma_scoring.ipynb) or STUDENT/NOTEBOOK.ipynb. Each
-exercise of each copy gets a line in OUT/marks.csv, each student a page beside it; OUT/predictions.csv holds the
-predictions. Answers run one by one, each in a process of its own that is fenced in, on inputs that nobody has seen, and
-another process judges what they return.
+DIR holds what was handed in, as STUDENT_NOTEBOOK.ipynb (alice_01_ewma_scoring.ipynb) or STUDENT/NOTEBOOK.ipynb; a file
+of another name is told by its exercises. Each exercise of each copy gets a line in OUT/marks.csv, each student a page
+beside it; OUT/predictions.csv holds the predictions. Answers run one by one, each in a process of its own that is
+fenced in, on inputs that nobody has seen, and another process judges what they return.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def grade(found: list[Copy], asked: dict[str, list[Asked]], marker: Marker) -> I
         *older, last = sorted(group, key=lambda copy: copy.path.lstat().st_mtime)
         if not notebook:
             for copy in (*older, last):
-                yield Mark(student, "", "", 0, f"{copy.path.name} has the name of no notebook of the course")
+                yield Mark(student, "", "", 0, f"{copy.path.name} is no notebook of the course")
             continue
         yield from (Mark(student, "", "", 0, f"{copy.path.name} is older than another one") for copy in older)
         yield from marker.marks(last, asked[notebook])

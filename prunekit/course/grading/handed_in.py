@@ -14,12 +14,13 @@ from typing import Any
 from ...errors import PrunekitError
 from .asked import Asked
 
+HANDING = re.compile(r"course\s*\.\s*(?:check|interpret)\s*\(\s*['\"]([\d.]+)['\"]")
 MOST = 64 << 20  # bytes of a notebook with all its pictures
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file that was handed in; ``notebook`` is empty if its name ends in no notebook of the course."""
+    """A file that was handed in; ``notebook`` is empty if it is none of the course's."""
 
     student: str
     notebook: str
@@ -39,7 +40,8 @@ class Cell:
 def copies(folder: Path, notebooks: list[str]) -> list[Copy]:
     """The files in a folder, ``STUDENT_NOTEBOOK.ipynb`` or ``STUDENT/NOTEBOOK.ipynb``, by student and notebook.
 
-    What stands behind the notebook's name, such as "-Copy1" or " (2)", does not matter. Hidden files are left out.
+    What stands behind the notebook's name, such as "-Copy1" or " (2)", does not matter. A file of another name is told
+    by its exercises, and its name is the student's. Hidden files are left out.
 
     Args:
         folder: what was handed in.
@@ -57,13 +59,23 @@ def copies(folder: Path, notebooks: list[str]) -> list[Copy]:
             continue
         whole = "/".join((*place.parent.parts, place.stem if place.suffix == ".ipynb" else place.name))
         names = [name for name in notebooks if name in whole] if place.suffix == ".ipynb" else []
-        notebook = max(names, key=whole.rindex, default="")
-        before, _, behind = whole.rpartition(notebook) if notebook else (whole, "", "")
+        name = max(names, key=whole.rindex, default="")
+        before, _, behind = whole.rpartition(name) if name else (whole, "", "")
         student = before.strip(" _-/") or behind.strip(" _-/") or "(no name)"
-        found.append(Copy(student, notebook, path))
+        found.append(Copy(student, name or _by_exercises(path, notebooks), path))
     if not found:
         raise PrunekitError(f"there is nothing in {folder}: expected files such as alice_{notebooks[0]}.ipynb.")
     return sorted(found, key=lambda copy: (copy.student, copy.notebook))
+
+
+def _by_exercises(path: Path, notebooks: list[str]) -> str:
+    """The notebook that most of a file's exercises belong to, or ""."""
+    try:
+        numbers = [f"0{identifier[0]}_" for cell in cells_of(path) for identifier in HANDING.findall(cell.source)]
+    except PrunekitError:
+        return ""
+    most = max(numbers, key=numbers.count, default="none")
+    return next((name for name in notebooks if name.startswith(most)), "")
 
 
 def cells_of(path: Path) -> list[Cell]:
@@ -106,11 +118,10 @@ def belonging(cells: list[Cell], asked: Asked) -> list[str]:
     These are cells that hand something in under its id. And, where that line is gone, the cell that the course gave for
     it, by id or tag, if it hands in nothing else and still sets its name.
     """
-    handing = re.compile(r"course\s*\.\s*(?:check|interpret)\s*\(\s*['\"]([\d.]+)['\"]")
     setting = re.compile(rf"^\s*(?:def\s+)?{re.escape(asked.name)}\s*[(=]", re.MULTILINE)
     found = []
     for cell in cells:
-        handed = handing.findall(cell.source)
+        handed = HANDING.findall(cell.source)
         given = cell.id == asked.cell or (asked.kind == "check" and "exercise" in cell.tags)
         if asked.identifier in handed or (not handed and given and setting.search(cell.source)):
             found.append(cell.source)

@@ -102,13 +102,14 @@ def close_in(ruleset: int | None, user: str) -> None:
             raise OSError("Landlock refuses its own rules")
 
 
-def can_close_in(ruleset: int | None, user: str, path: str) -> bool:
-    """Whether `close_in` works here, and leaves a path readable; a child tries it."""
+def can_close_in(ruleset: int | None, user: str, folders: list[str]) -> bool:
+    """Whether `close_in` works here, and leaves what Python is made of readable; a child tries it."""
     child = os.fork()
     if child == 0:
         try:
             close_in(ruleset, user)
-            os.listdir(path)
+            for folder in folders:
+                os.listdir(folder)
             os._exit(0)
         except OSError:
             os._exit(1)

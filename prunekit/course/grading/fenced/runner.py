@@ -147,7 +147,7 @@ class Runner:
         return {
             "path": [str(code), str(site)],
             "read": list(map(str, read)),
-            "list": [str(standard)],
+            "list": sorted({str(standard), *(str(path.resolve().parent) for path in site.iterdir())}),
             "modules": modules,
         }
 

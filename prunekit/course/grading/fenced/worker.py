@@ -63,7 +63,7 @@ def main(settings: dict) -> None:
     importlib.import_module("torch").set_num_threads(1)
     importlib.import_module(".packing", __package__)
     importlib.import_module("...sandbox", __package__)
-    user = _user(ruleset, settings["list"][0])
+    user = _user(ruleset, settings["list"])
     print(json.dumps(fenced | {"files": ruleset is not None, "user": bool(user)}), flush=True)
     for line in sys.stdin:
         keeper = os.fork()
@@ -73,10 +73,10 @@ def main(settings: dict) -> None:
             print(json.dumps({"ended": "lost"}), flush=True)
 
 
-def _user(ruleset: int | None, folder: str) -> str:
+def _user(ruleset: int | None, folders: list[str]) -> str:
     """As whom answers run: the first of `fence.close_in` that works here."""
     users = () if os.getuid() else ("nobody", "reader")[: 1 if ruleset is None else 2]
-    return next((user for user in users if fence.can_close_in(ruleset, user, folder)), "")
+    return next((user for user in users if fence.can_close_in(ruleset, user, folders)), "")
 
 
 def keep(task: dict, ruleset: int | None, user: str) -> None:
