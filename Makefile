@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow lint bench lab notebooks student colab figures site clean
+.PHONY: help env demo test slow lint bench lab notebooks student grade colab figures site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ notebooks: env ## execute notebooks/*.py and store them with their outputs as .i
 
 student: env ## write dist/student: the notebooks without outputs and without solutions
 	$(BIN)/python -m prunekit.course.build student
+
+grade: env ## mark what students handed in: SUBMISSIONS=DIR (OUT=DIR for the results, GRADE=... for options)
+	@test -n "$(SUBMISSIONS)" || { echo "which folder? make grade SUBMISSIONS=DIR"; exit 2; }
+	$(BIN)/python -m prunekit.course.grading.grade "$(SUBMISSIONS)" --out "$(or $(OUT),dist/grades)" $(GRADE)
 
 colab: env ## write dist/colab: the wheel, the notebooks and what to upload
 	$(BIN)/python -m prunekit.course.build colab

@@ -28,6 +28,9 @@ there; the words that a notebook uses are folded below its title.
 
 Begin with 00_start_here.ipynb. Some code begins folded: it says what will come out. Run it as it is, and unfold it when
 you have seen the answer.
+
+If your notebook is marked, only the cells of its exercises are run, without prunekit and on other inputs: write answers
+in Python, torch and numpy, keep all that an answer needs in its cell, and leave the line with `course.check` there.
 """
 
 COLAB = """\

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ..errors import PrunekitError
 from .style import display_bundle
 
+KEPT = "prunekit"  # where in an output's metadata a choice is kept, so that the notebook tells it later
+
 
 @dataclass
 class Prediction:
@@ -48,11 +50,15 @@ def predict(key: str, question: str, choices: Sequence[str]) -> None:
     if before is not None and (before.question, before.choices) == (asked.question, asked.choices):
         asked = before  # the cell runs again: the choice stays
     _ASKED[key] = asked
-    lines = [f"Predict before you run: {question}", *(f"  ( ) {choice}" for choice in choices)]
-    items = "".join(f"<li>{html.escape(choice)}</li>" for choice in choices)
-    title = f"<b>Predict before you run:</b> {html.escape(question)}"
-    content = {"text/plain": "\n".join(lines), "text/html": f"<p>{title}</p><ul>{items}</ul>"}
-    display_bundle(content | _buttons(asked, title))
+    buttons, view = _buttons(asked)
+    shown = display_bundle(_content(asked) | view, _kept(key, asked), display_id=True)
+
+    def chosen(change: dict) -> None:
+        asked.choose(change["new"])
+        if shown is not None:
+            shown.update(_content(asked) | view, metadata=_kept(key, asked), raw=True)
+
+    buttons.observe(chosen, names="value")
 
 
 def reveal(key: str, answer: str, text: str) -> None:
@@ -77,15 +83,37 @@ def reveal(key: str, answer: str, text: str) -> None:
         verdict = f"You predicted: {asked.chosen}."
     plain = f"Answer: {answer}. {text}\n{verdict}"
     page = f"<p><b>Answer: {html.escape(answer)}.</b> {html.escape(text)}<br><i>{html.escape(verdict)}</i></p>"
-    display_bundle({"text/plain": plain, "text/html": page})
+    display_bundle({"text/plain": plain, "text/html": page}, _kept(key, asked, answer) if asked else {})
 
 
-def _buttons(asked: Prediction, title: str) -> dict:
-    """The view of radio buttons that note the choice."""
+def _kept(key: str, asked: Prediction, answer: str = "") -> dict:
+    """What an output's metadata tell of a choice, once there is one."""
+    told = {"key": key, "question": asked.question, "guess": asked.chosen, "answer": answer}
+    return {KEPT: told} if asked.chosen is not None else {}
+
+
+def _content(asked: Prediction) -> dict:
+    """The question and its choices, with the one that was chosen."""
+    lines, items = [], []
+    for choice in asked.choices:
+        chosen, words = choice == asked.chosen, html.escape(choice)
+        lines.append(f"  ({'x' if chosen else ' '}) {choice}")
+        items.append(f"<li><b>{words}</b>, your prediction</li>" if chosen else f"<li>{words}</li>")
+    return {
+        "text/plain": "\n".join([f"Predict before you run: {asked.question}", *lines]),
+        "text/html": f"<p>{_title(asked)}</p><ul>{''.join(items)}</ul>",
+    }
+
+
+def _title(asked: Prediction) -> str:
+    return f"<b>Predict before you run:</b> {html.escape(asked.question)}"
+
+
+def _buttons(asked: Prediction) -> tuple:
+    """Radio buttons, and their view below the question."""
     import ipywidgets
 
     from .widgets.live import view_of
 
     buttons = ipywidgets.RadioButtons(options=asked.choices, value=asked.chosen, layout={"width": "max-content"})
-    buttons.observe(lambda change: asked.choose(change["new"]), names="value")
-    return view_of(ipywidgets.VBox([ipywidgets.HTML(title), buttons]))
+    return buttons, view_of(ipywidgets.VBox([ipywidgets.HTML(_title(asked)), buttons]))

@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from .printing import shorten
 
 MOST = 2000  # characters of what was printed that are remembered
 
@@ -102,6 +105,13 @@ def call(function: Callable, args: tuple) -> Call:
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
         np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
+def where(error: BaseException, function: Callable) -> str:
+    """The line of a learner's function in which an error arose, in brackets, where its source is known."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (in the line `{shorten(lines[-1], 120)}`)" if lines and lines[-1] else ""
 
 
 def within(seconds: float, work: Callable[[], None]) -> None:

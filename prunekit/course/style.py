@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PrunekitError
 
@@ -188,14 +188,14 @@ def close(figure: Figure) -> None:
         sys.modules["matplotlib.pyplot"].close(figure)
 
 
-def display_bundle(content: dict, metadata: dict | None = None) -> None:
-    """Hand MIME data to Jupyter, or print the plain text where no notebook runs."""
+def display_bundle(content: dict, metadata: dict | None = None, **options: object) -> Any:
+    """Hand MIME data to Jupyter, or print the plain text where no notebook runs; options are those of ``display``."""
     from IPython.display import display
 
     if _in_ipython():
-        display(content, metadata=metadata or {}, raw=True)
-    else:
-        print(content["text/plain"])
+        return display(content, metadata=metadata or {}, raw=True, **options)
+    print(content["text/plain"])
+    return None
 
 
 def _in_ipython() -> bool:

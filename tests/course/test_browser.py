@@ -15,6 +15,8 @@ from reading import FOLDER, NAMES, needed, source
 from test_trade_off import POINTS
 
 from prunekit.course import build
+from prunekit.course.grading.guesses import guesses
+from prunekit.course.grading.handed_in import Copy
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -221,7 +223,7 @@ def _small(*code):
     return notebook
 
 
-def test_a_choice_is_kept_and_compared(run_all, browser):
+def test_a_choice_is_kept_and_compared(run_all, browser, folder):
     run_all(
         _small(
             "from prunekit import course\ncourse.predict('k', 'Which?', ['first', 'second'])",
@@ -231,8 +233,20 @@ def test_a_choice_is_kept_and_compared(run_all, browser):
     )
     _wait(lambda: "No prediction was made" in _text(browser), "the answer")
     _wait(lambda: browser.find_elements(By.CSS_SELECTOR, ".widget-radio input"), "the choices")[1].click()
+    _wait(lambda: _guesses(browser, folder / "predict.ipynb") == [("second", "")], "the choice in the notebook")
+    chosen = "return [...document.querySelectorAll('.widget-radio input')].map(button => button.checked);"
+    _wait(lambda: browser.execute_script(chosen) == [False, True], "the buttons as they were left")
     browser.execute_script(f"{PANEL}.content.activeCellIndex = 1; jupyterapp.commands.execute('notebook:run-cell');")
     _wait(lambda: "As you predicted" in _text(browser), "the comparison")
+    _wait(
+        lambda: _guesses(browser, folder / "predict.ipynb") == [("second", "second")], "what came out in the notebook"
+    )
+
+
+def _guesses(browser, path):
+    """What the stored notebook tells of predictions, once it is saved."""
+    browser.execute_script("jupyterapp.commands.execute('docmanager:save');")
+    return [(each.guess, each.answer) for each in guesses(Copy("someone", "predict", path))]
 
 
 def _text(browser):

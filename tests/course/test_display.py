@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import ipywidgets
@@ -23,8 +24,14 @@ def shown(monkeypatch):
     import IPython.display
 
     seen = []
+
+    def display(data, metadata, raw, display_id=None):
+        seen.append((data, metadata))
+        place = len(seen) - 1
+        return SimpleNamespace(update=lambda data, metadata, raw: seen.__setitem__(place, (data, metadata)))
+
     monkeypatch.setattr(style, "_in_ipython", lambda: True)
-    monkeypatch.setattr(IPython.display, "display", lambda data, metadata, raw: seen.append((data, metadata)))
+    monkeypatch.setattr(IPython.display, "display", display)
     return seen
 
 
@@ -110,6 +117,22 @@ def test_a_choice_stays_when_its_cell_runs_again_and_goes_with_another_question(
     assert _buttons().value is None
     course.reveal("again", "a", "It was a.")
     assert "No prediction was made" in shown[-1][0]["text/plain"]
+
+
+def test_a_choice_is_kept_in_the_outputs_and_nothing_where_there_is_none(shown):
+    course.predict("kept", "Which?", ["a < b", "c"])
+    course.reveal("kept", "c", "It was c.")
+    before = [data["text/plain"] for data, _ in shown]
+    assert [metadata for _, metadata in shown] == [{}, {}] and "(x)" not in before[0]
+    _buttons().value = "a < b"
+    course.reveal("kept", "c", "It was c.")
+    told = {"key": "kept", "question": "Which?", "guess": "a < b"}
+    assert shown[0][1] == {"prunekit": told | {"answer": ""}}
+    assert shown[2][1] == {"prunekit": told | {"answer": "c"}}
+    data = shown[0][0]
+    assert VIEW in data and "  (x) a < b\n  ( ) c" in data["text/plain"] and "a &lt; b</b>, your" in data["text/html"]
+    _buttons().value = None
+    assert (shown[0][0]["text/plain"], shown[0][1]) == (before[0], {})
 
 
 def _buttons():

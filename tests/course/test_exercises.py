@@ -17,6 +17,7 @@ from prunekit import PrunekitError
 from prunekit.course import check, exercises
 from prunekit.course.checks.exercise import Exercise
 from prunekit.course.exercises import grade
+from prunekit.course.grading import trial
 from prunekit.course.mistakes.mistake import gives
 from prunekit.course.mistakes.start import MISTAKES
 from prunekit.course.printing import clone, numbers, same, text
@@ -152,7 +153,7 @@ def test_a_known_mistake_is_named_only_if_it_explains_every_answer(monkeypatch):
 
 def test_the_example_is_the_one_with_the_smallest_arguments(module, monkeypatch):
     corners = [(torch.full((1, columns), 2.0), torch.ones(columns), 0.5) for columns in (5, 1, 3)]
-    monkeypatch.setattr(exercises, "SIZES", (2,))
+    monkeypatch.setattr(trial, "SIZES", (2,))
     monkeypatch.setitem(module.EXERCISES, "0.1", replace(module.EXERCISES["0.1"], corners=lambda: corners))
     assert "W = [2]\n" in grade("0.1", lambda W, E, s: W).message
     assert "W = [2  2  2]\n" in grade("0.1", lambda W, E, s: W if W.shape[1] > 2 else W**2).message
@@ -307,7 +308,7 @@ def test_check_never_raises(capsys):
         check(identifier, function)
     assert len(capsys.readouterr().out.splitlines()) >= 5
     with pytest.raises(PrunekitError, match="no exercise"):
-        exercises.find("0.9")
+        trial.find("0.9")
 
 
 def test_matrices_print_small_and_aligned():

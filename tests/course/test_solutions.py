@@ -6,7 +6,8 @@ import pytest
 import torch
 from reading import NAMES, answers, stubs
 
-from prunekit.course.exercises import TOPICS, explains, find, grade
+from prunekit.course.exercises import grade
+from prunekit.course.grading.trial import TOPICS, explains, find
 
 STUBS = [stub for name in NAMES for stub in stubs(name)]
 each_stub = pytest.mark.parametrize("stub", STUBS, ids=[stub.identifier for stub in STUBS])

@@ -100,17 +100,33 @@ def interpret(identifier: str, answer: object = None) -> None:
         answer: letters as a string, or a number; empty or None if nothing was written yet.
     """
     try:
-        readings = topic(f"0{str(identifier).split('.')[0]}").READINGS
-        if identifier not in readings:
-            raise PrunekitError(f"there is no such exercise, only {', '.join(readings)}.")
-        if answer is None or answer is ... or answer == "":
-            print(f"Exercise {identifier}: not attempted yet.")
-            return
-        mistakes = readings[identifier].wrong(answer)
+        state, said = judge(identifier, answer)
     except PrunekitError as error:
-        print(f"Exercise {identifier}: {error}")
-        return
-    print("\n- ".join([f"Exercise {identifier}: {'not right yet.' if mistakes else 'correct.'}", *mistakes]))
+        state, said = str(error).removesuffix("."), []
+    words = {"wrong": "not right yet", "not attempted": "not attempted yet"}
+    print("\n- ".join([f"Exercise {identifier}: {words.get(state, state)}.", *said]))
+
+
+def judge(identifier: str, answer: object) -> tuple[str, list[str]]:
+    """Judge what a learner reads in a figure.
+
+    Args:
+        identifier: the exercise's id; this and the next as in `interpret`.
+        answer: letters, or a number.
+
+    Returns:
+        "correct", "not attempted" or "wrong", and a reason for each mistake.
+
+    Raises:
+        PrunekitError: there is no such exercise, or the answer is of another kind.
+    """
+    readings = topic(f"0{str(identifier).split('.')[0]}").READINGS
+    if identifier not in readings:
+        raise PrunekitError(f"there is no such exercise, only {', '.join(readings)}.")
+    if answer is None or answer is ... or (isinstance(answer, str) and answer == ""):
+        return "not attempted", []
+    mistakes = readings[identifier].wrong(answer)
+    return "wrong" if mistakes else "correct", mistakes
 
 
 def _letters(answer: object, known: Iterable[str]) -> str:

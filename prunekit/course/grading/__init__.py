@@ -1,0 +1,1 @@
+"""Marks: what was handed in is run, fenced off, on hidden inputs, and judged elsewhere."""
