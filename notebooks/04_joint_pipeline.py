@@ -60,14 +60,14 @@ print(f"retention {kept:.1%} +-{margin:.1%}; perplexity {dense.perplexity:.1f} b
 
 # %% [markdown]
 # [Retention](GLOSSARY.md#retention) is right guesses of one model over right guesses of the other, not always of the
-# same words. [Perplexity](GLOSSARY.md#perplexity) stands beside it everywhere. 01 and 02 gave the dense model
-# 14.6, in windows of 512 tokens. Here they have 128, and less is known before each word. Behind +- stands twice the [standard
+# same words. [Perplexity](GLOSSARY.md#perplexity) stands beside it everywhere. 01 and 02 gave the dense model 14.6, in
+# windows of 512 tokens. Here they have 128, and less is known before each word. Behind +- stands twice the [standard
 # error](GLOSSARY.md#standard-error).
 
 # %% tags=["nbval-ignore-output"]
 goals = [("dense", 100.0, "measured here"), ("smaller half pruned, FP8", 100 * kept, "measured here")]
 goals.append(("the paper, larger models", 100 * pts.CLAIMS[0.5], "as reported"))
-alt = f"Retention: dense 100 %, smaller half pruned, FP8 {kept:.0%}, the paper as reported 92 %, this notebook: not known."
+alt = f"Retention: dense 100 %, smaller half pruned, FP8 {kept:.0%}, the paper as reported 92 %, this notebook: ?"
 course.show(figures.halves([*goals, ("this notebook", None, "measured here")], "Half of the weights pruned"), alt)
 
 # %% [markdown]
@@ -118,8 +118,8 @@ for name, score in {"W^2 E": W**2 * E, "Q^2 E": Q**2 * E, "keep score": joint}.i
 # Three of the six shall stay. Each line is how one order chooses them:
 # - **prune, then cast** ranks `W^2 E`;
 # - **cast, then prune** ranks what it sees, `Q^2 E`;
-# - **jointly** ranks the keep score, then casts what stays anew: cast, score, mask, and cast again with a scale from the
-#   [survivors](GLOSSARY.md#survivor).
+# - **jointly** ranks the keep score, then casts what stays anew: cast, score, mask, and cast again with a scale from
+#   the [survivors](GLOSSARY.md#survivor).
 #
 # Mark the three largest of each line. Do the orders agree?
 
@@ -220,7 +220,7 @@ for name, layer in layers.items():
 share = median(row["cast_share"] for row in rows)
 ratios = {order: median(row[order] / row[pipeline.JOINT] for row in rows) for order in pipeline.ORDERS}
 said = ", ".join(f"{order} {abs(ratio - 1):.1%} away" for order, ratio in ratios.items() if order != pipeline.JOINT)
-alt = f"Left: casting makes {share:.1%} of the error, median of 42 layers. Right: the median error beside the joint one: {said}."
+alt = f"Left: casting makes {share:.1%} of the error, median of 42 layers. Right: error beside the joint one: {said}."
 course.show(figures.layers(rows), alt)
 
 # %% [markdown]
@@ -246,8 +246,8 @@ course.reveal("orders", answer, f"The furthest: {furthest}, {most:.2%} apart, +-
 # `W^2 E`, and ranks nearly alike.
 #
 # ## 4. Why jointly, then: one pass
-# The reason that remains is work. Step by step, score, scan, scale and cast go through all weights in turn. A fused pass
-# reads each row once, and does all four while it is in the processor's cache.
+# The reason that remains is work. Step by step, score, scan, scale and cast go through all weights in turn. A fused
+# pass reads each row once, and does all four while it is in the processor's cache.
 
 # %% tags=["nbval-ignore-output"]
 weights = {n: layer.weight.detach() for n, layer in pk.linear_layers(model, include=["layers.0.", "layers.1."]).items()}
@@ -332,7 +332,7 @@ for sparsity in (0.2, 0.5):
 for method, options in {"compensated EWMA": {"compensate": True}, "Wanda": {"method": "wanda"}}.items():
     result = pk.compress(model, full, sparsity=0.5, fp8="e4m3", stop=False, **options)
     points.append(pts.measure(result, test, dense, method))
-pts.table(points, "Measured: 2,048 tokens, 16 windows of 128; seconds from text to weights, once")
+pts.table(points, "Measured: 16 windows of 128 tokens; seconds to weights, once. MB packed: predicted")
 
 # %% [markdown]
 # [Wanda](BIBLIOGRAPHY.md#wanda) goes through the model block by block, which takes its time. Everything is pruned [in
@@ -531,15 +531,16 @@ course.show(figures.speeds(times, note), f"Times as fast as Wanda: {said}; {note
 few, many = pts.measure(own, test, dense), half["compensated EWMA"]
 gap, margin = pts.lead(many, few, "perplexity")
 table = [(f"{p['tokens']:,}", p["perplexity"], over) for p, over in ((many, ""), (few, f"{gap:+.3f} ± {margin:.3f}"))]
-course.table(["calibration tokens", "perplexity", "log-perplexity over 8,192"], table, "fast + FP8 at 50 %, 2,048 tokens")
+head = ["calibration tokens", "perplexity", "log-perplexity over 8,192"]
+course.table(head, table, "Measured: fast + FP8 at 50 %, in pairs on 2,048 tokens")
 
 # %% [markdown]
 # About 8 % of perplexity, and the margin of the pair says that it is no chance.
 #
 # ### Exercise 4.6: where the speed comes from (interpret, 5 minutes)
-# Take these numbers, not those above. On another machine `prunekit bench pipeline` measured 0.53 seconds for `fast` with
-# FP8 on its own 512 tokens, and 25.5 for Wanda on 8,192: 48 times as fast. Say that time grows with tokens. How many of
-# the 48 times does the method itself explain, once the fewer tokens are taken out?
+# Take these numbers, not those above. On another machine `prunekit bench pipeline` measured 0.53 seconds for `fast`
+# with FP8 on its own 512 tokens, and 25.5 for Wanda on 8,192: 48 times as fast. Say that time grows with tokens. How
+# many of the 48 times does the method itself explain, once the fewer tokens are taken out?
 
 # %% tags=["exercise"]
 answer = None  # a number such as 10
@@ -594,12 +595,14 @@ course.table(["claim", "number", "where it stands", "here"], claims, "LLaMA-2 cl
 #
 # ## 9. What would mend it
 # The first picture again, with answers. Below ours, which are cast to FP8, stand stored rows of `prunekit bench
-# quality`, which are not, measured on more text: [SparseGPT](BIBLIOGRAPHY.md#sparsegpt), which solves for the weights that stay with the
-# [Hessian](GLOSSARY.md#hessian); `balanced`, which does so by [ADMM](GLOSSARY.md#admm); and `best`, which trains.
+# quality`, which are not, measured on more text: [SparseGPT](BIBLIOGRAPHY.md#sparsegpt), which solves for the weights
+# that stay with the [Hessian](GLOSSARY.md#hessian); `balanced`, which does so by [ADMM](GLOSSARY.md#admm); and `best`,
+# which trains.
 
 # %% tags=["nbval-ignore-output"]
 stored = {r["method"]: r for r in reversed(measured()["rows"]) if r["pattern"] == "50 %" and r["seed"] == 0}
-ours = [(f"{name}, FP8", 100 * half[name]["retention"], "measured here") for name in ("EWMA", "compensated EWMA", "Wanda")]
+kinds = ("EWMA", "compensated EWMA", "Wanda")
+ours = [(f"{kind}, FP8", 100 * half[kind]["retention"], "measured here") for kind in kinds]
 names = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "balanced": "balanced", "best": "best, trained"}
 for method, name in names.items():
     took = stored[method]["seconds"]

@@ -49,7 +49,8 @@ figures = course.figures.own_model
 # Set the limits *now*: one that is chosen after the measurement always fits.
 #
 # - [Retention](GLOSSARY.md#retention) at least 0.9, roughly what the [paper](BIBLIOGRAPHY.md#hwpq) claims.
-# - [Perplexity](GLOSSARY.md#perplexity) at most 1.25 times the dense one's: a model may be right as often, and less sure.
+# - [Perplexity](GLOSSARY.md#perplexity) at most 1.25 times the dense one's: a model may be right as often, and less
+#   sure.
 # - Bytes at most 0.65 of the dense ones. You know from 03 and 04 that FP8 gives 0.61: this limit only catches what was
 #   not cast.
 #
@@ -89,7 +90,7 @@ compress = partial(pk.compress, model, calibration=calibration, fp8=FP8)
 first, *others = CLIMB
 result = compress(**CLIMB[first])
 making = time.process_time() - began
-print(f"{making:.1f} seconds of processor time, {calibration.tokens} tokens; {result.sparsity:.1%} of the weights are zero")
+print(f"{making:.1f} seconds of work, {calibration.tokens} tokens; {result.sparsity:.1%} of the weights are zero")
 
 # %% [markdown]
 # Two texts that calibration did not see: Wikipedia articles, and news, another kind of text. Each in 24
@@ -167,7 +168,7 @@ parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
 said = "; ".join(f"{name} {5 * n / 1e9:.1f} and {3 * n / 1e9:.1f} GB" for name, n in parameters.items())
 course.show(figures.forecast(parameters, memory_of(model.device)), f"Predicted in float32 and in bfloat16: {said}.")
 minutes = [f"{seconds * count / total / 60:.0f} minutes" for count in (1e9, 7e9)]
-print(f"{seconds:.0f} seconds of processor time to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
+print(f"{seconds:.0f} seconds of work to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
 
 # %% [markdown]
 # *Predicted*, for the dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16. About 1 GB
@@ -242,7 +243,7 @@ course.predict("spared", "Half of the weights again, but all of the worst layers
 spared = sensitivity.spare(damage, size, int(BUDGET * sum(size.values())))
 shares = {name: 0.0 if name in spared else 0.5 for name in layers}
 gentle = compress(sparsity=0.5, **FAST, budget=shares)
-alt = f"The same fields; crosses on the {len(spared)} darkest layers that fit the budget, which are cast and not pruned."
+alt = f"The same fields; crosses on the {len(spared)} darkest layers that fit the budget: cast, not pruned."
 course.show(figures.damage(damage, spared), alt)
 print(f"{len(spared)} of {len(layers)} layers are spared; zeros: {gentle.sparsity:.1%} of the weights")
 judged_spared = judge(gentle)
@@ -270,8 +271,8 @@ rows = [(name, *(f"{100 * e:.1f}" for e in both)) for name, both in errors.items
 course.table(["text", "if tokens are independent", "from window to window"], rows, "Measured: standard error, points")
 
 # %% [markdown]
-# Tokens of one window share a subject: a hard article is hard throughout. So expect the second to be larger. On Wikipedia
-# it is. On news it is not, but 24 windows know an error to 15 % only: they cannot show it there. To be safe,
+# Tokens of one window share a subject: a hard article is hard throughout. So expect the second to be larger. On
+# Wikipedia it is. On news it is not, but 24 windows know an error to 15 % only: they cannot show it there. To be safe,
 # `memo.compare` draws whole windows, with replacement, a thousand times, and looks how far its result scatters
 # ([bootstrap](GLOSSARY.md#bootstrap)).
 #
@@ -280,8 +281,8 @@ course.table(["text", "if tokens are independent", "from window to window"], row
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # As if tokens were independent. Let `r = sum(hits) / sum(dense)`. The residuals `hits - r * dense` (in numbers:
 # `.double()` makes them) have mean 0, and the standard error of `r` is their standard deviation, divided by the dense
-# model's accuracy and by the square root of the number of tokens. For on other text `r` moves by about the mean residual
-# over that accuracy. Return `(r, error)`.
+# model's accuracy and by the square root of the number of tokens. For on other text `r` moves by about the mean
+# residual over that accuracy. Return `(r, error)`.
 
 
 # %% tags=["exercise"]
@@ -320,8 +321,8 @@ course.check("6.3", retention_error)
 # </details>
 
 # %% [markdown]
-# About two errors to each side hold the true value 95 times in 100. The memo has four such numbers, and the bytes, which
-# are counted. Say five: that is on the safe side. How often are all five intervals right?
+# About two errors to each side hold the true value 95 times in 100. The memo has four such numbers, and the bytes,
+# which are counted. Say five: that is on the safe side. How often are all five intervals right?
 
 # %% tags=["nbval-ignore-output"]
 shares = ["95 times in 100", "77 times in 100", "50 times in 100"]
@@ -391,9 +392,9 @@ course.check("6.4", decide)
 # </details>
 
 # %% [markdown]
-# Now the climb: try the candidates of section 1 one after the other, the most compressed first, and stop at one that may
-# go. An open one could be judged on more text. But who reads more until it fits moves the limit, so here the next step is
-# tried instead.
+# Now the climb: try the candidates of section 1 one after the other, the most compressed first, and stop at one that
+# may go. An open one could be judged on more text. But who reads more until it fits moves the limit, so here the next
+# step is tried instead.
 
 # %% tags=["nbval-ignore-output"]
 memos = [*(f"go, with {name}" for name in CLIMB), "no-go for all", "open: judge on more tokens"]
@@ -520,8 +521,8 @@ course.show(figures.on_disk(parts), alt)
 
 # %% [markdown]
 # What do the zeros gain here? Nothing: each takes a byte like any other code, and speed was not measured. For these
-# limits FP8 alone, the last step of the climb, would do: the same bytes, and nothing pruned. Zeros pay in formats and on
-# hardware that know them, see [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
+# limits FP8 alone, the last step of the climb, would do: the same bytes, and nothing pruned. Zeros pay in formats and
+# on hardware that know them, see [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
 #
 # ## 7. The memo
 # One page for somebody who was not there: the decision, every number with its margin and limit, how it was measured,
@@ -625,9 +626,9 @@ course.quiz("06")
 # ## How far to trust this
 # - *The limits* are our choice. The bytes of FP8 were known when they were set, the answers were not, and no limit was
 #   moved since.
-# - *The climb* ends at 20 % because this notebook takes a minute. Stronger methods do not save 50 % in that time: on other
-#   articles and news `fast` had a perplexity ratio of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens one of 2.7, and 16
-#   steps of recovery one of 1.7, measured once.
+# - *The climb* ends at 20 % because this notebook takes a minute. Stronger methods do not save 50 % in that time: on
+#   other articles and news `fast` had a perplexity ratio of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens one of 2.7, and
+#   16 steps of recovery one of 1.7, measured once.
 # - *Sparing* also leaves fewer zeros. How much is due to the choice of layers, this notebook does not measure.
 # - *Presets*: other windows, another machine, see [RESULTS](RESULTS.md#what-is-kept). FP8 adds 1.7 % to the dense
 #   perplexity.
@@ -647,7 +648,8 @@ course.holds("06", globals())
 # %% [markdown]
 # ## What you can do now
 # 1. *Compress your own model*: one name in section 1; `sensitivity.damage` and `budget=` for the layers that suffer.
-# 2. *Judge with margins that hold together*: whole windows, the same for both models, 2.58 errors for up to five numbers.
+# 2. *Judge with margins that hold together*: whole windows, the same for both models, 2.58 errors for up to five
+#    numbers.
 # 3. *Save, reload, write the memo*: the same logits from disk, and a decision by rule.
 #
 # Next: [07 Recovering quality](07_recovering_quality.ipynb) wins back what a no-go lacks. For large models in

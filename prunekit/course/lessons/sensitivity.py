@@ -36,7 +36,7 @@ def spare(lost: Mapping[str, float], size: Mapping[str, int], budget: int) -> li
     Args:
         lost: damage by layer name.
         size: number of weights by layer name.
-        budget: how many weights the spared layers may have in all. A layer that no longer fits is skipped, and the next is tried.
+        budget: how many weights they may have in all. A layer that no longer fits is skipped, and the next is tried.
     """
     spared = []
     for name in sorted(lost, key=lost.get, reverse=True):
