@@ -51,8 +51,8 @@ figures = course.figures.own_model
 # - [Retention](GLOSSARY.md#retention) at least 0.9, roughly what the [paper](BIBLIOGRAPHY.md#hwpq) claims.
 # - [Perplexity](GLOSSARY.md#perplexity) at most 1.25 times the dense one's: a model may be right as often, and less
 #   sure.
-# - Bytes at most 0.65 of the dense ones. You know from 03 and 04 that FP8 gives 0.61: this limit only catches what was
-#   not cast.
+# - Bytes at most 0.65 of the dense ones. FP8 gives 0.61, as 03 and 04 printed: this limit only catches what is not
+#   cast.
 #
 # All that you may want to change is in this cell.
 
@@ -192,13 +192,13 @@ print(f"{order[0]}: five of its {len(energy)} input features carry {share:.1%} o
 # Up- and value projections lose most. The down-projection printed above loses next to nothing: five features carry the
 # [energy](GLOSSARY.md#energy) of its input, and their weights are kept.
 #
-# Spare the worst layers, then, as far as a budget allows. `exclude=` would do it, but skips the cast as well. `budget=`
-# gives each layer a sparsity of its own, and 0 only casts. As zeros save no bytes in FP8, sparing costs none.
+# Spare the worst layers, then, as far as a budget allows. `exclude=` skips the cast as well. `budget=` gives each layer
+# a sparsity of its own, and 0 only casts: as zeros save no bytes in FP8, sparing costs none.
 #
 # ### Exercise 6.2: layers to spare (medium, 10 minutes)
 # Go from the most to the least damaged layer. A layer is spared if its weights still fit into what is left of the
 # budget (an exact fit is fine); if not, skip it and try the next. Return the names of the spared layers, in any order.
-# Layers that are equally damaged are equally large, too, so ties do not matter.
+# Equally damaged layers are equally large, so ties do not matter.
 
 
 # %% tags=["exercise"]
@@ -271,18 +271,16 @@ rows = [(name, *(f"{100 * e:.1f}" for e in both)) for name, both in errors.items
 course.table(["text", "if tokens are independent", "from window to window"], rows, "Measured: standard error, points")
 
 # %% [markdown]
-# Tokens of one window share a subject: a hard article is hard throughout. So expect the second to be larger. On
-# Wikipedia it is. On news it is not, but 24 windows know an error to 15 % only: they cannot show it there. To be safe,
-# `memo.compare` draws whole windows, with replacement, a thousand times, and looks how far its result scatters
-# ([bootstrap](GLOSSARY.md#bootstrap)).
-#
-# It draws the same windows for both models: what is hard for both cancels.
+# Tokens of one window share a subject: a hard article is hard throughout. So the second should be larger. On Wikipedia
+# it is; 24 windows of news cannot show it. So `memo.compare` draws whole windows, with replacement, a thousand times,
+# and takes the scatter of its result ([bootstrap](GLOSSARY.md#bootstrap)). Both models get the same windows: what is
+# hard for both cancels.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # As if tokens were independent. Let `r = sum(hits) / sum(dense)`. The residuals `hits - r * dense` (in numbers:
 # `.double()` makes them) have mean 0, and the standard error of `r` is their standard deviation, divided by the dense
-# model's accuracy and by the square root of the number of tokens. For on other text `r` moves by about the mean
-# residual over that accuracy. Return `(r, error)`.
+# model's accuracy and by the square root of the number of tokens. On other text `r` moves by the mean residual over
+# that accuracy. Return `(r, error)`.
 
 
 # %% tags=["exercise"]
@@ -520,13 +518,13 @@ alt = "Megabytes on disk, by kind: " + "; ".join(
 course.show(figures.on_disk(parts), alt)
 
 # %% [markdown]
-# What do the zeros gain here? Nothing: each takes a byte like any other code, and speed was not measured. For these
-# limits FP8 alone, the last step of the climb, would do: the same bytes, and nothing pruned. Zeros pay in formats and
-# on hardware that know them, see [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
+# What do the zeros gain here? Nothing: each takes a byte like any other code, and speed was not measured. Here FP8
+# alone, the climb's last step, would do. Zeros pay where formats and hardware know them:
+# [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
 #
 # ## 7. The memo
-# One page for somebody who was not there: the decision, every number with its margin and limit, how it was measured,
-# what it does not say.
+# One page for somebody who was not there: the decision, each number with margin and limit, how it was measured, what it
+# does not say.
 
 # %% tags=["nbval-ignore-output"]
 facts = {
@@ -624,20 +622,17 @@ course.quiz("06")
 
 # %% [markdown]
 # ## How far to trust this
-# - *The limits* are our choice. The bytes of FP8 were known when they were set, the answers were not, and no limit was
-#   moved since.
-# - *The climb* ends at 20 % because this notebook takes a minute. Stronger methods do not save 50 % in that time: on
-#   other articles and news `fast` had a perplexity ratio of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens one of 2.7, and
-#   16 steps of recovery one of 1.7, measured once.
-# - *Sparing* also leaves fewer zeros. How much is due to the choice of layers, this notebook does not measure.
+# - *The limits* are our choice. When they were set, the bytes were known and the answers were not.
+# - *The climb* ends at 20 % because this notebook takes a minute. On other text, at 50 %, `fast` had a perplexity ratio
+#   of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens 2.7, 16 steps of recovery 1.7, measured once.
+# - *Sparing* leaves fewer zeros, too. Which of the two helps is not measured.
 # - *Presets*: other windows, another machine, see [RESULTS](RESULTS.md#what-is-kept). FP8 adds 1.7 % to the dense
 #   perplexity.
 # - *24 windows* are few: 2.8 errors in place of 2.58 would be right. Four times as many halve a margin.
-# - *Three candidates* saw the same windows, and the margins hold for the five numbers of one. Check the winner on fresh
-#   text.
-# - *A go* needs all five, so for it alone two errors would do. The wider margins protect from a no-go by chance.
+# - *All candidates* saw the same windows, and margins hold for the five numbers of one. Check the winner afresh.
+# - *A go* alone could do with two errors. Wider margins protect from a no-go by chance.
 # - *Damage* takes inputs as uncorrelated and does not see later layers.
-# - *Memory and minutes* grow with the number of parameters: our prediction. No GPU was tried.
+# - *Memory and minutes* of larger models are our prediction. No GPU was tried.
 # - *Bit by bit* holds on one machine with one number of threads. The format of the folder is
 #   [compressed-tensors](BIBLIOGRAPHY.md#compressed-tensors).
 # - *Next tokens* of Wikipedia and news are not your task. More of our choices: [CHOICES](CHOICES.md).
