@@ -10,7 +10,7 @@
 # 2. judge it with margins that hold together, against limits that you set beforehand;
 # 3. save what you judged, reload it without surprises, and write a go or no-go memo on one page.
 #
-# 90 minutes with all exercises. Runs 1 minute on two idle CPU cores; peak memory 2.5 GB.
+# 90 minutes with all exercises. Runs 1 to 2 minutes on two idle CPU cores; peak memory 2.5 GB.
 # Before: [05 RTX speed profiling](05_rtx_speed_profiling.ipynb). Next:
 # [07 Recovering quality](07_recovering_quality.ipynb).
 
@@ -623,7 +623,7 @@ course.quiz("06")
 # %% [markdown]
 # ## How far to trust this
 # - *The limits* are our choice. When they were set, the bytes were known and the answers were not.
-# - *The climb* ends at 20 % because this notebook takes a minute. On other text, at 50 %, `fast` had a perplexity ratio
+# - *The climb* ends at 20 % because this notebook shall be short. On other text, at 50 %, `fast` had a perplexity ratio
 #   of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens 2.7, 16 steps of recovery 1.7, measured once.
 # - *Sparing* leaves fewer zeros, too. Which of the two helps is not measured.
 # - *Presets*: other windows, another machine, see [RESULTS](RESULTS.md#what-is-kept). FP8 adds 1.7 % to the dense
