@@ -1,16 +1,16 @@
 # %% [markdown]
 # # 06 Your model
 #
-# Half of the weights are gone in seconds, and the file is three fifths. Now sign that it may be served. On news
-# it gives a third fewer right answers, and its [perplexity](GLOSSARY.md#perplexity) is more than twice the dense
-# model's. You need a rule that says no, and a plan that the rule lets through.
+# Half of the weights are gone in seconds, and the file is three fifths. In [04](04_joint_pipeline.ipynb) such a model
+# made 76 right guesses for every 100 of the dense one. Now sign that yours may be served. You need a rule, and it must
+# stand before the numbers do.
 #
 # You will be able to
-# 1. compress a model of your own, and leave out the layers that suffer most;
+# 1. compress a model of your own, and spare the layers that suffer most;
 # 2. judge it with margins that hold together, against limits that you set beforehand;
 # 3. save what you judged, reload it without surprises, and write a go or no-go memo on one page.
 #
-# 90 minutes with all exercises. Runs 1 minute on two CPU cores; peak memory 2.5 GB.
+# 90 minutes with all exercises. Runs 1 to 2 minutes on two idle CPU cores; peak memory 2.5 GB.
 # Before: [05 RTX speed profiling](05_rtx_speed_profiling.ipynb). Next:
 # [07 Recovering quality](07_recovering_quality.ipynb).
 
@@ -30,6 +30,7 @@ pk.course.ready()
 # %%
 import tempfile
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 import torch
@@ -48,8 +49,10 @@ figures = course.figures.own_model
 # Set the limits *now*: one that is chosen after the measurement always fits.
 #
 # - [Retention](GLOSSARY.md#retention) at least 0.9, roughly what the [paper](BIBLIOGRAPHY.md#hwpq) claims.
-# - Perplexity at most 1.25 times the dense one's: a model may be right as often, and less sure.
-# - Bytes at most 0.65 of the dense ones.
+# - [Perplexity](GLOSSARY.md#perplexity) at most 1.25 times the dense one's: a model may be right as often, and less
+#   sure.
+# - Bytes at most 0.65 of the dense ones. FP8 gives 0.61, as 03 and 04 printed: this limit only catches what is not
+#   cast.
 #
 # All that you may want to change is in this cell.
 
@@ -63,9 +66,10 @@ CLIMB = {
     # "recovered": {"sparsity": 0.5, "method": "admm", "steps": 1000},  # twenty more, and 6 GB
     "30 %": {"sparsity": 0.3} | FAST,
     "20 %": {"sparsity": 0.2} | FAST,
+    "FP8 alone": {"sparsity": 0},  # prunes nothing
 }
-FP8 = "e4m3"  # or "e5m2"; or None, which makes nothing smaller: then set "bytes" anew
-BUDGET = 0.15  # share of the weights in linear layers that may stay dense
+FP8 = "e4m3"  # or "e5m2"; or None, which makes nothing smaller: then set "bytes" anew, and drop "FP8 alone"
+BUDGET = 0.15  # share of the weights in linear layers that may stay unpruned
 KEEP = None  # a folder that does not exist yet, for the model and the memo
 DTYPE, DEVICE = None, "cpu"  # "bfloat16" for a large model on a CPU
 
@@ -79,14 +83,14 @@ if KEEP:
 pipeline.prepare()  # compile what runs on CPUs, so that no time below contains it
 model, tokenizer = pk.load(MODEL, dtype=DTYPE, device=DEVICE)
 layers = pk.linear_layers(model)
-began = time.perf_counter()
+began = time.thread_time()  # seconds of work: the waits for other programs do not count
 text = pk.corpus(tokenizer, split="train", tokens=2048, context=32)
 calibration = pk.calibrate(model, text, layers, samples=64)
 compress = partial(pk.compress, model, calibration=calibration, fp8=FP8)
 first, *others = CLIMB
 result = compress(**CLIMB[first])
-making = time.perf_counter() - began
-print(f"{making:.1f} seconds, {calibration.tokens} tokens; {result.sparsity:.1%} of the weights are zero")
+making = time.thread_time() - began
+print(f"{making:.1f} seconds of work, {calibration.tokens} tokens; {result.sparsity:.1%} of the weights are zero")
 
 # %% [markdown]
 # Two texts that calibration did not see: Wikipedia articles, and news, another kind of text. Each in 24
@@ -105,7 +109,7 @@ def judge(result):
 
 
 judged = {first: judge(result)}
-seconds = time.perf_counter() - began
+seconds = time.thread_time() - began
 
 # %% tags=["nbval-ignore-output"]
 alt = f"Each number beside its limit. {first}, {memo.decide(judged[first])}: "
@@ -114,8 +118,8 @@ course.show(figures.limits(judged), alt)
 
 # %% [markdown]
 # Five numbers, each on an axis of its own beside its limit. The bytes are as wished. The other four lie on the bad
-# side, bars and all: they say how sure a number is. This picture will come back with more rows, until one of them may
-# go.
+# side: on news a third fewer right answers, and more than twice the perplexity. The bars behind ± say how sure a number
+# is; section 4 says how they are made. This picture will come back with more rows.
 #
 # ## 2. Will it fit?
 # A weight takes four bytes in float32, two in [bfloat16](GLOSSARY.md#bfloat16). In [FP8](GLOSSARY.md#fp8) it takes one,
@@ -164,35 +168,37 @@ parameters = {"this model": total, "1B": 1e9, "7B": 7e9}
 said = "; ".join(f"{name} {5 * n / 1e9:.1f} and {3 * n / 1e9:.1f} GB" for name, n in parameters.items())
 course.show(figures.forecast(parameters, memory_of(model.device)), f"Predicted in float32 and in bfloat16: {said}.")
 minutes = [f"{seconds * count / total / 60:.0f} minutes" for count in (1e9, 7e9)]
-print(f"{seconds:.0f} seconds to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
+print(f"{seconds:.0f} seconds of work to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
 
 # %% [markdown]
-# *Predicted*, for the dense model and one candidate: no more are held at once. About 1 GB comes on top here. A 1B model
-# fits a laptop with 16 GB.
+# *Predicted*, for the dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16. About 1 GB
+# comes on top here. A 1B model fits a laptop with 16 GB.
 #
 # ## 3. Which layers suffer?
-# For each layer the share of its output [energy](GLOSSARY.md#energy) that is lost: 0 is unharmed, 1 is as bad as a
-# layer of zeros.
+# For each layer the share of its output's mean square that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.
 
 # %% tags=["nbval-ignore-output"]
 damage = sensitivity.damage(model, result.model, calibration)
 order = sorted(damage, key=damage.get)
-alt = f"Kinds of layer by decoder blocks, darker is worse: {order[-1]} darkest, {damage[order[-1]]:.0%}; "
+worst = Counter(name.rpartition(".")[2] for name in order[-20:])
+alt = f"Kinds of layer by decoder blocks, darker is worse: {order[-1]} darkest, {damage[order[-1]]:.0%}; of the 20 "
+alt += "darkest " + ", ".join(f"{count} are {kind}" for kind, count in worst.most_common()) + "; "
 course.show(figures.damage(damage), alt + f"{order[0]} lightest, {damage[order[0]]:.2%}.")
 energy = calibration.energy[order[0]].sort(descending=True).values
 share = (energy[:5].sum() / energy.sum()).item()
 print(f"{order[0]}: five of its {len(energy)} input features carry {share:.1%} of the energy")
 
 # %% [markdown]
-# Up- and value projections lose most. The down-projection printed above loses next to nothing: five features carry its
-# energy, and their weights are kept.
+# Up- and value projections lose most. The down-projection printed above loses next to nothing: five features carry the
+# [energy](GLOSSARY.md#energy) of its input, and their weights are kept.
 #
-# Leave the worst layers dense, then, as far as a budget allows.
+# Spare the worst layers, then, as far as a budget allows. `exclude=` skips the cast as well. `budget=` gives each layer
+# a sparsity of its own, and 0 only casts: as zeros save no bytes in FP8, sparing costs none.
 #
 # ### Exercise 6.2: layers to spare (medium, 10 minutes)
 # Go from the most to the least damaged layer. A layer is spared if its weights still fit into what is left of the
 # budget (an exact fit is fine); if not, skip it and try the next. Return the names of the spared layers, in any order.
-# Where two are equally damaged, they are equally large as well.
+# Equally damaged layers are equally large, so ties do not matter.
 
 
 # %% tags=["exercise"]
@@ -230,23 +236,26 @@ course.check("6.2", spare)
 # </details>
 
 # %% tags=["nbval-ignore-output"]
-choices = ["go", "no-go, for its answers", "no-go, before it reads a word"]
-course.predict("spared", "Half of the weights again, the worst layers left dense. It will be a ...", choices)
+choices = ["go", "open", "no-go, for its answers", "no-go, for its bytes"]
+course.predict("spared", "Half of the weights again, but all of the worst layers. It will be ...", choices)
 
 # %% tags=["nbval-ignore-output"]
 spared = sensitivity.spare(damage, size, int(BUDGET * sum(size.values())))
-gentle = compress(**CLIMB[first], exclude=spared)
-share_spared = pk.stored_bytes(gentle.model) / pk.stored_bytes(model)
-del gentle
-alt = f"The same fields; crosses on the {len(spared)} darkest layers that fit the budget, which stay dense."
+shares = {name: 0.0 if name in spared else 0.5 for name in layers}
+gentle = compress(sparsity=0.5, **FAST, budget=shares)
+alt = f"The same fields; crosses on the {len(spared)} darkest layers that fit the budget: cast, not pruned."
 course.show(figures.damage(damage, spared), alt)
-print(f"{len(spared)} of {len(layers)} layers stay dense; bytes over dense {share_spared:.3f}")
-answer = choices[2] if share_spared > LIMITS["bytes"] else choices[1]
-course.reveal("spared", answer, f"Bytes {share_spared:.2f}, at most {LIMITS['bytes']}.")
+print(f"{len(spared)} of {len(layers)} layers are spared; zeros: {gentle.sparsity:.1%} of the weights")
+judged_spared = judge(gentle)
+del gentle
+rows = [(a[0], a[1], b[1], a[2]) for a, b in zip(memo.rows_of(judged[first]), memo.rows_of(judged_spared))]
+course.table(["number", first, "worst layers spared", "limit"], rows, "Measured: 24 windows of 64 tokens of each text")
+state = memo.decide(judged_spared)
+answer = state if state != "no-go" else choices[3] if judged_spared[-1].state == "failed" else choices[2]
+course.reveal("spared", answer, f"{len(spared)} layers keep all of their weights.")
 
 # %% [markdown]
-# What is counted needs no text and has no margin, so look at it first. A layer that stays dense keeps two bytes a
-# weight, and there are none to spare: out.
+# The same bytes, and every other number is better. But not by enough, with the other layers still at half.
 #
 # ## 4. How sure is a number?
 # Another text of the same kind would give other numbers. How far off? The [standard
@@ -262,16 +271,16 @@ rows = [(name, *(f"{100 * e:.1f}" for e in both)) for name, both in errors.items
 course.table(["text", "if tokens are independent", "from window to window"], rows, "Measured: standard error, points")
 
 # %% [markdown]
-# On Wikipedia the second is larger. Tokens of one window share a subject: a hard article is hard throughout. So
-# `memo.compare` draws whole windows, with replacement, a thousand times, and looks how far its result scatters
-# ([bootstrap](GLOSSARY.md#bootstrap)).
-#
-# It draws the same windows for both models: what is hard for both cancels.
+# Tokens of one window share a subject: a hard article is hard throughout. So the second should be larger. On Wikipedia
+# it is; 24 windows of news cannot show it. So `memo.compare` draws whole windows, with replacement, a thousand times,
+# and takes the scatter of its result ([bootstrap](GLOSSARY.md#bootstrap)). Both models get the same windows: what is
+# hard for both cancels.
 #
 # ### Exercise 6.3: error of a retention (medium, 10 minutes)
 # As if tokens were independent. Let `r = sum(hits) / sum(dense)`. The residuals `hits - r * dense` (in numbers:
 # `.double()` makes them) have mean 0, and the standard error of `r` is their standard deviation, divided by the dense
-# model's accuracy and by the square root of the number of tokens. Return `(r, error)`.
+# model's accuracy and by the square root of the number of tokens. On other text `r` moves by the mean residual over
+# that accuracy. Return `(r, error)`.
 
 
 # %% tags=["exercise"]
@@ -310,8 +319,8 @@ course.check("6.3", retention_error)
 # </details>
 
 # %% [markdown]
-# About two errors to each side hold the true value 95 times in 100. The memo has five such numbers. How often are all
-# five intervals right?
+# About two errors to each side hold the true value 95 times in 100. The memo has four such numbers, and the bytes,
+# which are counted. Say five: that is on the safe side. How often are all five intervals right?
 
 # %% tags=["nbval-ignore-output"]
 shares = ["95 times in 100", "77 times in 100", "50 times in 100"]
@@ -334,10 +343,10 @@ course.reveal("five", shares[1], "0.95 to the fifth power is 0.77, if they err i
 
 # %% [markdown]
 # Nearly one memo in four has a wrong interval somewhere. So ask more of each: with 2.58 errors a number is right 99
-# times in 100, and all five miss 5 times in 100 at most. That is the [Bonferroni
+# times in 100, and at least one of the five misses in 5 memos of 100 at most. That is the [Bonferroni
 # correction](GLOSSARY.md#bonferroni-correction).
 #
-# ## 5. Climb until one may go
+# ## 5. The climb
 # ### Exercise 6.4: the decision (medium, 10 minutes)
 # Write the rule. `at_least[i]` says whether number `i` must be at least or at most its limit. Of `value +- margin`:
 # it passed if all of that is on the good side or at the limit, failed if all is on the bad side, else it is open. Any
@@ -381,8 +390,9 @@ course.check("6.4", decide)
 # </details>
 
 # %% [markdown]
-# Now the climb: try the candidates of section 1 one after the other, the most compressed first, until one may go. Only
-# one is held at a time.
+# Now the climb: try the candidates of section 1 one after the other, the most compressed first, and stop at one that
+# may go. An open one could be judged on more text. But who reads more until it fits moves the limit, so here the next
+# step is tried instead.
 
 # %% tags=["nbval-ignore-output"]
 memos = [*(f"go, with {name}" for name in CLIMB), "no-go for all", "open: judge on more tokens"]
@@ -491,7 +501,7 @@ course.table(head, longer, "Measured beforehand: half is pruned, no FP8; 32,768 
 # %% tags=["nbval-ignore-output"]
 scratch = tempfile.TemporaryDirectory(prefix="prunekit-", ignore_cleanup_errors=True)  # Windows: mapped weights
 folder = Path(KEEP or scratch.name)
-pk.save(result, tokenizer, folder / "model", activations="none")  # inputs stay as they are, as they were judged
+pk.save(result, tokenizer, folder / "model", activations="none")  # only weights are FP8; inputs stay as they are
 reloaded, _ = pk.load(str(folder / "model"), dtype=DTYPE, device=DEVICE)
 ids = texts["news"][:4].to(model.device)
 with torch.no_grad():
@@ -508,19 +518,22 @@ alt = "Megabytes on disk, by kind: " + "; ".join(
 course.show(figures.on_disk(parts), alt)
 
 # %% [markdown]
-# What do the zeros gain here? Nothing: each takes a byte like any other code. They pay in formats and on hardware that
-# know them, see [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
+# What do the zeros gain here? Nothing: each takes a byte like any other code, and speed was not measured. Here FP8
+# alone, the climb's last step, would do. Zeros pay where formats and hardware know them:
+# [02](02_structured_masks.ipynb) and [05](05_rtx_speed_profiling.ipynb).
 #
 # ## 7. The memo
-# One page for somebody who was not there: the decision, every number with its margin and limit, how it was measured,
-# what it does not say.
+# One page for somebody who was not there: the decision, each number with margin and limit, how it was measured, what it
+# does not say.
 
 # %% tags=["nbval-ignore-output"]
 facts = {
     "Candidates": "; ".join(f"{name}: {CLIMB[name]}" for name in judged) + f"; FP8 {FP8}; calibrated on "
     f"{calibration.tokens} tokens. Each was tried since the one before was no go.",
     "Protocol": "24 windows of 64 tokens of each text, none seen before; errors by bootstrap over windows; one run.",
-    "Size": f"{chosen}: {pk.stored_bytes(result.model) / 1e6:.0f} MB; dense: {pk.stored_bytes(model) / 1e6:.0f} MB.",
+    "Spared": f"{first} with {len(spared)} of {len(layers)} layers unpruned: {memo.decide(judged_spared)}.",
+    "Size": f"{chosen}: {pk.stored_bytes(result.model) / 1e6:.0f} MB; dense: {pk.stored_bytes(model) / 1e6:.0f} MB; "
+    "zeros save none of it.",
     "Speed": "not measured; zeros in a file make nothing faster by themselves.",
     "Reload": f"{chosen}: same logits and zeros as what was judged.",
     "Machine": "; ".join(f"{what}: {it}" for what, it in (machine() | {"torch": versions()["torch"]}).items()),
@@ -609,18 +622,17 @@ course.quiz("06")
 
 # %% [markdown]
 # ## How far to trust this
-# - *The limits* are our choice, set before any of this was measured, and not moved since.
-# - *The climb* ends at 20 % because this notebook takes a minute. It was tried on other articles and news beforehand.
-#   There, at 50 %, [ADMM](GLOSSARY.md#admm) on 512 tokens had a ratio of 2.7, 16 steps of recovery 1.7, `fast` 1.9,
-#   measured once.
+# - *The limits* are our choice. When they were set, the bytes were known and the answers were not.
+# - *The climb* ends at 20 % because this notebook shall be short. On other text, at 50 %, `fast` had a perplexity ratio
+#   of 1.9, [ADMM](GLOSSARY.md#admm) on 512 tokens 2.7, 16 steps of recovery 1.7, measured once.
+# - *Sparing* leaves fewer zeros, too. Which of the two helps is not measured.
 # - *Presets*: other windows, another machine, see [RESULTS](RESULTS.md#what-is-kept). FP8 adds 1.7 % to the dense
 #   perplexity.
 # - *24 windows* are few: 2.8 errors in place of 2.58 would be right. Four times as many halve a margin.
-# - *Three candidates* saw the same windows, and the margins hold for the five numbers of one. Check the winner on fresh
-#   text.
-# - *A go* needs all five, so for it alone two errors would do. The wider margins protect from a no-go by chance.
+# - *All candidates* saw the same windows, and margins hold for the five numbers of one. Check the winner afresh.
+# - *A go* alone could do with two errors. Wider margins protect from a no-go by chance.
 # - *Damage* takes inputs as uncorrelated and does not see later layers.
-# - *Memory and minutes* grow with the number of parameters: our prediction. No GPU was tried.
+# - *Memory and minutes* of larger models are our prediction. No GPU was tried.
 # - *Bit by bit* holds on one machine with one number of threads. The format of the folder is
 #   [compressed-tensors](BIBLIOGRAPHY.md#compressed-tensors).
 # - *Next tokens* of Wikipedia and news are not your task. More of our choices: [CHOICES](CHOICES.md).
@@ -630,8 +642,9 @@ course.holds("06", globals())
 
 # %% [markdown]
 # ## What you can do now
-# 1. *Compress your own model*: one name in section 1; `sensitivity.damage` and `exclude=` for the layers that suffer.
-# 2. *Judge with margins that hold together*: whole windows, the same for both models, 2.58 errors for five numbers.
+# 1. *Compress your own model*: one name in section 1; `sensitivity.damage` and `budget=` for the layers that suffer.
+# 2. *Judge with margins that hold together*: whole windows, the same for both models, 2.58 errors for up to five
+#    numbers.
 # 3. *Save, reload, write the memo*: the same logits from disk, and a decision by rule.
 #
 # Next: [07 Recovering quality](07_recovering_quality.ipynb) wins back what a no-go lacks. For large models in

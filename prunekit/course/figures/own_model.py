@@ -106,13 +106,13 @@ def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> Figure:
     """Each layer's damage as a field, darker is worse; a cross marks the layers that are spared.
 
     Args:
-        lost: share of the output energy lost, by layer name, as `sensitivity.damage` gives it.
-        spared: names of the layers that stay dense.
+        lost: share of the output's mean square lost, by layer name, as `sensitivity.damage` gives it.
+        spared: names of the layers that are not pruned.
 
     Raises:
         PrunekitError: there are no layers.
     """
-    title = "share of each layer's output energy that is lost (measured, inputs taken as uncorrelated)"
+    title = "share of each layer's output (mean square) that is lost; measured, inputs taken as uncorrelated"
     figure, axes = field(lost, title, low=0)
     _, marks = layer_table({name: float(name in spared) for name in lost})
     for i, row in enumerate(marks):
@@ -121,7 +121,7 @@ def damage(lost: Mapping[str, float], spared: Sequence[str] = ()) -> Figure:
                 axes.plot(j, i, marker="x", color="black", mew=4, ms=8)  # an outline, for pale cells
                 axes.plot(j, i, marker="x", color="white", mew=2, ms=7)
     if spared:
-        axes.set_xlabel("decoder block; a cross: left dense")
+        axes.set_xlabel("decoder block; a cross: not pruned")
     return figure
 
 

@@ -72,12 +72,13 @@ def measure(result: Compressed, ids: Tensor, dense: Answers, method: str | None 
 
 def table(points: Sequence[dict], caption: str) -> None:
     """Show points, one a line: the retention with twice its standard error, the perplexity beside it."""
-    head = ("method", "pruned", "FP8", "retention", "perplexity", "MB on disk", "calibration tokens", "seconds")
+    head = ("method", "pruned", "FP8", "retention", "perplexity", "MB on disk", "MB packed", "tokens", "seconds")
     rows = [
         (
             *(p["method"], p["pattern"], "yes" if p["fp8"] else "no"),
             f"{p['retention']:.1%} ± {p['margin']:.1%}",
-            *(f"{p['perplexity']:.1f}", f"{p['bytes'] / 1e6:.0f}", f"{p['tokens']:,}", f"{p['seconds']:.1f}"),
+            *(f"{p['perplexity']:.1f}", f"{p['bytes'] / 1e6:.0f}", f"{p['packed'] / 1e6:.0f}"),
+            *(f"{p['tokens']:,}", f"{p['seconds']:.1f}"),
         )
         for p in points
     ]

@@ -1,4 +1,4 @@
-"""Which layers suffer most from compression, and which to leave out of it."""
+"""Which layers suffer most from compression, and which to spare."""
 
 from collections.abc import Mapping
 
@@ -31,12 +31,12 @@ def damage(model: nn.Module, compressed: nn.Module, calibration: Calibration) ->
 
 
 def spare(lost: Mapping[str, float], size: Mapping[str, int], budget: int) -> list[str]:
-    """The layers to leave dense: the most damaged first, as long as they fit.
+    """The layers to spare: the most damaged first, as long as they fit.
 
     Args:
         lost: damage by layer name.
         size: number of weights by layer name.
-        budget: how many weights may stay dense in all. A layer that no longer fits is skipped, and the next is tried.
+        budget: how many weights they may have in all. A layer that no longer fits is skipped, and the next is tried.
     """
     spared = []
     for name in sorted(lost, key=lost.get, reverse=True):

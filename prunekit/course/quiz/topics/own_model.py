@@ -93,7 +93,13 @@ SENTENCES: dict = {
     "a down-projection loses next to nothing, and five features carry its energy": lambda n: (
         "down_proj" in n.order[0] and n.damage[n.order[0]] < 0.01 and n.share > 0.9
     ),
-    "sparing layers breaks the limit of bytes": lambda n: n.share_spared > n.LIMITS["bytes"],
+    "sparing layers costs no bytes and betters every other number, not by enough": lambda n: (
+        n.memo.decide(n.judged_spared) == "no-go"
+        and all(
+            a.value == b.value if not a.margin else (b.value > a.value) == a.at_least
+            for a, b in zip(n.judged["50 %"], n.judged_spared)
+        )
+    ),
     "on Wikipedia the error from window to window is larger": lambda n: (
         n.errors["Wikipedia"][1] > n.errors["Wikipedia"][0]
     ),

@@ -86,7 +86,7 @@ def _point(n, method: str, pattern: str, fp8: bool = True) -> dict:
 
 
 SENTENCES: dict = {
-    "of 100 right guesses about 30 are left": lambda n: 0.25 < n.left < 0.35,
+    "for 100 right guesses the pruned model makes about 38": lambda n: 0.35 < n.kept < 0.41,
     "casting 0.7 makes it 0.5": lambda n: n.Q[0, 1] == 0.5,
     "jointly loses least, casting first most": lambda n: (
         n.lost["jointly"] < n.lost["prune, then cast"] < n.lost["cast, then prune"]
@@ -95,7 +95,6 @@ SENTENCES: dict = {
         len({str(keep[0]) for keep, *_ in n.results.values()}) == 3
         and len({str(keep[1]) for keep, *_ in n.results.values()}) == 1
     ),
-    "the keep score changes less than one decision in a thousand": lambda n: n.changed < 0.001,
     "casting adds a few percent of the error": lambda n: 0.001 < n.share < 0.1,
     "the orders' errors differ by less than 2 %": lambda n: all(abs(ratio - 1) < 0.02 for ratio in n.ratios.values()),
     "the gap between the orders is within the margin": lambda n: n.most < max(n.known, 0.05),
@@ -116,7 +115,12 @@ SENTENCES: dict = {
         abs(n.pts.lead(_point(n, "EWMA", "20 %"), _point(n, "magnitude", "20 %"))[0])
         <= n.pts.lead(_point(n, "EWMA", "20 %"), _point(n, "magnitude", "20 %"))[1]
     ),
-    "EWMA stops by itself after a few hundred tokens": lambda n: 100 < n.own["EWMA"].tokens < 1500,
+    "fast stops by itself after a few hundred tokens": lambda n: 100 < n.own.tokens < 1500,
+    "reading less costs about 8 %, more than the margin": lambda n: 0.05 < n.gap < 0.12 and n.gap > n.margin,
+    "compensation is better by perplexity, within the margin by retention": lambda n: (
+        n.words["compensated EWMA"] == "better"
+        and abs(n.half["compensated EWMA"]["retention"] - n.ewma["retention"]) < n.ewma["margin"]
+    ),
     "at 50 % we keep clearly less than is claimed": lambda n: (
         n.ewma["retention"] + n.ewma["margin"] < n.pts.CLAIMS[0.5]
     ),
