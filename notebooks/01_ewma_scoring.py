@@ -538,14 +538,15 @@ rows = [(who, *(f"{x[at].median():.3g}" for x in (size, loud, real))) for who, a
 course.table(("pruned by this alone", "|weight|", "energy", "contribution"), rows, f"{name}: medians")
 
 # %% [markdown]
-# Quantile tracking is as good as a sort. The mean rule is clearly worse, though it prunes less. The rank-one score lands beside magnitude: `E_j` is tiny against the sum, so it is nearly blind to the inputs.
+# Quantile tracking is as good as a sort. The mean rule is clearly worse, though it prunes less. The rank-one score
+# lands beside magnitude: `E_j` is tiny against the sum, so it is nearly blind to the inputs.
 #
 # Mind the third column. Magnitude decides nine times in ten as sorting does, and still ruins the model. What counts is
 # *which* differ (second table): those that magnitude alone prunes are a little smaller, but their inputs are louder.
 #
 # ### Exercise 1.3: spot the bug (medium, 10 minutes)
 # This function shall prune a share of *each row*, `floor(sparsity * in)` of its smallest scores. The total is right
-# but for rounding, and still the masks are wrong. Find the bug, and write it right. Which of two equal scores goes is
+# but for rounding, yet the masks are wrong. Write it right. Which of two equal scores goes is
 # up to you. Scores may be negative, and `floor` is of the product as Python computes it, `int(sparsity * in)`.
 #
 # ```python
