@@ -230,7 +230,7 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
     """Whole models side by side: file size, speed and perplexity.
 
     Args:
-        judged: by model ``megabytes`` (real files), ``fast`` (times as fast as dense, measured on this CPU), its
+        judged: by model ``megabytes`` (real files), ``fast`` (a block, times as fast as dense, on this CPU), its
             ``spread`` (lowest and highest) and ``perplexity``; the first is the dense one. The file of ``2:4`` is
             packed, its speed that of stored zeros.
     """
@@ -251,7 +251,7 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
     axes[2].set_xlim(0, 1.25 * max(perplexity))
     titles = (
         "file over dense file\n(lower: better)",
-        "times as fast as dense\n(this CPU; whiskers: thirds of the rounds)",
+        "a block, times as fast as dense\n(this CPU; whiskers: thirds of rounds)",
     )
     for axis, title in zip(axes, (*titles, "perplexity\n(lower: better)")):
         axis.set_title(title, fontsize=10)

@@ -61,7 +61,7 @@ READINGS: dict = {
         0.025,
         "40 of 100 seconds stay, 60 become 30; divide 100 by what is left.",
         {
-            2: "only the MLPs are twice as fast; the other 40 % of the time stay as they are.",
+            2: "only the MLP is twice as fast; the other 40 % of the time stay as they are.",
             1.3: "30 of 100 seconds are saved, but times as fast is 100 over the 70 that are left.",
             0.7: "that is the time left, over the dense time; times as fast is one over it.",
             2.5: "that is without any MLP; here they still take half of their time.",
