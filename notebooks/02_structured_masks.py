@@ -38,7 +38,7 @@ from prunekit.calibration.observe import observing
 from prunekit.course.lessons import kernels_for_zeros, layouts
 from prunekit.course.lessons.clinic import as_csr
 from prunekit.compression.neurons import neuron_scores
-from prunekit.bench.timing import speedup, time_in_turn
+from prunekit.bench.timing import fastest, time_in_turn
 
 figures = course.figures.masks
 
@@ -373,7 +373,7 @@ calls = {
     "neurons cut out": partial(linear, tokens[:, stay].contiguous(), W1[:, stay].contiguous()),
 }
 timed = time_in_turn(calls, rounds=45)
-fast = {form: speedup(timed["dense"], timing)[0] for form, timing in timed.items()}
+fast = {form: fastest(timed["dense"], timing)[0] for form, timing in timed.items()}
 said = ", ".join(f"{form} {value:.2f}" for form, value in fast.items())
 alt = f"Bars, times as fast as dense: {said}."
 course.show(figures.measured_times(timed, "256 tokens, down_proj 576 x 1536, half of it pruned"), alt)
@@ -522,13 +522,12 @@ blocks = {n: partial(m.model.layers[15], hidden, position_embeddings=rotary) for
 blocks["MLP of dense"] = partial(model.model.layers[15].mlp, hidden)
 with torch.inference_mode():
     timed = time_in_turn(blocks, rounds=63)
-best = {n: torch.tensor(t.samples).view(3, 21).amin(1) for n, t in timed.items()}  # of each third of the rounds
 five = {}
 for name in ("dense", "unstructured 50%", "2:4", "neurons 30%", "neurons 50%"):
     values = judged.get(name) or pk.evaluate(models[name], test, batch=1)
     size_mb = layouts.model_file_bytes(models[name], packed=name == "2:4") / 1e6
-    fast, spread = (best["dense"].min() / best[name].min()).item(), (best["dense"] / best[name]).tolist()
-    five[name] = values | {"megabytes": size_mb, "fast": fast, "spread": (min(fast, *spread), max(fast, *spread))}
+    ratio, *spread = fastest(timed["dense"], timed[name])
+    five[name] = values | {"megabytes": size_mb, "fast": ratio, "spread": spread}
 
 # %% tags=["nbval-ignore-output"]
 range_of = {n: "{:.2f} to {:.2f}".format(*v["spread"]) for n, v in five.items()}
@@ -575,7 +574,7 @@ course.interpret("2.6", answer)
 # And here? The dense block's MLP was timed alone, too, in the same rounds. Predict from that:
 
 # %% tags=["nbval-ignore-output"]
-share = (best["MLP of dense"].min() / best["dense"].min()).item()
+share = 1 / fastest(timed["dense"], timed["MLP of dense"])[0]
 print(f"MLP: {share:.0%} of the block's time. Times as fast:")
 for name, gone in {"neurons 30%": 1 - 1056 / 1536, "neurons 50%": 0.5}.items():
     predicted, measured = 1 / (1 - share * gone), five[name]["fast"]
@@ -678,7 +677,7 @@ course.widgets.mask_explorer(W1, E1)
 # ## How far to trust this
 # - One model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes. With other text the
 #   perplexities, dense too, may be half as large again.
-# - Zeros are in the MLPs only, so that patterns compare. Section 9 compares the fastest of 63 rounds. Stored zeros
+# - Zeros are in the MLPs only, so that patterns compare. Times are those of the fastest rounds. Stored zeros
 #   that look slower or faster are noise.
 #   `prunekit bench neurons` takes more rounds: [RESULTS](RESULTS.md#neurons).
 # - Nothing was measured on a GPU by us. The curves of section 7 are [SlideSparse's](BIBLIOGRAPHY.md#vllmbench). Why 2:4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...bench.timing import Timing, speedup
+from ...bench.timing import Timing, fastest
 from ...speed.published import CITATION, published_rows
 from ..style import COLORS, HATCHES, bars, slower, subplots
 
@@ -190,12 +190,12 @@ def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
     """How many times as fast each form is as the dense one, which is the first, measured on this CPU in turn."""
     dense = next(iter(timings.values()))
     figure, axis = subplots(size=(7.6, 0.9 + 0.42 * len(timings)))
-    speeds = [speedup(dense, timing) for timing in timings.values()]
+    speeds = [fastest(dense, timing) for timing in timings.values()]
     values = [middle for middle, _, _ in speeds]
     errors = [[middle - low for middle, low, _ in speeds], [high - middle for middle, _, high in speeds]]
-    texts = [f"{value:.2f}  ({timing.median * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
+    texts = [f"{value:.2f}  ({min(timing.samples) * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
     bars(axis, list(timings), values, texts, [slower(value) for value in values], errors)
-    axis.set(title=title, xlabel="times as fast as dense (measured on this CPU; whiskers: quartiles of the rounds)")
+    axis.set(title=title, xlabel="times as fast as dense (fastest rounds on this CPU; whiskers: thirds of the rounds)")
     return figure
 
 
