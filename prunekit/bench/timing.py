@@ -123,7 +123,7 @@ def fastest(base: Timing, other: Timing) -> tuple[float, float, float]:
     count = len(base.samples)
     if len(other.samples) != count or count < 3:
         raise PrunekitError("fastest compares two timings of one time_in_turn call, with at least three rounds each.")
-    parts = [slice(None)] + [slice(count * i // 3, count * (i + 1) // 3) for i in range(3)]
+    parts = [slice(0, count), *(slice(count * i // 3, count * (i + 1) // 3) for i in range(3))]
     ratios = [min(base.samples[part]) / min(other.samples[part]) for part in parts]
     return ratios[0], min(ratios), max(ratios)
 
