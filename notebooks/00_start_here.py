@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 Start here
 #
-# Take half of the weights out of a language model by the obvious rule, and it babbles: of 100 next words that it used
-# to get right, 37 are left. Here you hear it. With all that the course teaches it is 95
+# Take half of the weights out of a language model by the obvious rule: of 100 next words that it used to get right, 37
+# are left. Here you hear how it speaks then. With all that the course teaches it is 95
 # ([measured](RESULTS.md#what-is-kept)).
 #
 # You will be able to
@@ -262,8 +262,8 @@ course.predict(
 )
 course.predict(
     "size",
-    "Dense, the weights take 269 MB (2 bytes each). Half of those in linear layers are now zero, the rest take 1 byte. "
-    "As a checkpoint on disk it takes",
+    "Dense, the weights take 269 MB (2 bytes each). FP8 stores a weight of a linear layer in 1 byte, and half of those "
+    "are zero; the embedding keeps its 2 bytes each. As a checkpoint on disk it takes",
     ["about 110 MB", "about 165 MB", "about 270 MB"],
 )
 
@@ -278,8 +278,10 @@ print(said["compressed"])
 # %% [markdown]
 # It has English sentences again, and goes in circles. Half of the weights are zero as before; only the choice differs.
 #
-# The choice was made without sorting any row, by a moving average ([EWMA](GLOSSARY.md#ewma)), and the cast in the same
-# sweep: a [joint pass](GLOSSARY.md#joint-pass). How that meets the target is the subject of notebook 01.
+# The choice was made without sorting any row, by a threshold that follows a [quantile](GLOSSARY.md#quantile). (The
+# method's name, [EWMA](GLOSSARY.md#ewma), comes from the paper's moving average.) The cast came in the same sweep: a
+# [joint pass](GLOSSARY.md#joint-pass). How that meets the target is the subject of notebook 01. The times include what
+# the first call of a session does once: it loads compiled loops.
 #
 # Now judge all three on [text](BIBLIOGRAPHY.md#text) that calibration never saw, in [windows](GLOSSARY.md#window) of
 # 256 tokens. A second number: [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the model's first
@@ -465,7 +467,8 @@ course.quiz("00")
 
 # %% [markdown]
 # ## How far to trust this
-# - *The first picture* is from 32,704 tokens of Wikipedia, windows of 512; on news the hatched bars are 28, 73 and 94.
+# - *The first picture* is from 32,704 tokens of Wikipedia, windows of 512; on news the pruned models keep 28, 73 and
+#   94.
 #   The last model took 19 minutes on two cores ([RESULTS](RESULTS.md#what-is-kept)); 07 runs a short part of that.
 # - *The table* is from 1,275 predicted tokens. Were they independent, top-1 would have a
 #   [standard error](GLOSSARY.md#standard-error) of 1.4 percentage points. Those of one article are not: notebook 06

@@ -1,7 +1,7 @@
 import pytest
 
 from prunekit.bench import timing
-from prunekit.bench.timing import Timing, cache_bytes, rotating, speedup, time_in_turn
+from prunekit.bench.timing import Timing, cache_bytes, fastest, rotating, speedup, time_in_turn
 from prunekit.errors import PrunekitError
 
 
@@ -63,6 +63,16 @@ def test_speedups_are_compared_round_by_round():
     assert speedup(slow, fast) == (2, 2, 2)
     with pytest.raises(PrunekitError):
         speedup(slow, Timing((1.0,), 1, "cpu"))
+
+
+def test_one_slow_round_does_not_move_the_ratio_of_the_fastest():
+    slow = Timing((2.0, 20.0, 4.0, 2.0, 2.0, 6.0), 1, "cpu")
+    fast = Timing((1.0, 1.0, 9.0, 2.0, 1.5, 1.0), 1, "cpu")
+    assert fastest(slow, fast) == (2, 1, 2)  # thirds: 2 / 1, 2 / 2, 2 / 1
+    with pytest.raises(PrunekitError):
+        fastest(slow, Timing((1.0,) * 3, 1, "cpu"))
+    with pytest.raises(PrunekitError):
+        fastest(Timing((1.0, 2.0), 1, "cpu"), Timing((1.0, 2.0), 1, "cpu"))
 
 
 def test_nothing_to_time():

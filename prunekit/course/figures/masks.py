@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...bench.timing import Timing, speedup
+from ...bench.timing import Timing, fastest
 from ...speed.published import CITATION, published_rows
 from ..style import COLORS, HATCHES, bars, slower, subplots
 
@@ -190,12 +190,12 @@ def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
     """How many times as fast each form is as the dense one, which is the first, measured on this CPU in turn."""
     dense = next(iter(timings.values()))
     figure, axis = subplots(size=(7.6, 0.9 + 0.42 * len(timings)))
-    speeds = [speedup(dense, timing) for timing in timings.values()]
+    speeds = [fastest(dense, timing) for timing in timings.values()]
     values = [middle for middle, _, _ in speeds]
     errors = [[middle - low for middle, low, _ in speeds], [high - middle for middle, _, high in speeds]]
-    texts = [f"{value:.2f}  ({timing.median * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
+    texts = [f"{value:.2f}  ({min(timing.samples) * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
     bars(axis, list(timings), values, texts, [slower(value) for value in values], errors)
-    axis.set(title=title, xlabel="times as fast as dense (measured on this CPU; whiskers: quartiles of the rounds)")
+    axis.set(title=title, xlabel="times as fast as dense (fastest rounds on this CPU; whiskers: thirds of the rounds)")
     return figure
 
 
@@ -230,21 +230,29 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
     """Whole models side by side: file size, speed and perplexity.
 
     Args:
-        judged: by model ``megabytes`` (real files), ``fast`` (times as fast as dense, measured on this CPU) and
-            ``perplexity``; the first is the dense one.
+        judged: by model ``megabytes`` (real files), ``fast`` (a block, times as fast as dense, on this CPU), its
+            ``spread`` (lowest and highest) and ``perplexity``; the first is the dense one. The file of ``2:4`` is
+            packed, its speed that of stored zeros.
     """
     figure, axes = subplots(1, 3, size=(9.0, 0.9 + 0.4 * len(judged)), sharey=True)
     names, first = list(judged), next(iter(judged.values()))
     size = [values["megabytes"] / first["megabytes"] for values in judged.values()]
-    bars(axes[0], names, size, [f"{v['megabytes']:.0f} MB" for v in judged.values()], [""] * len(names))
+    packed = {"2:4": " packed"}
+    files = [f"{values['megabytes']:.0f} MB{packed.get(name, '')}" for name, values in judged.items()]
+    bars(axes[0], names, size, files, [""] * len(names))
     fast = [values["fast"] for values in judged.values()]
-    bars(axes[1], names, fast, [f"{value:.2f}" for value in fast], [slower(value) for value in fast])
+    spread = [[abs(values["spread"][side] - values["fast"]) for values in judged.values()] for side in (0, 1)]
+    told = [f"{value:.2f}" + " zeros stored" * (name in packed) for name, value in zip(names, fast)]
+    bars(axes[1], names, fast, told, [""] * len(names), spread)
     perplexity = [values["perplexity"] for values in judged.values()]
     axes[2].barh(range(len(names)), perplexity, color=COLORS["muted"], height=0.6)
     for place, value in enumerate(perplexity):
         axes[2].text(value + 0.02 * max(perplexity), place, f"{value:.1f}", va="center", fontsize=9)
     axes[2].set_xlim(0, 1.25 * max(perplexity))
-    titles = ("file over dense file\n(lower: better)", "times as fast as dense\n(measured on this CPU)")
+    titles = (
+        "file over dense file\n(lower: better)",
+        "a block, times as fast as dense\n(this CPU; whiskers: thirds of rounds)",
+    )
     for axis, title in zip(axes, (*titles, "perplexity\n(lower: better)")):
         axis.set_title(title, fontsize=10)
     return figure

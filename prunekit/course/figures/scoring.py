@@ -92,7 +92,8 @@ def along_row(
         pruned: bool ``[n]``.
         lines: by a name in `LINES`, the value that each weight meets; the last one is the threshold.
         title: what to say above.
-        beside: for each mask, the share that it prunes and its agreement with a sort: a small table on the right.
+        beside: for each mask, the share that it prunes, its agreement with a sort, and the score that it loses in
+            multiples of a sort's: a small table on the right.
     """
     figure, axes = subplots(1, 2, size=(9.0, 3.3), squeeze=False, width_ratios=(3, 1 if beside else 0.001))
     ax, right = axes[0]
@@ -114,9 +115,9 @@ def along_row(
     ax.set_title(title, loc="left", fontsize=10)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncol=7, fontsize=8, markerscale=1.5)
     right.axis("off")
-    for row, (name, (share, equal)) in enumerate((beside or {}).items()):
-        text = f"{name}\n  prunes {share:.1%}\n  as a sort decides: {equal:.1%}"
-        right.text(0, 0.85 - 0.45 * row, text, va="top", fontsize=10, linespacing=1.5)
+    for row, (name, (share, equal, loses)) in enumerate((beside or {}).items()):
+        text = f"{name}\n  prunes {share:.1%}\n  as a sort decides: {equal:.1%}\n  loses {loses:.2f} times a sort's"
+        right.text(0, 0.95 - 0.5 * row, text, va="top", fontsize=10, linespacing=1.5)
     return figure
 
 

@@ -62,7 +62,10 @@ def story(kept: Mapping[str, float]) -> tuple[Figure, str]:
     axes.set_xlabel("next tokens right, of 100 that the dense model gets right (measured beforehand)", loc="left")
     axes.set_title("Plain: all weights. Hatched: half of them pruned, three times over", loc="left")
     told = ", ".join(f"{name} {share:.0%}" for name, share in kept.items())
-    return figure, f"Next tokens right as a share of the dense model's, half of all weights zero each time: {told}."
+    return (
+        figure,
+        f"Next tokens right, as a share of the dense model's. Hatched bars, half of all weights zero: {told}.",
+    )
 
 
 def course_map() -> tuple[Figure, str]:

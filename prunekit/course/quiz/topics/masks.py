@@ -1,5 +1,6 @@
 """Quiz, readings and sentences of notebook 02."""
 
+from ....speed.published import published_rows
 from ..question import Question
 from ..readings import Claims, Number
 
@@ -60,7 +61,7 @@ READINGS: dict = {
         0.025,
         "40 of 100 seconds stay, 60 become 30; divide 100 by what is left.",
         {
-            2: "only the MLPs are twice as fast; the other 40 % of the time stay as they are.",
+            2: "only the MLP is twice as fast; the other 40 % of the time stay as they are.",
             1.3: "30 of 100 seconds are saved, but times as fast is 100 over the 70 that are left.",
             0.7: "that is the time left, over the dense time; times as fast is one over it.",
             2.5: "that is without any MLP; here they still take half of their time.",
@@ -70,8 +71,8 @@ READINGS: dict = {
     "2.7": Claims(
         "ab",
         {
-            "a": "2:4 has a smaller file than dense, and this CPU reads with it no faster.",
-            "b": "unstructured has the lowest perplexity of the three, the dense file size and the dense speed.",
+            "a": "unstructured has half of those weights at zero, and the file of the dense model.",
+            "b": "unstructured has the lowest perplexity of the three, and the dense file size.",
             "c": "its perplexity is higher than that of 50 % unstructured.",
             "d": "this CPU multiplied 2:4 as a dense weight; a card with sparse tensor cores does not.",
             "e": "half of the neurons saves 80 of 269 MB, so all of them would save 160; embedding and attention stay.",
@@ -111,9 +112,20 @@ SENTENCES: dict = {
         )
     ),
     "with many tokens 2:4 is nearly twice as fast, with few it may be slower, on both cards": lambda n: all(
-        min(product.speedup for product in n.published_rows(gpu)) < 1
-        and max(product.speedup for product in n.published_rows(gpu)) > 1.9
+        min(product.speedup for product in published_rows(gpu)) < 1
+        and max(product.speedup for product in published_rows(gpu)) > 1.9
         for gpu in ("RTX 4090", "H100")
+    ),
+    "on an H100 44 of 189 products in FP8 are slower with 2:4": lambda n: (
+        [product.speedup < 1 for product in published_rows("H100", "fp8")].count(True) == 44
+        and len(published_rows("H100", "fp8")) == 189
+    ),
+    "the perplexity of 2:4 lies nearer to that of the neurons than to that of single zeros": lambda n: (
+        2 * n.five["2:4"]["perplexity"] > n.five["unstructured 50%"]["perplexity"] + n.five["neurons 50%"]["perplexity"]
+    ),
+    "in one layer 2:4 has twice the error of unstructured, neurons five times": lambda n: (
+        round(n.error["2:4"] / n.error["unstructured"]) == 2
+        and round(n.error["neurons"] / n.error["unstructured"]) == 5
     ),
     "30 % of the neurons, rounded to a multiple of 32, leaves 1,056 of 1,536": lambda n: (
         n.models["neurons 30%"].config.intermediate_size == 1056
