@@ -629,13 +629,12 @@ course.check("7.5", recover)
 # %% [markdown]
 # ## How far to trust this
 # - One model of 135M weights, one run, 2,032 answers on each text. The errors are those of windows; another seed adds
-#   its own. Of two training rates, 5e-4 and 2e-4, the better one on these Wikipedia articles was taken.
+#   its own. The training rate was picked on these Wikipedia articles, of two.
 # - *Claims*: 91.57 % at half and 99.4 % at a fifth pruned are as reported in a blog summary of the
 #   [paper](BIBLIOGRAPHY.md#hwpq). Its published version retrains nothing. What it measured may differ.
 # - *Presets*: seconds, [texts](BIBLIOGRAPHY.md#text), seeds in [RESULTS](RESULTS.md#what-is-kept); their errors are not
 #   stored. Press is of the kind of news. Of speeches, a third kind, `best` kept 92.8 %.
-# - *Above 100 %*: `best` also learns the text's own words (`text_share`). At a fifth pruned retention passes 1, which
-#   is no proof that nothing was lost.
+# - *Above 100 %*: `best` also learns the text's own words (`text_share`), so that is no proof that nothing was lost.
 # - The loop distils as [Hinton and others](BIBLIOGRAPHY.md#distillation); `pk.recover` adds the norms and [sampled
 #   softmax](GLOSSARY.md#sampled-softmax) ([Jean and others](BIBLIOGRAPHY.md#sampled-softmax)).
 # - *ADMM* is [Boža's](BIBLIOGRAPHY.md#alps-admm); the growing force and a mask in each step are ours
