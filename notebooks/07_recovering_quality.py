@@ -641,7 +641,7 @@ course.check("7.5", recover)
 #   ([CHOICES](CHOICES.md)). [SparseGPT](BIBLIOGRAPHY.md#sparsegpt) goes column by column.
 # - *Budget*: `E_j G_i` is a form of Fisher information ([Martens and Grosse](BIBLIOGRAPHY.md#brain-damage)). It expects
 #   about twice the nats that come. At most 10 points from half: our choice.
-# - No task, dialogue or other language was measured, and an instruct model's manners may have changed.
+# - No task, dialogue or other language was measured.
 #
 # What this notebook says, held to this run:
 
