@@ -280,8 +280,8 @@ print(said["compressed"])
 #
 # The choice was made without sorting any row, by a threshold that follows a [quantile](GLOSSARY.md#quantile). (The
 # method's name, [EWMA](GLOSSARY.md#ewma), comes from the paper's moving average.) The cast came in the same sweep: a
-# [joint pass](GLOSSARY.md#joint-pass). How that meets the target is the subject of notebook 01. The times include what
-# the first call of a session does once: it loads compiled loops.
+# [joint pass](GLOSSARY.md#joint-pass). How that meets the target is the subject of notebook 01. The times include
+# compiling, where this runs for the first time.
 #
 # Now judge all three on [text](BIBLIOGRAPHY.md#text) that calibration never saw, in [windows](GLOSSARY.md#window) of
 # 256 tokens. A second number: [top-1](GLOSSARY.md#top-1) accuracy, the share of tokens for which the model's first

@@ -107,25 +107,26 @@ def speedup(base: Timing, other: Timing) -> tuple[float, float, float]:
     return ratios.median, *ratios.quartiles
 
 
-def fastest(base: Timing, other: Timing) -> tuple[float, float, float]:
+def fastest(base: Timing, other: Timing, parts: int = 9) -> tuple[float, float, float]:
     """How many times faster `other` is by the fastest rounds: for short calls on a machine that others use, too.
 
     Args:
         base: the yardstick.
         other: what is held against it.
+        parts: the rounds are cut into so many parts, and the fastest of each part are compared.
 
     Returns:
-        The ratio of the fastest rounds, and the lowest and highest of it and of the same for each third of the rounds.
+        Median, lower and upper quartile of the parts' ratios.
 
     Raises:
-        PrunekitError: the two have not as many rounds each, or fewer than three.
+        PrunekitError: the two have not as many rounds each, or fewer rounds than parts.
     """
     count = len(base.samples)
-    if len(other.samples) != count or count < 3:
-        raise PrunekitError("fastest compares two timings of one time_in_turn call, with at least three rounds each.")
-    parts = [slice(0, count), *(slice(count * i // 3, count * (i + 1) // 3) for i in range(3))]
-    ratios = [min(base.samples[part]) / min(other.samples[part]) for part in parts]
-    return ratios[0], min(ratios), max(ratios)
+    if len(other.samples) != count or count < parts:
+        raise PrunekitError(f"fastest compares two timings of one time_in_turn call, {parts} rounds or more each.")
+    cuts = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+    ratios = Timing(tuple(min(base.samples[cut]) / min(other.samples[cut]) for cut in cuts), 1, base.device)
+    return ratios.median, *ratios.quartiles
 
 
 def rotating(make: Callable[[], T], nbytes: int, device: str = "cpu", max_bytes: int = 1 << 30) -> Callable[[], T]:

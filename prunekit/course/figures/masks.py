@@ -195,7 +195,7 @@ def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
     errors = [[middle - low for middle, low, _ in speeds], [high - middle for middle, _, high in speeds]]
     texts = [f"{value:.2f}  ({min(timing.samples) * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
     bars(axis, list(timings), values, texts, [slower(value) for value in values], errors)
-    axis.set(title=title, xlabel="times as fast as dense (fastest rounds on this CPU; whiskers: thirds of the rounds)")
+    axis.set(title=title, xlabel="times as fast as dense (measured on this CPU, fastest rounds; whiskers: quartiles)")
     return figure
 
 
@@ -231,7 +231,7 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
 
     Args:
         judged: by model ``megabytes`` (real files), ``fast`` (a block, times as fast as dense, on this CPU), its
-            ``spread`` (lowest and highest) and ``perplexity``; the first is the dense one. The file of ``2:4`` is
+            ``spread`` (quartiles) and ``perplexity``; the first is the dense one. The file of ``2:4`` is
             packed, its speed that of stored zeros.
     """
     figure, axes = subplots(1, 3, size=(9.0, 0.9 + 0.4 * len(judged)), sharey=True)
@@ -251,7 +251,7 @@ def models(judged: Mapping[str, Mapping[str, float]]) -> Figure:
     axes[2].set_xlim(0, 1.25 * max(perplexity))
     titles = (
         "file over dense file\n(lower: better)",
-        "a block, times as fast as dense\n(this CPU; whiskers: thirds of rounds)",
+        "a block, times as fast as dense\n(this CPU; whiskers: quartiles)",
     )
     for axis, title in zip(axes, (*titles, "perplexity\n(lower: better)")):
         axis.set_title(title, fontsize=10)
