@@ -679,7 +679,7 @@ course.widgets.mask_explorer(W1, E1)
 # ## How far to trust this
 # - One model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes. With other text the
 #   perplexities, dense too, may be half as large again.
-# - Zeros are in the MLPs only, so that patterns compare. Times are of the fastest of every 20 or 40 rounds. Stored zeros
+# - Zeros are in the MLPs only, so that patterns compare. Times are of the fastest of 20 or 40 rounds. Stored zeros
 #   that look slower or faster are noise.
 #   `prunekit bench neurons` takes more rounds: [RESULTS](RESULTS.md#neurons).
 # - Nothing was measured on a GPU by us. The curves of section 7 are [SlideSparse's](BIBLIOGRAPHY.md#vllmbench). Why 2:4
