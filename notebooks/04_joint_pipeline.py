@@ -531,6 +531,8 @@ course.show(figures.speeds(times, note), f"Times as fast as Wanda: {said}; {note
 # %% [markdown]
 # There are two numbers for one method, neither wrong. On the same tokens `fast` is a few times as fast as Wanda. By its
 # own default the ratio is many times larger, since it also reads far less. Whoever gives one number must say which.
+# `fast` does all that EWMA does, and compensates: where its bar is longer on the same tokens, that is the machine's
+# noise.
 #
 # And what does reading less cost? Compare in pairs again:
 
