@@ -73,6 +73,11 @@ def test_a_point_says_what_was_done(llama, capsys):
     assert "retention" in capsys.readouterr().out
 
 
+def test_time_is_that_of_the_processor(monkeypatch):
+    monkeypatch.setattr(points, "process_time", iter([1.0, 3.5]).__next__)
+    assert points.timed(lambda: "made") == ("made", 2.5)
+
+
 def test_a_lead_is_paired():
     one, other = ({"hits": [a, b, c], "nll": [a, b, c]} for a, b, c in ((3, 5, 9), (2, 4, 8)))
     assert points.lead(one, other) == (1, 0.0) and points.lead(one, other, "perplexity") == (-1, 0.0)
