@@ -469,7 +469,7 @@ course.check("4.4", front)
 # by more than the margin of the pair. A ring says that it is on the front, a dotted ring that this text cannot tell. A
 # hollow marker is not cast to FP8.
 #
-# It opens on what is written to disk. Why do so many points stand at one size?
+# It opens on bytes on disk. Why do so many points stand at one size?
 
 # %% tags=["nbval-ignore-output"]
 course.widgets.trade_off(points)
