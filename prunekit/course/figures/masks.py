@@ -195,7 +195,7 @@ def measured_times(timings: Mapping[str, Timing], title: str) -> Figure:
     errors = [[middle - low for middle, low, _ in speeds], [high - middle for middle, _, high in speeds]]
     texts = [f"{value:.2f}  ({min(timing.samples) * 1e3:.2f} ms)" for value, timing in zip(values, timings.values())]
     bars(axis, list(timings), values, texts, [slower(value) for value in values], errors)
-    axis.set(title=title, xlabel="times as fast as dense (measured on this CPU, fastest rounds; whiskers: quartiles)")
+    axis.set(title=title, xlabel="times as fast as dense (this CPU, fastest rounds; whiskers: quartiles)")
     return figure
 
 
