@@ -191,7 +191,7 @@ def speeds(times: Mapping[str, float], note: str) -> Figure:
     took = [f"{s:.2g}" if s < 10 else f"{s:.0f}" for s in times.values()]
     texts = [f"{x:.1f}  ({s} s)" for x, s in zip(fast, took)]
     bars(axis, list(times), fast, texts, [""] * len(times))
-    axis.set(xlabel=f"times as fast as Wanda, measured in this run\n({note})", title="From text to weights, 50 % pruned")
+    axis.set(title="From text to weights, 50 % pruned", xlabel=f"times as fast as Wanda, in this run\n({note})")
     return figure
 
 
