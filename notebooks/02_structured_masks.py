@@ -372,7 +372,7 @@ calls = {
     "2:4, zeros stored": partial(linear, tokens, W1 * keep["2:4"]),
     "neurons cut out": partial(linear, tokens[:, stay].contiguous(), W1[:, stay].contiguous()),
 }
-timed = time_in_turn(calls, rounds=360, sample_s=0)
+timed = time_in_turn(calls, rounds=180, sample_s=0)
 fast = {form: fastest(timed["dense"], timing)[0] for form, timing in timed.items()}
 said = ", ".join(f"{form} {value:.2f}" for form, value in fast.items())
 alt = f"Bars, times as fast as dense: {said}."
@@ -679,7 +679,7 @@ course.widgets.mask_explorer(W1, E1)
 # ## How far to trust this
 # - One model of 135M weights, a small text, one seed, one machine. Trust the order and the sizes. With other text the
 #   perplexities, dense too, may be half as large again.
-# - Zeros are in the MLPs only, so that patterns compare. Times are of the fastest of 20 or 40 rounds. Stored zeros
+# - Zeros are in the MLPs only, so that patterns compare. Times are of the fastest of every 20 rounds. Stored zeros
 #   that look slower or faster are noise.
 #   `prunekit bench neurons` takes more rounds: [RESULTS](RESULTS.md#neurons).
 # - Nothing was measured on a GPU by us. The curves of section 7 are [SlideSparse's](BIBLIOGRAPHY.md#vllmbench). Why 2:4
