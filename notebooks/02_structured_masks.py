@@ -581,7 +581,7 @@ for name, gone in {"neurons 30%": 1 - 1056 / 1536, "neurons 50%": 0.5}.items():
     print(f"{name}: predicted {predicted:.2f}, measured {measured:.2f} ({range_of[name]})")
 
 # %% [markdown]
-# They agree within some percent. The prediction takes half of an MLP for half of its time, which need not be exact.
+# They agree roughly. The prediction takes half of an MLP for half of its time, which need not be exact.
 #
 # ### Exercise 2.7: read the figure of the five models (interpret, 5 minutes)
 # Which of these follow from it?
