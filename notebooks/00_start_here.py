@@ -472,7 +472,7 @@ course.quiz("00")
 #   The last model took 19 minutes on two cores ([RESULTS](RESULTS.md#what-is-kept)); 07 runs a short part of that.
 # - *The table* is from 1,275 predicted tokens. Were they independent, top-1 would have a
 #   [standard error](GLOSSARY.md#standard-error) of 1.4 percentage points. Those of one article are not: notebook 06
-#   finds nearly twice as much.
+#   finds more on Wikipedia.
 # - *A voice* is one sentence: an impression, no measurement.
 # - *The model*, [SmolLM2-135M-Instruct](BIBLIOGRAPHY.md#smollm2) of the [LLaMA](BIBLIOGRAPHY.md#llama) kind, was
 #   packaged with 4-bit weights and widened to [bfloat16](GLOSSARY.md#bfloat16). FP8 may find it easier than a model
