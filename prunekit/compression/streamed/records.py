@@ -86,7 +86,7 @@ class _Part:
         """By layer a few rows of its weight."""
         with safe_open(self._path, "pt") as file:
             names = [name for name in file.keys() if name.endswith(".few")]  # noqa: SIM118
-        return {name.removesuffix(".few"): self.tensor(name) for name in names}
+            return {n.removesuffix(".few"): file.get_tensor(n).to(self._device, copy=True) for n in names}
 
     def samples(self, first: str) -> list[Tensor]:
         """The sampled rows of an input, batch by batch."""

@@ -16,7 +16,8 @@ from ...compression.compress import chosen, recipes_of
 from ...compression.layer import warm_up
 from ...compression.recipe import Options, Provenance, Recipe
 from ...compression.result import Written, counted
-from ...compression.streamed.blocks import Work, compress_streamed
+from ...compression.streamed.blocks import compress_streamed
+from ...compression.streamed.work import Work
 from ...errors import PrunekitError
 from ...model.checks import check_layers, check_text
 from ...model.linear import is_conv1d, linear_layers
