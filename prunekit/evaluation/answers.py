@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
 
@@ -81,11 +80,3 @@ def log_gap(found: Answers, other: Answers) -> tuple[float, float]:
     """
     gap = (found.nll.double() - other.nll.double()).mean(1)
     return gap.mean().item(), 2 * gap.std().item() / len(gap) ** 0.5
-
-
-def log_gaps(found: Mapping[str, Answers], base: str) -> dict[str, tuple[float, float]]:
-    """The `log_gap` of all others to the one that is called `base`, printed."""
-    gaps = {name: log_gap(it, found[base]) for name, it in found.items() if name != base}
-    for name, (gap, margin) in gaps.items():
-        print(f"{name}, over {base}: log-perplexity {gap:+.4f} +-{margin:.4f}")
-    return gaps

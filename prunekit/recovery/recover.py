@@ -125,8 +125,13 @@ def recover(
 
 
 def multiplies_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether recovery does so with a model of that dtype, of which it then holds a copy in bfloat16 as its teacher."""
+    """Whether recovery does so with a model of that dtype."""
     return device.type == "cuda" or fast_bfloat16() or dtype != torch.float32
+
+
+def copies_teacher(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether recovery holds a copy in bfloat16 of a dense model of that dtype, as its teacher."""
+    return multiplies_in_bfloat16(dtype, device) and dtype != torch.bfloat16
 
 
 class Lesson:
@@ -145,7 +150,7 @@ class Lesson:
         self.device, dtype = device_of(dense), next(dense.parameters()).dtype
         low_precision = multiplies_in_bfloat16(dtype, self.device)
         self.autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=low_precision)
-        teacher = in_bfloat16(dense) if low_precision and dtype != torch.bfloat16 else dense
+        teacher = in_bfloat16(dense) if copies_teacher(dtype, self.device) else dense
         self.models: Sequence[nn.Module] = (student.model, teacher)
         head = head_of(dense)
         words = head.out_features if isinstance(head, nn.Linear) else 0

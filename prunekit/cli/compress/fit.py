@@ -13,7 +13,7 @@ from ...compression.presets import PRESETS
 from ...compression.recipe import Recipe
 from ...model.modes import bfloat16_pays
 from ...recovery.budget import LIMIT
-from ...recovery.recover import multiplies_in_bfloat16
+from ...recovery.recover import copies_teacher
 from ...speed.devices import Gpu, find_gpu
 from ...storage.streamed.skeletons import local_folder, open_skeleton
 from ...storage.weight_files import weight_files
@@ -28,7 +28,7 @@ def run_fit(a: argparse.Namespace) -> None:
     skeleton = open_skeleton(folder, a.dtype or "float32")
     sizes, dense = Sizes.of(skeleton), sum(path.stat().st_size for path in weight_files(folder))
     pays = bfloat16_pays(torch.nn.Linear(1, 1, dtype=skeleton.dtype))
-    copied = skeleton.dtype != torch.bfloat16 and multiplies_in_bfloat16(skeleton.dtype, torch.device("cpu"))
+    copied = copies_teacher(skeleton.dtype, torch.device("cpu"))
     free = memory_free(torch.device("cpu"))
     print(f"{sizes.total / 1e9:.2f} billion numbers in {sizes.blocks} blocks, {dense / 1e9:.2f} GB; free here")
     print(f"{free / 1e9:.1f} GB. Predicted, from rates measured here just now; of recovery the time that it is given:")

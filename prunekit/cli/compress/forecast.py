@@ -12,7 +12,7 @@ from ...compression.fit.memory import more_memory
 from ...compression.recipe import Recipe
 from ...model.linear import stored_weight, weight_of
 from ...model.structure import fused_experts
-from ...recovery.recover import multiplies_in_bfloat16
+from ...recovery.recover import copies_teacher
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
 
@@ -55,7 +55,7 @@ def beside(layers: dict[str, nn.Module], recipe: Recipe, recovers: bool) -> int:
     """
     weight = stored_weight(next(iter(layers.values())))
     shapes = [weight_of(module).shape for module in layers.values()]
-    copied = weight.dtype != torch.bfloat16 and multiplies_in_bfloat16(weight.dtype, weight.device)
+    copied = copies_teacher(weight.dtype, weight.device)
     return more_memory(shapes, weight.element_size(), recipe, recovers, copied)
 
 

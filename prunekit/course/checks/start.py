@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..printing import numbers
-from .exercise import Exercise, whole
+from .exercise import Exercise, long_guesses, whole
 
 VOCABULARY = 49152
 
@@ -129,11 +129,7 @@ def _guesses(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
 
 def _long_guesses() -> list[tuple]:
     """Token 0, neighbours among large ids, ids that are alike in one byte, and a long text."""
-    rng = torch.Generator().manual_seed(0)
-    target, other = torch.randint(0, 151936, (2, 600), generator=rng)
-    hit = torch.rand(2, 600, generator=rng) < torch.tensor([[0.6], [0.55]])
-    dense, model = (torch.where(h, target, other) for h in hit)
-    model[::7] = dense[::7]
+    target, dense, model = long_guesses()
     return [
         (torch.tensor([0, 5]), torch.tensor([0, 0]), torch.tensor([0, 5])),
         (torch.tensor([140001, 140001]), torch.tensor([140001, 140002]), torch.tensor([140002, 140001])),

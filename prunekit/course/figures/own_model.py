@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOOKS = ((COLORS["muted"], ""), (COLORS["light"], "///"), (COLORS["accent"], "..."), (COLORS["cast"], "xx"))
 PARTS = {
     "embedding": (COLORS["muted"], ""),
     "FP8 codes": (COLORS["cast"], HATCHES["cast"]),

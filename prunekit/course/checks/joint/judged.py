@@ -9,6 +9,7 @@ from ....method.masks import exact_mask
 from ....method.scores import contribution
 from ...lessons.points import pareto
 from ...printing import numbers
+from ..exercise import long_guesses
 from .masks import choose, mask_of
 
 # 4.2: retention
@@ -29,11 +30,7 @@ def retention_inputs(size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, T
 
 def long_texts() -> list[tuple]:
     """Neighbours among large ids, a dense model that is never right, a compressed one that never is, a long text."""
-    rng = torch.Generator().manual_seed(0)
-    target, other = torch.randint(0, 151936, (2, 600), generator=rng)
-    hit = torch.rand(2, 600, generator=rng) < torch.tensor([[0.6], [0.55]])
-    dense, compressed = (torch.where(h, target, other) for h in hit)
-    compressed[::7] = dense[::7]
+    target, dense, compressed = long_guesses()
     some, none = torch.tensor([140001, 7]), torch.tensor([140002, 8])
     short = [(some, none, some), (none, some, some), (none, none, some), (torch.stack([some[0], none[1]]), some, some)]
     return [*short, (dense, compressed, target), (compressed, dense, target)]
