@@ -9,6 +9,7 @@ import pytest
 from reading import COURSE, FOLDER, NAMES, code_of, prose_of, source, stored, stubs
 
 from prunekit.course import build
+from prunekit.course.figures import start
 
 GLOSSARY = FOLDER / "GLOSSARY.md"
 LIBRARIES = {"prunekit", "torch", "numpy", "matplotlib", "transformers", "safetensors", "ipywidgets", "IPython"}
@@ -220,3 +221,10 @@ def test_every_entry_of_the_glossary_is_linked():
     assert {re.sub(r"[^\w -]", "", entry).replace(" ", "-") for entry in entries} - linked == set(), (
         "link these where the word is first used"
     )
+
+
+def test_minutes_are_the_same_on_the_map_and_for_lecturers():
+    headings = re.findall(
+        r"^### (\d\d) .*\((\d+) minutes\)$", (FOLDER / "TEACHING.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert headings == [(name[:2], str(minutes)) for name, _, minutes in start.NOTEBOOKS]

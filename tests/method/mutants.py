@@ -36,13 +36,6 @@ NAMES = {
 def changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """Fields of a place in the code, and what they may become."""
     for field, value in ast.iter_fields(node):
-        if type(value) in OPERATORS:
-            yield field, OPERATORS[type(value)]()
-    if isinstance(node, ast.Compare):
-        for index, operator in enumerate(node.ops):
-            if type(operator) in OPERATORS:
-                yield "ops", [*node.ops[:index], OPERATORS[type(operator)](), *node.ops[index + 1 :]]
-    for field, value in ast.iter_fields(node):
         for at, each in enumerate(value) if isinstance(value, list) else ((None, value),):
             for new in _replacements(each):
                 yield field, new if at is None else [*value[:at], new, *value[at + 1 :]]
@@ -59,8 +52,10 @@ def changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _replacements(node: object) -> Iterator[ast.AST]:
-    """What may stand in the place of a constant, a sign or a statement."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+    """What may stand in the place of an operator, a constant, a sign or a statement."""
+    if type(node) in OPERATORS:
+        yield OPERATORS[type(node)]()
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield ast.Constant(not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
         yield ast.Constant(node.value + 1)

@@ -42,11 +42,6 @@ def sources(tmp_path_factory, tokenizer):
     return {kind: write_model(kind, tokenizer, base / kind.replace(" ", "-")) for kind in FAMILIES}
 
 
-@pytest.fixture(scope="module")
-def windows():
-    return torch.randint(1, VOCABULARY, (40, 32), generator=torch.Generator().manual_seed(3))
-
-
 def both_ways(source, out, windows, recipe, **options):
     """Compress whole and streamed, for whoever compares the two folders."""
     model, tokenizer = load(str(source))

@@ -30,11 +30,6 @@ def source(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def windows():
-    return torch.randint(1, VOCABULARY, (40, 32), generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture(scope="module")
 def wholes(tmp_path_factory, source, windows):
     """What an undisturbed run writes, by method."""
     base = tmp_path_factory.mktemp("wholes")
