@@ -78,7 +78,7 @@ def course_map() -> tuple[Figure, str]:
     axes.set_yticks(range(len(NOTEBOOKS)), [name for name, *_ in NOTEBOOKS])
     axes.invert_yaxis()
     axes.set_xlim(0, 160)
-    axes.set_xticks(range(0, 81, 20))
+    axes.set_xticks(range(0, 161, 40))
     total = sum(minutes for *_, minutes in NOTEBOOKS) / 60
     axes.set_xlabel("minutes of work, estimated: reading, predictions and exercises", loc="left")
     axes.set_title(
