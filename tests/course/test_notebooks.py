@@ -57,6 +57,28 @@ def test_cells_are_few_and_short(name):
     assert sum(lines) <= 230
 
 
+def _runs(name):
+    """Words of prose between one code cell and the next; folds, tables, code and what stands aside do not count."""
+    runs = [0]
+    for cell in source(name).cells:
+        if cell.cell_type == "code":
+            runs.append(0)
+        elif not _tags(cell) & ASIDE:
+            text = re.sub(r"<details.*?</details>|```.*?```", " ", cell.source, flags=re.DOTALL)
+            runs[-1] += len(re.sub(r"^\|.*|\]\([^)\n]*\)", " ", text, flags=re.MULTILINE).split())
+    return [words for words in runs if words]
+
+
+@each
+def test_a_learner_reads_little_before_the_next_step(name):
+    assert statistics.median(_runs(name)) <= 70
+    assert max(_runs(name)) <= 220
+
+
+def test_long_runs_of_prose_are_rare():
+    assert sum(words > 140 for name in NAMES for words in _runs(name)) <= 12
+
+
 @each
 def test_it_opens_and_closes_with_what_the_learner_will_be_able_to_do(name):
     prose = prose_of(source(name))
