@@ -29,11 +29,10 @@ def tiny_llama(seed=0, dtype=torch.float32, **options):
     """A LLaMA of two blocks with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    options = {"tie_word_embeddings": True, "num_hidden_layers": 2} | options
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2}
+    options = {"tie_word_embeddings": True} | sizes | options
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=160,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,

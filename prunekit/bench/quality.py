@@ -18,6 +18,7 @@ from ..compression.presets import PRESETS
 from ..compression.recipe import Options, Recipe
 from ..errors import PrunekitError
 from ..evaluation.evaluate import evaluate_all
+from ..model.activations import with_cast_inputs
 from ..recovery.budget import recovery_minutes
 from ..recovery.recover import recover
 from ..storage.load import load
@@ -29,6 +30,7 @@ from .protocol import print_protocol
 PATTERNS: dict[str, Options] = {
     "20 %": {"sparsity": 0.2},
     "50 %": {"sparsity": 0.5},
+    "50 % + FP8": {"sparsity": 0.5, "fp8": "e4m3"},
     "2:4 + FP8": {"pattern": "2:4", "fp8": "e4m3"},
 }
 # By name: options of `compress`, whether recovery follows, and the text for both.
@@ -151,12 +153,17 @@ def _row(
         minutes = recovery_minutes(recipe.share, perf_counter() - begin)
         result = recover(result, model, train, minutes=minutes, seed=seed, watch=watch, report=print)
     seconds = perf_counter() - begin
-    figures = {}
-    for name, ids in texts.items():
-        figures[name] = evaluate_all({"it": result.model}, ids)["it"]
-        figures[name]["retention"] = figures[name]["top1"] / dense[name]["top1"]
-    about = {"seconds": seconds, "tokens": result.tokens, "steps": result.steps, "sparsity": result.sparsity}
-    return about | {"texts": figures}
+    about: dict = {"seconds": seconds, "tokens": result.tokens, "steps": result.steps, "sparsity": result.sparsity}
+    about["texts"] = _judged(result.model, texts, dense)
+    if recipe.fp8:
+        about["inputs cast"] = _judged(with_cast_inputs(result.model), texts, dense)
+    return about
+
+
+def _judged(model: nn.Module, texts: dict[str, Tensor], dense: dict) -> dict[str, dict[str, float]]:
+    """What `evaluate` gives on each text, and the retention."""
+    figures = {name: evaluate_all({"it": model}, ids)["it"] for name, ids in texts.items()}
+    return {name: found | {"retention": found["top1"] / dense[name]["top1"]} for name, found in figures.items()}
 
 
 def markdown(table: dict) -> str:
@@ -176,10 +183,18 @@ def markdown(table: dict) -> str:
             if pattern not in rows:
                 cells.append("-")
                 continue
-            wiki, news = (rows[pattern]["texts"][text] for text in TEXTS)
-            cells.append(f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}")
+            cell = _cell(rows[pattern]["texts"])
+            if "inputs cast" in rows[pattern]:
+                cell += f"; W8A8 {_cell(rows[pattern]['inputs cast'])}"
+            cells.append(cell)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(figures: dict[str, dict[str, float]]) -> str:
+    """Perplexity, and retention on both texts."""
+    wiki, news = (figures[text] for text in TEXTS)
+    return f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}"
 
 
 def with_table(page: str, table: dict) -> str:

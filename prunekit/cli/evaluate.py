@@ -12,6 +12,7 @@ from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..evaluation.generate import generate
 from ..evaluation.streamed import evaluate_streamed
+from ..model.activations import with_cast_inputs
 from ..model.modes import bfloat16_pays
 from ..storage.load import chosen_device, load, locate
 from ..storage.pretrained import open_tokenizer
@@ -23,8 +24,11 @@ from ..system.freed import give_back_freed_memory
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
     check_texts(a.text, a.split)
+    if a.stream and a.activations == "dynamic":
+        raise PrunekitError("--activations dynamic needs the whole model in memory: leave out --stream.")
     ids, dtype, figures = _streamed(a) if a.stream else _whole(a)
-    result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype} | figures
+    result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype, "activations": a.activations}
+    result |= figures
     windows = f"{len(ids)} windows of {a.context} tokens in {dtype}"
     print(f"protocol: {a.text} ({a.split}), {windows}, every token but a window's first predicted")
     print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
@@ -44,7 +48,7 @@ def _whole(a: argparse.Namespace) -> tuple[Tensor, str, dict[str, float]]:
         print(
             "judged in float32; this CPU is faster, and nearly as exact, with --dtype bfloat16 (notebooks/RESULTS.md)"
         )
-    return ids, dtype, evaluate(model, ids, dense)
+    return ids, dtype, evaluate(with_cast_inputs(model) if a.activations == "dynamic" else model, ids, dense)
 
 
 def _streamed(a: argparse.Namespace) -> tuple[Tensor, str, dict[str, float]]:

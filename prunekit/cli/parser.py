@@ -98,6 +98,8 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--tokens", type=int, default=8192, help="default 8192")
     c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
     c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
+    casts = "inputs of FP8 layers: none (default) leaves them; dynamic casts each token's to FP8, as servers may (W8A8)"
+    c.add_argument("--activations", choices=("none", "dynamic"), default="none", help=casts)
     _json(c)
     _where_it_runs(c)
 

@@ -48,6 +48,9 @@ def test_rows_are_added_replaced_and_in_order(small, tmp_path):
         wikipedia = row["texts"]["wikipedia"]
         assert wikipedia["retention"] == pytest.approx(wikipedia["top1"] / again["dense"]["wikipedia"]["top1"])
         assert row["sparsity"] == pytest.approx({"20 %": 0.2}.get(row["pattern"], 0.5), abs=0.03)
+        assert ("inputs cast" in row) == ("FP8" in row["pattern"])
+        if "inputs cast" in row:
+            assert row["inputs cast"]["news"]["perplexity"] != row["texts"]["news"]["perplexity"]
 
 
 def test_recovery_calibrates_and_trains_on_two_kinds_of_text(small, tmp_path):
@@ -100,12 +103,15 @@ def test_the_table_has_a_line_for_each_method_and_a_cell_for_each_pattern():
     kinds = [(0, False), (1, True), (0, True)]
     rows = [fast | {"pattern": p, "seed": seed, "bfloat16": bfloat16} for seed, bfloat16 in kinds for p in PATTERNS]
     rows[0]["steps"] = 341
-    lines = markdown({"rows": rows[:2] + rows[3:]}).splitlines()
+    rows[0]["inputs cast"] = {text: {"perplexity": 21.0, "retention": 0.4} for text in TEXTS}
+    missing = len(PATTERNS) - 1
+    lines = markdown({"rows": rows[:missing] + rows[missing + 1 :]}).splitlines()
     labels = ["method", "---", "fast", "fast, no bfloat16", "fast, seed 1"]
     assert [line.split("|")[1].strip() for line in lines] == labels
     assert {line.count("|") for line in lines} == {len(PATTERNS) + 4}
     assert lines[3].endswith("| - |") and "50.0%" in lines[2]
-    assert [line.split("|")[3].strip() for line in lines] == ["steps", "---", "", "341, 0, -", ""]
+    assert [line.split("|")[3].strip() for line in lines] == ["steps", "---", "", "341, 0, 0, -", ""]
+    assert "| 20.0, 50.0%, 50.0%; W8A8 21.0, 40.0%, 40.0% |" in lines[3]
 
 
 def test_results_show_the_table_that_comes_with_prunekit():

@@ -59,6 +59,20 @@ def test_bad_numbers_of_evaluate(refused, model, text_file, options, message):
     assert message in refused("evaluate", model, "--text", text_file, *options, "--json", "report.json")
 
 
+def test_inputs_are_cast_where_that_is_asked_for(run, refused, model, text_file, tmp_path):
+    assert run("compress", model, "--sparsity", "0.5", "--fp8", "e4m3", "--method", "magnitude", "--out", "fp8")[0] == 0
+    options = ("--text", text_file, "--tokens", 64, "--context", 32, "--json", "report.json")
+    found = {}
+    for activations in ("none", "dynamic"):
+        assert run("evaluate", "fp8", *options, "--activations", activations)[0] == 0
+        report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+        assert report["activations"] == activations
+        found[activations] = report["perplexity"]
+    assert found["none"] != found["dynamic"] == pytest.approx(found["none"], rel=0.2)
+    assert "no FP8 layers" in refused("evaluate", model, *options[:-2], "--activations", "dynamic")
+    assert "leave out --stream" in refused("evaluate", "fp8", *options[:-2], "--activations", "dynamic", "--stream")
+
+
 def test_bad_prompts_and_numbers_of_generate(refused, model):
     for prompt in ("", "  ", "\n"):
         assert "the prompt is empty" in refused("generate", model, prompt)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOTEBOOKS = (
     ("00 start here", "the model, its voice, how the notebooks work", 45),
     ("01 EWMA scoring", "which weights matter, and choosing them without a sort", 145),
-    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 85),
+    ("02 structured masks", "2:4 and whole neurons: what gets smaller, what faster", 110),
     ("03 FP8 casting", "eight-bit numbers from their bits, scales, rounding", 115),
     ("04 joint pipeline", "prune and cast together, against three other methods", 100),
     ("05 RTX speed profiling", "what a GPU gains, and benchmarks that mislead", 110),
