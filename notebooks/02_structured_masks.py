@@ -12,7 +12,7 @@
 # 2. store a 2:4 weight by hand, and compute how many bytes a pattern really takes;
 # 3. say which pattern is faster where, and remove neurons so that your own CPU gains.
 #
-# 85 minutes with all exercises. Runs 1 minute on two CPU cores, without a GPU; peak memory 2.8 GB.
+# 110 minutes with all exercises. Runs 1 minute on two CPU cores, without a GPU; peak memory 2.8 GB.
 # Before: [01 EWMA scoring](01_ewma_scoring.ipynb). Next: [03 FP8 casting](03_fp8_casting.ipynb).
 
 # %% tags=["setup"]
