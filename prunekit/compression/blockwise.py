@@ -18,6 +18,7 @@ from ..method.admm import admm
 from ..model.blocks import Extras, first_inputs, output_of
 from ..model.checks import check_text
 from ..model.copies import replace_layers
+from ..model.experts import every_expert
 from ..model.linear import weight_of
 from ..model.modes import bfloat16_pays, in_bfloat16
 from ..model.structure import decoder_blocks
@@ -123,7 +124,12 @@ def prune_block(
             output = output_of(running(x, *args, **kwargs))
             if step.dense_inputs:
                 give(output)
-    del running, observed
+        if unread := {name: module for name, module in observed.items() if name not in sums}:
+            with summing(unread, step.observe) as late, every_expert(running):  # experts to which no token goes
+                x, (args, kwargs) = next(iter(inputs()))
+                running(x, *args, **kwargs)
+            sums |= late
+    del running, observed, unread
     check_reached(layers, sums)
     new = {}
     for name, module in layers.items():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, first_line
 from ..method import fp8
+from ..model.experts import experts_of
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
@@ -64,7 +65,7 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         save_weights(model, tensors, folder)
         quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
         complete_config(folder, dtype, quantization)
-        write_about(folder, compressed, sorted(layers), activations)
+        write_about(folder, compressed, sorted(layers), activations, experts_of(model))
         write_hashes(folder)
     return out
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import PrunekitError
 from ...model.checks import check_dense
+from ...model.experts import with_experts
 from ...model.linear import linear_layers
 from ...model.streamed.skeleton import Skeleton
 from ...model.structure import decoder_blocks, head_of, text_config
@@ -95,6 +96,7 @@ def _on_meta(checkpoint: Checkpoint, dtype: str, about: dict | None) -> tuple[An
         target = target if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
             model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
+        model = with_experts(model, (about or {}).get("experts", ()))
         model.tie_weights()
         if (folder / "generation_config.json").is_file():
             model.generation_config = savable(GenerationConfig.from_pretrained(folder))
