@@ -121,7 +121,12 @@ def calibrate(
                 break
     if unread := {name: module for name, module in layers.items() if not averages[name].batches}:
         kept.batches = 0
-        with low_precision(model, bfloat16), without_dropout(model), every_expert(model), observing(unread, observe, take):
+        with (
+            low_precision(model, bfloat16),
+            without_dropout(model),
+            every_expert(model),
+            observing(unread, observe, take),
+        ):
             body(ids[: max(1, batch_tokens // ids.shape[1])].to(device_of(model)), use_cache=False)
     check_reached(layers, [name for name, average in averages.items() if average.batches])
     found = energy()

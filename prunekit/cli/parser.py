@@ -98,6 +98,7 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--tokens", type=int, default=8192, help="default 8192")
     c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
     c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
+    c.add_argument("--card", action="store_true", help="write the figures into the model card of MODEL, a saved folder")
     _json(c)
     _where_it_runs(c)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import PrunekitError
 from .copies import replace_layers, shallow_copy
-from .linear import check_model, linear_layers
+from .linear import check_model, is_linear, linear_layers
 
 _FUSED = "gate_up_proj", "down_proj"
 _USUAL = {"is_concatenated": True, "is_transposed": False, "has_bias": False, "has_gate": True}
@@ -134,9 +134,38 @@ def check_alike(model: nn.Module, layers: Collection[str]) -> None:
             chosen = [f"{name}.{number}.{leaf}" in layers for number in range(module.count)]
             if any(chosen) and not all(chosen):
                 raise PrunekitError(
-                    f"{name} has {sum(chosen)} of {len(chosen)} experts among the layers for FP8, which no reader takes: "
-                    "let --include and --exclude name all of them or none."
+                    f"{name} has {sum(chosen)} of {len(chosen)} experts among the layers for FP8, which no reader "
+                    "takes: let --include and --exclude name all of them or none."
                 )
+
+
+def left_out(model: nn.Module, layers: Collection[str]) -> dict[str, str]:
+    """Why matrices of a model are not compressed, by name; embeddings never are, and are not named.
+
+    Args:
+        model: that `layers_of` gave.
+        layers: names of those that are compressed.
+    """
+    known, found = _splittable(model), {}
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    for prefix, module in model.named_modules():
+        if prefix in layers or module is head or isinstance(module, nn.Embedding):
+            continue
+        for name, p in module.named_parameters(recurse=False):
+            if p.ndim > 1 and not name.endswith("bias"):
+                inner = name == "weight" and isinstance(module, nn.Linear)
+                found[prefix if inner else f"{prefix}.{name}"] = _reason(prefix, module, prefix in known)
+    return found
+
+
+def _reason(name: str, module: nn.Module, splittable: bool) -> str:
+    if is_linear(module):
+        return "as --include and --exclude have it"
+    if splittable:
+        return "as --include and --exclude have it, or since FP8 by blocks is not read where experts are fused"
+    if "expert" in f"{name} {type(module).__name__}".lower():
+        return "one tensor holds those of all experts, in a layout from which no checkpoint tells them apart"
+    return "no plain linear layer"
 
 
 def with_experts(model: nn.Module, names: Collection[str]) -> nn.Module:
