@@ -119,16 +119,18 @@ def prune_block(
     observed = {name: running.get_submodule(name[len(inside) :]) for name in layers}
     device = next(block.parameters()).device.type
     # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
-    with torch.autocast(device, torch.bfloat16, enabled=step.bfloat16), summing(observed, step.observe) as sums:
+    cast = partial(torch.autocast, device, torch.bfloat16, enabled=step.bfloat16)
+    with cast(), summing(observed, step.observe) as sums:
         for x, (args, kwargs) in inputs():
             output = output_of(running(x, *args, **kwargs))
             if step.dense_inputs:
                 give(output)
-        if unread := {name: module for name, module in observed.items() if name not in sums}:
-            with summing(unread, step.observe) as late, every_expert(running):  # experts to which no token goes
-                x, (args, kwargs) = next(iter(inputs()))
-                running(x, *args, **kwargs)
-            sums |= late
+    unread = {name: module for name, module in observed.items() if name not in sums}  # experts without tokens
+    if unread:
+        x, (args, kwargs) = next(iter(inputs()))
+        with cast(), summing(unread, step.observe) as late, every_expert(running):
+            running(x, *args, **kwargs)
+        sums |= late
     del running, observed, unread
     check_reached(layers, sums)
     new = {}

@@ -20,8 +20,8 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str |
 
 
 def check_layers(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
-    """Raise `PrunekitError` where a model is quantized already or changes its weights, layers share a weight, compute it
-    from others or do not fit the pattern. A model on the meta device will do."""
+    """Raise `PrunekitError` where a model is quantized already or changes its own weights, or where layers share a
+    weight, compute it from others or do not fit the pattern. A model on the meta device will do."""
     if hasattr(body_of(model), "_rescale_layers"):
         raise PrunekitError("RWKV divides its own weights while it runs, which is not supported: choose another model.")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
