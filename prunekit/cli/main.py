@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names of files need not be valid UTF-8, and a log shall show how far a long run is.
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     arguments = make_parser().parse_args(argv)
-    arguments.words = list(sys.argv[1:] if argv is None else argv)  # for the model card
     keep_freed_memory()
     try:
         _check_empty(arguments)
+        arguments.words = list(sys.argv[1:] if argv is None else argv)  # for the model card
         if getattr(arguments, "json", None):
             from ..system.files import check_writable_file
 
