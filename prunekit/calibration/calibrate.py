@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..method.ewma import BatchEWMA, quantile_mask
 from ..method.scores import contribution
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of
+from ..model.experts import every_expert, layers_of
+from ..model.linear import weight_of
 from ..model.modes import device_of, low_precision, without_dropout
 from ..model.structure import body_of
 from ..system.progress import progress
@@ -69,12 +70,14 @@ def calibrate(
     (the mean energy where most features are silent, as after a ReLU).
     With thousands of tokens that makes no difference.
 
+    An expert of a mixture is judged by the tokens that go to it; one to which none do is shown the first batch.
+
     Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
 
     Args:
         model: a causal language model.
         ids: int64 ``[windows, context]``, in the order in which they are to be used.
-        layers: which to observe, by name; default: `linear.linear_layers`.
+        layers: which to observe, by name; default: all that `compress` takes (`experts.layers_of`).
         stop: whether to stop early; otherwise all windows are used.
         sparsity: share for the sampled decisions, in ``(0, 1)``.
         tolerance: see above.
@@ -92,7 +95,8 @@ def calibrate(
     """
     begin = perf_counter()
     check_text(model, ids)
-    layers = linear_layers(model) if layers is None else layers
+    if layers is None:
+        model, layers = layers_of(model)
     averages = {name: BatchEWMA(decay) for name in layers}
     rows = {name: few_rows(weight_of(module)) for name, module in layers.items()}
     convergence, kept, tokens = Convergence(rows, sparsity, tolerance), Samples(samples), 0
@@ -115,6 +119,15 @@ def calibrate(
             tokens, kept.batches = tokens + window.numel(), kept.batches + 1
             if stop and all(average.batches for average in averages.values()) and convergence.settled(energy()):
                 break
+    if unread := {name: module for name, module in layers.items() if not averages[name].batches}:
+        kept.batches = 0
+        with (
+            low_precision(model, bfloat16),
+            without_dropout(model),
+            every_expert(model),
+            observing(unread, observe, take),
+        ):
+            body(ids[: max(1, batch_tokens // ids.shape[1])].to(device_of(model)), use_cache=False)
     check_reached(layers, [name for name, average in averages.items() if average.batches])
     found = energy()
     for name, E in found.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from ..model.activations import with_cast_inputs
 from ..model.modes import bfloat16_pays
 from ..storage.load import chosen_device, load, locate
 from ..storage.pretrained import open_tokenizer
+from ..storage.shipped.card import NAME as CARD
+from ..storage.shipped.card import check_card, measure
 from ..storage.streamed.skeletons import local_folder, open_skeleton
 from ..system.files import write_json
 from ..system.freed import give_back_freed_memory
@@ -26,6 +29,8 @@ def run_evaluate(a: argparse.Namespace) -> None:
     check_texts(a.text, a.split)
     if a.stream and a.activations == "dynamic":
         raise PrunekitError("--activations dynamic needs the whole model in memory: leave out --stream.")
+    if a.card:
+        check_card(Path(a.model))
     ids, dtype, figures = _streamed(a) if a.stream else _whole(a)
     result = {"model": a.model, "text": a.text, "split": a.split, "dtype": dtype, "activations": a.activations}
     result |= figures
@@ -34,8 +39,19 @@ def run_evaluate(a: argparse.Namespace) -> None:
     print(f"perplexity {result['perplexity']:.3f}   top-1 {result['top1']:.4f}")
     if a.dense:
         print(f"retention {result['retention']:.4f}   KL {result['kl']:.4f} nats per token   (against {a.dense})")
+    if a.card:
+        measure(Path(a.model), _row(result, ids, a.dense))
+        print(f"noted in {Path(a.model) / CARD}")
     if a.json:
         write_json(Path(a.json), result)
+
+
+def _row(result: dict[str, Any], ids: Tensor, dense: str | None) -> dict[str, Any]:
+    """The figures as a row of a model card, with the protocol."""
+    row = {"text": f"{Path(result['text']).name} ({result['split']})", "tokens": ids.numel()}
+    row |= {"in windows of": ids.shape[1], "dtype": result["dtype"], "inputs cast": result["activations"]}
+    row |= {"perplexity": result["perplexity"], "top-1": result["top1"]}
+    return row | ({"retention": result["retention"], "KL, nats per token": result["kl"]} if dense else {})
 
 
 def _whole(a: argparse.Namespace) -> tuple[Tensor, str, dict[str, float]]:

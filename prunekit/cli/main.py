@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         _check_empty(arguments)
+        arguments.words = list(sys.argv[1:] if argv is None else argv)  # for the model card
         if getattr(arguments, "json", None):
             from ..system.files import check_writable_file
 

@@ -100,6 +100,7 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
     casts = "inputs of FP8 layers: none (default) leaves them; dynamic casts each token's to FP8, as servers may (W8A8)"
     c.add_argument("--activations", choices=("none", "dynamic"), default="none", help=casts)
+    c.add_argument("--card", action="store_true", help="write the figures into the model card of MODEL, a saved folder")
     _json(c)
     _where_it_runs(c)
 

@@ -14,7 +14,8 @@ from ..errors import PrunekitError
 from ..kernels.dispatch import fastest
 from ..method.targets import check_sparsity
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of
+from ..model.experts import layers_of
+from ..model.linear import weight_of
 from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
 from ..model.structure import embedding_of
 from ..system.progress import progress
@@ -95,7 +96,7 @@ def allocate(
     low, high = max(0.0, target - reach), min(0.99, target + reach)
     shares = [low + (target - low) * k / STEPS for k in range(STEPS)]
     shares += [target + (high - target) * k / STEPS for k in range(STEPS + 1)]
-    layers = linear_layers(model, include, exclude)
+    model, layers = layers_of(model, include, exclude)
     E, G = sensitivities(model, ids, layers)
     steps, cost, size, floor, before = [], {}, {}, 0.0, 0.0
     for name, module in progress(layers.items(), "allocate"):

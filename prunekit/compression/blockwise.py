@@ -18,6 +18,7 @@ from ..method.admm import admm
 from ..model.blocks import Extras, first_inputs, output_of
 from ..model.checks import check_text
 from ..model.copies import replace_layers
+from ..model.experts import every_expert
 from ..model.linear import weight_of
 from ..model.modes import bfloat16_pays, in_bfloat16
 from ..model.structure import decoder_blocks
@@ -118,12 +119,19 @@ def prune_block(
     observed = {name: running.get_submodule(name[len(inside) :]) for name in layers}
     device = next(block.parameters()).device.type
     # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
-    with torch.autocast(device, torch.bfloat16, enabled=step.bfloat16), summing(observed, step.observe) as sums:
+    cast = partial(torch.autocast, device, torch.bfloat16, enabled=step.bfloat16)
+    with cast(), summing(observed, step.observe) as sums:
         for x, (args, kwargs) in inputs():
             output = output_of(running(x, *args, **kwargs))
             if step.dense_inputs:
                 give(output)
-    del running, observed
+    unread = {name: module for name, module in observed.items() if name not in sums}  # experts without tokens
+    if unread:
+        x, (args, kwargs) = next(iter(inputs()))
+        with cast(), summing(unread, step.observe) as late, every_expert(running):
+            running(x, *args, **kwargs)
+        sums |= late
+    del running, observed, unread
     check_reached(layers, sums)
     new = {}
     for name, module in layers.items():

@@ -15,6 +15,7 @@ from ..calibration.calibrate import Calibration, calibrate
 from ..errors import PrunekitError
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
+from ..model.experts import check_alike, layers_of, left_out
 from ..model.linear import linear_layers
 from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
@@ -77,8 +78,10 @@ def compress(
             does not fit, the model was compiled or spread over devices, or it does not run with these layers in FP8.
     """
     recipe = chosen(recipe, options)
-    layers = linear_layers(model, include, exclude)
+    model, layers = layers_of(model, include, exclude, experts=recipe.granularity != "block")
     check_weights(model, layers, recipe.pattern)
+    if recipe.fp8 is not None:
+        check_alike(model, layers)
     seconds = {}
     if recipe.permute and recipe.pattern is not None:
         if ids is None or calibration is not None:
@@ -115,7 +118,7 @@ def compress(
         check_runs(result.model, model)
     include, exclude = ((names,) if isinstance(names, str) else tuple(names) for names in (include, exclude))
     given = Provenance(include, exclude, None if budget is None else dict(budget))
-    return replace(result, provenance=given)
+    return replace(result, provenance=given, left_out=left_out(model, layers))
 
 
 def _listing_fields(signature: Signature) -> Signature:

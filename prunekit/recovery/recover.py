@@ -121,7 +121,7 @@ def recover(
             run.save_now_and_then()
             run.report_tenths(value.item(), perplexity)
     trained = student.finished(run.step, run.spent)
-    return replace(trained, provenance=replace(result.provenance, recovery=options))
+    return replace(trained, provenance=replace(result.provenance, recovery=options), left_out=result.left_out)
 
 
 def multiplies_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -14,7 +15,13 @@ NAME = "prunekit.json"
 RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
 
 
-def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:
+def write_about(
+    folder: Path,
+    compressed: Compressed | Written,
+    fp8_layers: list[str],
+    activations: str,
+    experts: Sequence[str] = (),
+) -> None:
     """Write prunekit.json.
 
     Args:
@@ -22,6 +29,7 @@ def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list
         compressed: what it holds.
         fp8_layers: names of the layers that hold FP8 codes.
         activations: as in `save.save`.
+        experts: names of the modules whose experts lie there one by one (`experts.Experts`).
     """
     about = {
         "version": 1,
@@ -31,7 +39,7 @@ def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list
         "sparsity": compressed.sparsity,
         "calibration_tokens": compressed.tokens,
         "fp8_layers": fp8_layers,
-    }
+    } | ({"experts": list(experts)} if experts else {})
     (folder / NAME).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 

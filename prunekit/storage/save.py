@@ -8,7 +8,7 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy, deepcopy
 from inspect import signature
 from pathlib import Path
@@ -20,18 +20,29 @@ from torch import Tensor, nn
 from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, first_line
 from ..method import fp8
+from ..model.experts import experts_of
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
 from .about import write_about
 from .compatibility import add_older_names, savable
+from .shipped.card import Measurements, write_card
 from .shipped.hashes import write_hashes
+from .shipped.origin import origin_of
 from .tensors import checkpoint_tensors, is_described, usual_dtype
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
 
-def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: str = "none") -> Path:
+def save(
+    compressed: Compressed,
+    tokenizer: Any,
+    out: str | Path,
+    activations: str = "none",
+    *,
+    measurements: Measurements = (),
+    command: Sequence[str] = (),
+) -> Path:
     """Write a compressed model as a new folder, complete or not at all.
 
     Args:
@@ -40,6 +51,8 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         out: a folder that does not exist yet, or is empty.
         activations: what servers do with the inputs of FP8 layers: ``none`` leaves them; ``dynamic`` casts each token
             to FP8, for FP8 tensor cores. `load.load` never casts inputs.
+        measurements: for the model card: what `evaluate` gives, or a list of such, with whatever else tells of them.
+        command: for the model card: the command line behind `prunekit`; none: the call in Python is shown.
 
     Returns:
         The folder.
@@ -64,7 +77,9 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         save_weights(model, tensors, folder)
         quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
         complete_config(folder, dtype, quantization)
-        write_about(folder, compressed, sorted(layers), activations)
+        write_about(folder, compressed, sorted(layers), activations, experts_of(model))
+        origin = origin_of(str(getattr(compressed.model.config, "_name_or_path", "")), command)
+        write_card(folder, compressed, origin, activations if described else None, measurements)
         write_hashes(folder)
     return out
 

@@ -150,7 +150,7 @@ def test_an_interrupted_recovery_goes_on(run, model, text_file, stop_recovery):
 
 
 def test_a_state_lies_beside_the_folder_and_stays_until_the_model_is_saved(run, model, text_file, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise PrunekitError("cannot write out: No space left on device; free some space or choose another.")
 
     options = ("--sparsity", "0.5", "--calibration-text", text_file, "--recover", "--steps", "2", "--out", "out/")

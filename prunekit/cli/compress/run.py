@@ -22,7 +22,8 @@ from ...compression.layer import warm_up
 from ...compression.result import Compressed
 from ...errors import PrunekitError
 from ...model.checks import check_weights
-from ...model.linear import is_conv1d, linear_layers, stored_weight
+from ...model.experts import check_alike, layers_of
+from ...model.linear import is_conv1d, stored_weight
 from ...model.modes import device_of
 from ...recovery.budget import recovery_minutes
 from ...recovery.recover import check_windows, recover
@@ -32,7 +33,7 @@ from ...storage.tensors import stored_bytes
 from ...system.files import check_space, write_json
 from ...system.memory import peak_rss
 from ...system.progress import Stages
-from .forecast import beside, cautions, describe, left_out
+from .forecast import beside, cautions, describe, describe_others
 from .job import Job, read_job
 from .streamed import must_stream, run_streamed
 
@@ -76,7 +77,7 @@ def run_compress(a: argparse.Namespace) -> None:
     result = replace(result, provenance=made)
     if job.out:
         with stages("save"):
-            save(result, tokenizer, job.out, job.activations)
+            save(result, tokenizer, job.out, job.activations, command=a.words)
         if job.recovers:
             job.state.unlink(missing_ok=True)
     report = {"model": a.model, "recipe": asdict(job.recipe), "calibration_text": [*text]}
@@ -85,12 +86,15 @@ def run_compress(a: argparse.Namespace) -> None:
 
 def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
     """Refuse a model that this job does not fit, and say what is ahead."""
-    layers = linear_layers(model, job.rest.include, job.rest.exclude)
+    blocks = job.recipe.granularity == "block"
+    model, layers = layers_of(model, job.rest.include, job.rest.exclude, experts=not blocks)
     check_weights(model, layers, job.recipe.pattern)
+    if job.recipe.fp8:
+        check_alike(model, layers)
     if job.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
-    if line := left_out(model):
+    for line in describe_others(model, layers):
         print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")

@@ -23,7 +23,7 @@ from ...storage.weight_files import weight_files
 from ...system.files import check_space, write_json
 from ...system.freed import give_back_freed_memory
 from ...system.memory import peak_rss
-from .forecast import describe
+from .forecast import describe, describe_others
 from .job import Job
 
 
@@ -69,6 +69,7 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
             activations=job.activations,
             dtype=a.dtype,
             device=a.device,
+            command=a.words,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {job.out}.partial") from None
@@ -82,6 +83,8 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
     skeleton = open_skeleton(local_folder(a.model), a.dtype or ("float32" if on_cpu else "auto"), device)
     layers = linear_layers(skeleton.model, job.rest.include, job.rest.exclude)
     print(describe(layers))
+    for line in describe_others(skeleton.model, layers):
+        print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")
     sizes = Sizes.of(skeleton)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from ...compression.streamed.blocks import compress_streamed
 from ...compression.streamed.work import Work
 from ...errors import PrunekitError
 from ...model.checks import check_layers, check_text
+from ...model.experts import experts_of, left_out
 from ...model.linear import is_conv1d, linear_layers
 from ...model.streamed.skeleton import Skeleton
 from ...model.structure import decoder_blocks
@@ -31,7 +33,9 @@ from ..about import read_about, write_about
 from ..load import chosen_device
 from ..pretrained import open_tokenizer
 from ..save import check_activations, complete_config, quantization_config, save_tokenizer, save_weights
+from ..shipped.card import write_card
 from ..shipped.hashes import write_hashes
+from ..shipped.origin import Origin, origin_of
 from .checkpoint import Checkpoint
 from .names import ADVICE
 from .partial import Partial
@@ -53,6 +57,7 @@ def compress_folder(
     activations: str = "none",
     dtype: str | None = None,
     device: str | None = None,
+    command: Sequence[str] = (),
     **options: Unpack[Options],
 ) -> Written:
     """Compress a model that need not fit in memory: one decoder block after another is read, compressed and written.
@@ -72,6 +77,7 @@ def compress_folder(
         activations: as in `save.save`.
         dtype: as in `load.load`.
         device: ``cpu`` or ``cuda``, as in `load.load`: blocks go there one by one (on cuda not tested yet).
+        command: as in `save.save`.
         options: the fields of `Recipe`.
 
     Returns:
@@ -93,7 +99,7 @@ def compress_folder(
     decoder_blocks(skeleton.model, layers, ADVICE)
     described = recipe.fp8 == "e4m3" and not any(map(is_conv1d, layers.values()))
     check_activations(activations, described)
-    recipes = recipes_of(layers, recipe, given.budget)
+    recipes, others = recipes_of(layers, recipe, given.budget), left_out(skeleton.model, layers)
     tokenizer = open_tokenizer(str(folder))
     if ids is None and recipe.needs_inputs:
         ids, given = _read(tokenizer, skeleton, recipe, given)
@@ -111,13 +117,14 @@ def compress_folder(
         if not partial.finished:
             warm_up(recipe, device)
             tokens = compress_streamed(work, ids, stop)
-            written = _complete(work, shards, Written(out, recipe, 0.0, [], tokens, given), tokenizer, activations)
+            written = Written(out, recipe, 0.0, [], tokens, given, others)
+            written = _complete(work, shards, written, tokenizer, activations, origin_of(str(folder), command))
             partial.finish()
             return written
         report, sparsity = counted(shards.reports())
         tokens = read_about(out)["calibration_tokens"]
         partial.finish()
-    return Written(out, recipe, sparsity, report, tokens, given)
+    return Written(out, recipe, sparsity, report, tokens, given, others)
 
 
 def _read(tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance) -> tuple[Tensor, Provenance]:
@@ -127,7 +134,9 @@ def _read(tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance)
     return calibration_text(tokenizer, recipe.method, given.tokens, given.text, given.seed, limit), given
 
 
-def _complete(work: Work, shards: ShardFolder, written: Written, tokenizer: Any, activations: str) -> Written:
+def _complete(
+    work: Work, shards: ShardFolder, written: Written, tokenizer: Any, activations: str, origin: Origin
+) -> Written:
     """Write all that is no block."""
     folder, model, recipe = shards.folder, work.skeleton.model, work.recipe
     checkpoint = shards.finish()
@@ -142,7 +151,8 @@ def _complete(work: Work, shards: ShardFolder, written: Written, tokenizer: Any,
             os.replace(path, folder / path.name)
     quantization = quantization_config(model, fp8, recipe.granularity, activations) if described else None
     complete_config(folder, checkpoint.usual_dtype(), quantization)
-    write_about(folder, written, fp8, activations)
+    write_about(folder, written, fp8, activations, experts_of(model))
+    write_card(folder, written, origin, activations if described else None)
     sweep(folder)  # of what was killed in the middle of a file
     write_hashes(folder)
     return written
