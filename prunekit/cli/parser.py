@@ -8,7 +8,10 @@ from typing import NoReturn
 from ..bench.measured import measured_rows
 
 MODEL = "embedded (default), a local folder, or a Hugging Face name"
-TEXT = "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+TEXT = (
+    "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), a UTF-8 file, or a .jsonl "
+    "file of messages or text"
+)
 BATCH = "1,16,256,4096"
 
 
