@@ -101,6 +101,11 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--tokens", type=int, default=8192, help="default 8192")
     c.add_argument("--context", type=int, default=512, help="tokens in a window; default 512")
     c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
+    about = "instead: accuracies on lm-eval's tasks by name, on task files, or on continuation, which needs no network"
+    c.add_argument("--tasks", metavar="NAME,...", help=about)
+    c.add_argument("--limit", type=int, metavar="N", help="tasks: only the first N items of each")
+    c.add_argument("--shots", type=int, metavar="N", help="tasks: examples in the prompt; default: what the task says")
+    c.add_argument("--batch", type=int, metavar="N", help="tasks: requests at once; default 8")
     _json(c)
     _where_it_runs(c)
 

@@ -1,0 +1,93 @@
+"""Which tasks are meant: lm-eval's by name, a task file by its path, or prunekit's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ...errors import PrunekitError, first_line, out_of_memory
+from ...system.notices import quiet
+from .continuation import NAME, write_task
+
+
+def find_tasks(names: Sequence[str]) -> tuple[list[str], Any]:
+    """See that all tasks can be run here, before any model is opened.
+
+    Args:
+        names: of lm-eval's tasks, groups or tags, with ``*`` for anything; ``continuation``; or paths of task files.
+
+    Returns:
+        What lm-eval is to be asked for, and the manager that knows it.
+
+    Raises:
+        PrunekitError: lm-eval is not installed, a task is unknown, or a task's file or data cannot be read.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise PrunekitError("--tasks needs lm-eval, which is not installed: pip install 'prunekit[eval]'.")
+    paths = {name: Path(name).expanduser() for name in names if name.endswith((".yaml", ".yml"))}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise PrunekitError(f"there is no task file {name}: give the path of one, or the name of a task.")
+    with lm_eval_quiet():
+        from lm_eval.tasks import TaskManager
+
+        groups = [str(path.parent) for path in paths.values() if re.search(r"^group:", _text(path), re.MULTILINE)]
+        known = all(name in paths or name == NAME for name in names)  # else 14,000 are looked through
+        manager = TaskManager(include_path=groups or None, include_defaults=not known)
+        wanted = [task for name in names for task in _matches(name, paths, manager)]
+        for task in wanted:
+            _load(task, manager)
+    return wanted, manager
+
+
+@contextmanager
+def lm_eval_quiet() -> Iterator[None]:
+    """Silence lm-eval's log and the bars of its libraries, these only where nobody watches."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with quiet(), nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace")
+
+
+def _matches(name: str, paths: dict[str, Path], manager: Any) -> list[str]:
+    """What lm-eval calls a task, or several."""
+    if name in paths:
+        return [str(paths[name])]
+    if name == NAME:
+        return [str(write_task())]
+    if found := manager.match_tasks([name]):
+        return found
+    close = get_close_matches(name, manager.all_tasks, 1)
+    meant = f"did you mean {close[0]}?" if close else "lm-eval ls tasks lists all."
+    raise PrunekitError(f"lm-eval knows no task {name!r}, and a file of one ends in .yaml: {meant}")
+
+
+def _load(task: str, manager: Any) -> None:
+    """Open a task and its data."""
+    try:
+        manager.load([task])
+    except Exception as error:  # of YAML, of datasets, of the hub, or of code that a task brings
+        if out_of_memory(error):
+            raise
+        raise PrunekitError(
+            f"cannot open the task {task} ({first_line(error)[:150]}): check its name, its data and the network, or "
+            f"give {NAME}, which needs none."
+        ) from error
