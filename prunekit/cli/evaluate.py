@@ -16,7 +16,7 @@ from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..evaluation.generate import generate
 from ..evaluation.streamed import evaluate_streamed
-from ..evaluation.tasks.compare import Compared, compare
+from ..evaluation.tasks.compare import Compared, compare_tasks
 from ..evaluation.tasks.find import find_tasks
 from ..evaluation.tasks.run import Done, run_tasks
 from ..model.modes import bfloat16_pays
@@ -83,7 +83,7 @@ def _tasks(a: argparse.Namespace) -> None:
     find_tasks(tasks)
     dense, _ = _did(a.dense, a, tasks, options) if a.dense else (None, "")
     model, where = _did(a.model, a, tasks, options)
-    rows = compare(model, dense)
+    rows = compare_tasks(model, dense)
     protocol = {"lm_eval": version("lm_eval"), **options, "shots": a.shots, "where": where, "chat_template": False}
     print(
         f"protocol: lm-eval {protocol['lm_eval']}, batches of {options['batch']}, {where}, no chat template, ", end=""

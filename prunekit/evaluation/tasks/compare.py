@@ -32,12 +32,15 @@ class Compared:
         return None if self.model.chance is None else self.model.chance.mean().item()
 
 
-def compare(model: Sequence[Done], dense: Sequence[Done] | None = None) -> list[Compared]:
+def compare_tasks(model: Sequence[Done], dense: Sequence[Done] | None = None) -> list[Compared]:
     """Lay what two models did side by side.
 
     Args:
         model: what `run.run_tasks` gave for one.
         dense: what it gave for the dense one, with the same options.
+
+    Returns:
+        A row for each of `model`.
     """
     others = {(each.task, each.metric): each for each in dense or ()}
     return [_beside(each, others.get((each.task, each.metric))) for each in model]
@@ -53,6 +56,9 @@ def above_chance(hits: Tensor, dense: Tensor, chance: Tensor) -> tuple[float, fl
         hits: whether the model was right, ``[items]``.
         dense: whether the dense one was.
         chance: what guessing gives.
+
+    Returns:
+        Both; NaN where the dense model is no better than chance.
     """
     a, b = (x.double() - chance.double() for x in (hits, dense))
     if b.mean() <= 0:
