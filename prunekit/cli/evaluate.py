@@ -26,6 +26,8 @@ from ..storage.streamed.skeletons import local_folder, open_skeleton
 from ..system.files import write_json
 from ..system.freed import give_back_freed_memory
 
+TEXT = {"text": "wikipedia", "split": "test", "tokens": 8192, "context": 512}  # what the options are by default
+
 
 def run_evaluate(a: argparse.Namespace) -> None:
     """`prunekit evaluate`."""
@@ -75,14 +77,19 @@ def _tasks(a: argparse.Namespace) -> None:
     """The field's tasks, one model in memory at a time."""
     if a.stream:
         raise PrunekitError("--tasks needs the whole model in memory: leave out --stream.")
-    tasks = [name.strip() for name in a.tasks.split(",") if name.strip()]
+    if given := [name for name, usual in TEXT.items() if getattr(a, name) != usual]:
+        raise PrunekitError(f"--{given[0]} is not for --tasks, which bring their own text: leave it out.")
+    if not (tasks := [name.strip() for name in a.tasks.split(",") if name.strip()]):
+        raise PrunekitError("--tasks names no task: give continuation, or one of lm-eval's.")
+    if a.shots is not None and a.shots < 0:
+        raise PrunekitError(f"--shots is {a.shots}: expected 0 or more.")
     options = {"limit": a.limit, "batch": 8 if a.batch is None else a.batch}
     for name, value in options.items():
         if value is not None:
             check_count(value, f"--{name}")
-    find_tasks(tasks)
-    dense, _ = _did(a.dense, a, tasks, options) if a.dense else (None, "")
-    model, where = _did(a.model, a, tasks, options)
+    loaded = find_tasks(tasks)
+    dense, _ = _did(a.dense, a, loaded, options) if a.dense else (None, "")
+    model, where = _did(a.model, a, loaded, options)
     rows = compare_tasks(model, dense)
     protocol = {"lm_eval": version("lm_eval"), **options, "shots": a.shots, "where": where, "chat_template": False}
     print(
@@ -94,7 +101,7 @@ def _tasks(a: argparse.Namespace) -> None:
         write_json(Path(a.json), {"model": a.model, "dense": a.dense, "protocol": protocol, "tasks": _figures(rows)})
 
 
-def _did(name: str, a: argparse.Namespace, tasks: list[str], options: dict[str, Any]) -> tuple[list[Done], str]:
+def _did(name: str, a: argparse.Namespace, tasks: dict[str, Any], options: dict[str, Any]) -> tuple[list[Done], str]:
     """How a model did its tasks; and in which dtype, on which device."""
     model, tokenizer = load(name, a.dtype, a.device)
     done = run_tasks(model, tokenizer, tasks, shots=a.shots, **options)

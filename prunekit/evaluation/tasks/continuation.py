@@ -72,7 +72,8 @@ def write_task(folder: Path | None = None) -> Path:
     folder = (folder or cache_dir() / "tasks").absolute()
     data, task = folder / f"{NAME}.jsonl", folder / f"{NAME}.yaml"
     lines = "".join(json.dumps(item) + "\n" for item in items(documents("wikipedia", "test")))
-    described = json.dumps(_TASK | {"dataset_kwargs": {"data_files": {"test": str(data)}}}, indent=2)  # YAML too
+    kwargs = {"data_files": {"test": str(data)}, "cache_dir": str(folder / "datasets")}
+    described = json.dumps(_TASK | {"dataset_kwargs": kwargs}, indent=2)  # JSON is YAML, too
     for path, content in ((data, lines), (task, described + "\n")):
         if not (path.is_file() and path.read_text("utf-8", "replace") == content):
             write_text(path, content)

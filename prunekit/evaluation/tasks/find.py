@@ -18,14 +18,14 @@ from ...system.notices import quiet
 from .continuation import NAME, write_task
 
 
-def find_tasks(names: Sequence[str]) -> tuple[list[str], Any]:
-    """See that all tasks can be run here, before any model is opened.
+def find_tasks(names: Sequence[str]) -> dict[str, Any]:
+    """Open tasks and their data.
 
     Args:
         names: of lm-eval's tasks, groups or tags, with ``*`` for anything; ``continuation``; or paths of task files.
 
     Returns:
-        What lm-eval is to be asked for, and the manager that knows it.
+        What lm-eval's `evaluate` takes.
 
     Raises:
         PrunekitError: lm-eval is not installed, a task is unknown, or a task's file or data cannot be read.
@@ -39,13 +39,13 @@ def find_tasks(names: Sequence[str]) -> tuple[list[str], Any]:
     with lm_eval_quiet():
         from lm_eval.tasks import TaskManager
 
-        groups = [str(path.parent) for path in paths.values() if re.search(r"^group:", _text(path), re.MULTILINE)]
+        groups = {path.resolve() for path in paths.values() if _is_group(path)}  # their tasks lie beside them
         known = all(name in paths or name == NAME for name in names)  # else 14,000 are looked through
-        manager = TaskManager(include_path=groups or None, include_defaults=not known)
-        wanted = [task for name in names for task in _matches(name, paths, manager)]
-        for task in wanted:
-            _load(task, manager)
-    return wanted, manager
+        manager = TaskManager(include_path=[str(path.parent) for path in groups] or None, include_defaults=not known)
+        named = {str(entry.yaml_path): name for name, entry in manager.task_index.items()} if groups else {}
+        files = {name: named.get(str(path.resolve()), str(path)) for name, path in paths.items()}
+        wanted = [task for name in names for task in _matches(name, files, manager)]
+        return _load(wanted, manager)
 
 
 @contextmanager
@@ -63,14 +63,15 @@ def lm_eval_quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace")
+def _is_group(path: Path) -> bool:
+    """Whether a file says that it is a group of tasks, in YAML or in JSON."""
+    return re.search(r'^[\s{"]*group"?\s*:', path.read_text("utf-8", "replace"), re.MULTILINE) is not None
 
 
-def _matches(name: str, paths: dict[str, Path], manager: Any) -> list[str]:
+def _matches(name: str, files: dict[str, str], manager: Any) -> list[str]:
     """What lm-eval calls a task, or several."""
-    if name in paths:
-        return [str(paths[name])]
+    if name in files:
+        return [files[name]]
     if name == NAME:
         return [str(write_task())]
     if found := manager.match_tasks([name]):
@@ -80,14 +81,14 @@ def _matches(name: str, paths: dict[str, Path], manager: Any) -> list[str]:
     raise PrunekitError(f"lm-eval knows no task {name!r}, and a file of one ends in .yaml: {meant}")
 
 
-def _load(task: str, manager: Any) -> None:
-    """Open a task and its data."""
+def _load(tasks: list[str], manager: Any) -> dict[str, Any]:
     try:
-        manager.load([task])
+        return manager.load(tasks)
     except Exception as error:  # of YAML, of datasets, of the hub, or of code that a task brings
         if out_of_memory(error):
             raise
+        named = f"the task{'s' * (len(tasks) > 1)} {', '.join(tasks)[:200]}"
         raise PrunekitError(
-            f"cannot open the task {task} ({first_line(error)[:150]}): check its name, its data and the network, or "
-            f"give {NAME}, which needs none."
+            f"cannot open {named} ({first_line(error)[:150]}): check names, data and the network, or give {NAME}, "
+            "which needs none."
         ) from error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 from ...errors import PrunekitError, check_count, first_line, out_of_memory
 from ...model.modes import device_of, without_dropout
 from .find import find_tasks, lm_eval_quiet
+
+_SEED, _FEWSHOT_SEED = 0, 1234  # lm-eval's own
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Done:
 def run_tasks(
     model: nn.Module,
     tokenizer: Any,
-    tasks: Sequence[str] = ("continuation",),
+    tasks: Sequence[str] | Mapping[str, Any] = ("continuation",),
     *,
     limit: int | None = None,
     shots: int | None = None,
@@ -57,7 +61,7 @@ def run_tasks(
     Args:
         model: a causal language model of transformers, compressed or not.
         tokenizer: its tokenizer.
-        tasks: as in `find.find_tasks`.
+        tasks: as in `find.find_tasks`, or what it gave.
         limit: only so many items of each task; None for all.
         shots: examples in the prompt; None for what the task says.
         batch: requests at once.
@@ -68,30 +72,38 @@ def run_tasks(
     Raises:
         PrunekitError: as `find.find_tasks`, a number is bad, or lm-eval cannot run a task.
     """
-    wanted, manager = find_tasks(tasks)
     batch = check_count(batch, "batch")
     limit = None if limit is None else check_count(limit, "limit")
     if shots is not None and shots < 0:
         raise PrunekitError(f"{shots} examples in a prompt: expected 0 or more.")
+    loaded = tasks if isinstance(tasks, Mapping) else find_tasks(tasks)
     with lm_eval_quiet(), without_dropout(model):
         import lm_eval
         from lm_eval.models.huggingface import HFLM
 
         try:
             taker = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, device=str(device_of(model)))
-            found = lm_eval.simple_evaluate(
-                taker,
-                tasks=wanted,
-                num_fewshot=shots,
-                batch_size=batch,
-                limit=limit,
-                task_manager=manager,
-            )
+            _prepare(loaded["tasks"].values(), shots)
+            found = lm_eval.evaluate(taker, loaded, limit=limit)
         except Exception as error:  # of a task's own code, or of what it needs beside
             if out_of_memory(error):
                 raise
-            raise PrunekitError(f"lm-eval cannot run {', '.join(tasks)}: {first_line(error)[:200]}.") from error
+            raise PrunekitError(
+                f"lm-eval cannot run {', '.join(loaded['tasks'])[:100]}: {first_line(error)[:200]}."
+            ) from error
     return [done for name in found["results"] for done in _rows(name, found)]
+
+
+def _prepare(tasks: Iterable[Any], shots: int | None) -> None:
+    """What `lm_eval.simple_evaluate` does before it calls `evaluate`; beside, it only asks git and pip for versions."""
+    random.seed(_SEED)
+    torch.manual_seed(_FEWSHOT_SEED)
+    numpy.random.seed(_FEWSHOT_SEED)
+    for task in tasks:
+        own = task.get_config("num_fewshot")
+        if own is None or (shots is not None and own != 0):  # a task that says 0 is not made for examples
+            task.set_config(key="num_fewshot", value=shots or 0)
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
 
 
 def _rows(name: str, found: dict) -> list[Done]:
