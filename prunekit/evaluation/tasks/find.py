@@ -40,7 +40,7 @@ def find_tasks(names: Sequence[str]) -> dict[str, Any]:
         from lm_eval.tasks import TaskManager
 
         groups = {path.resolve() for path in paths.values() if _is_group(path)}  # their tasks lie beside them
-        known = all(name in paths or name == NAME for name in names)  # else 14,000 are looked through
+        known = not groups and all(name in paths or name == NAME for name in names)  # else it looks through 14,000
         manager = TaskManager(include_path=[str(path.parent) for path in groups] or None, include_defaults=not known)
         named = {str(entry.yaml_path): name for name, entry in manager.task_index.items()} if groups else {}
         files = {name: named.get(str(path.resolve()), str(path)) for name, path in paths.items()}
