@@ -17,7 +17,7 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.generate import generate
 from ..evaluation.streamed import evaluate_streamed
 from ..evaluation.tasks.compare import Compared, compare_tasks
-from ..evaluation.tasks.find import find_tasks
+from ..evaluation.tasks.find import Found, find_tasks
 from ..evaluation.tasks.run import Done, run_tasks
 from ..model.modes import bfloat16_pays
 from ..storage.load import chosen_device, load, locate
@@ -87,9 +87,9 @@ def _tasks(a: argparse.Namespace) -> None:
     for name, value in options.items():
         if value is not None:
             check_count(value, f"--{name}")
-    loaded = find_tasks(tasks)
-    dense, _ = _did(a.dense, a, loaded, options) if a.dense else (None, "")
-    model, where = _did(a.model, a, loaded, options)
+    found = find_tasks(tasks)
+    dense, _ = _did(a.dense, a, found, options) if a.dense else (None, "")
+    model, where = _did(a.model, a, found, options)
     rows = compare_tasks(model, dense)
     protocol = {"lm_eval": version("lm_eval"), **options, "shots": a.shots, "where": where, "chat_template": False}
     print(
@@ -101,7 +101,7 @@ def _tasks(a: argparse.Namespace) -> None:
         write_json(Path(a.json), {"model": a.model, "dense": a.dense, "protocol": protocol, "tasks": _figures(rows)})
 
 
-def _did(name: str, a: argparse.Namespace, tasks: dict[str, Any], options: dict[str, Any]) -> tuple[list[Done], str]:
+def _did(name: str, a: argparse.Namespace, tasks: Found, options: dict[str, Any]) -> tuple[list[Done], str]:
     """How a model did its tasks; and in which dtype, on which device."""
     model, tokenizer = load(name, a.dtype, a.device)
     done = run_tasks(model, tokenizer, tasks, shots=a.shots, **options)

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -18,14 +19,31 @@ from ...system.notices import quiet
 from .continuation import NAME, write_task
 
 
-def find_tasks(names: Sequence[str]) -> dict[str, Any]:
-    """Open tasks and their data.
+@dataclass(frozen=True)
+class Found:
+    """Tasks that can be run here.
+
+    Attributes:
+        names: what lm-eval calls them.
+        manager: lm-eval's `TaskManager`, which knows them.
+    """
+
+    names: list[str]
+    manager: Any
+
+    def load(self) -> dict[str, Any]:
+        """The tasks with their data, for lm-eval's `evaluate`."""
+        return self.manager.load(self.names)
+
+
+def find_tasks(names: Sequence[str]) -> Found:
+    """See that tasks and their data can be opened here, before any model is.
 
     Args:
         names: of lm-eval's tasks, groups or tags, with ``*`` for anything; ``continuation``; or paths of task files.
 
     Returns:
-        What lm-eval's `evaluate` takes.
+        The tasks.
 
     Raises:
         PrunekitError: lm-eval is not installed, a task is unknown, or a task's file or data cannot be read.
@@ -45,7 +63,9 @@ def find_tasks(names: Sequence[str]) -> dict[str, Any]:
         named = {str(entry.yaml_path): name for name, entry in manager.task_index.items()} if groups else {}
         files = {name: named.get(str(path.resolve()), str(path)) for name, path in paths.items()}
         wanted = [task for name in names for task in _matches(name, files, manager)]
-        return _load(wanted, manager)
+        found = Found(wanted, manager)
+        _check(found)
+    return found
 
 
 @contextmanager
@@ -81,13 +101,13 @@ def _matches(name: str, files: dict[str, str], manager: Any) -> list[str]:
     raise PrunekitError(f"lm-eval knows no task {name!r}, and a file of one ends in .yaml: {meant}")
 
 
-def _load(tasks: list[str], manager: Any) -> dict[str, Any]:
+def _check(found: Found) -> None:
     try:
-        return manager.load(tasks)
+        found.load()
     except Exception as error:  # of YAML, of datasets, of the hub, or of code that a task brings
         if out_of_memory(error):
             raise
-        named = f"the task{'s' * (len(tasks) > 1)} {', '.join(tasks)[:200]}"
+        named = f"the task{'s' * (len(found.names) > 1)} {', '.join(found.names)[:200]}"
         raise PrunekitError(
             f"cannot open {named} ({first_line(error)[:150]}): check names, data and the network, or give {NAME}, "
             "which needs none."

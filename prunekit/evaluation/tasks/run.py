@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from ...errors import PrunekitError, check_count, first_line, out_of_memory
 from ...model.modes import device_of, without_dropout
-from .find import find_tasks, lm_eval_quiet
+from .find import Found, find_tasks, lm_eval_quiet
 
-_SEED, _FEWSHOT_SEED = 0, 1234  # lm-eval's own
+_SEED, _OTHER_SEED = 0, 1234  # lm-eval's own
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Done:
 def run_tasks(
     model: nn.Module,
     tokenizer: Any,
-    tasks: Sequence[str] | Mapping[str, Any] = ("continuation",),
+    tasks: Sequence[str] | Found = ("continuation",),
     *,
     limit: int | None = None,
     shots: int | None = None,
@@ -76,34 +77,47 @@ def run_tasks(
     limit = None if limit is None else check_count(limit, "limit")
     if shots is not None and shots < 0:
         raise PrunekitError(f"{shots} examples in a prompt: expected 0 or more.")
-    loaded = tasks if isinstance(tasks, Mapping) else find_tasks(tasks)
-    with lm_eval_quiet(), without_dropout(model):
+    wanted = tasks if isinstance(tasks, Found) else find_tasks(tasks)
+    with lm_eval_quiet(), without_dropout(model), _seeded():
         import lm_eval
         from lm_eval.models.huggingface import HFLM
 
         try:
             taker = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, device=str(device_of(model)))
+            loaded = wanted.load()  # anew, since some tasks draw while they are opened
             _prepare(loaded["tasks"].values(), shots)
             found = lm_eval.evaluate(taker, loaded, limit=limit)
         except Exception as error:  # of a task's own code, or of what it needs beside
             if out_of_memory(error):
                 raise
             raise PrunekitError(
-                f"lm-eval cannot run {', '.join(loaded['tasks'])[:100]}: {first_line(error)[:200]}."
+                f"lm-eval cannot run {', '.join(wanted.names)[:200]}: {first_line(error)[:200]}."
             ) from error
     return [done for name in found["results"] for done in _rows(name, found)]
 
 
 def _prepare(tasks: Iterable[Any], shots: int | None) -> None:
-    """What `lm_eval.simple_evaluate` does before it calls `evaluate`; beside, it only asks git and pip for versions."""
-    random.seed(_SEED)
-    torch.manual_seed(_FEWSHOT_SEED)
-    numpy.random.seed(_FEWSHOT_SEED)
+    """What `lm_eval.simple_evaluate` does to tasks; beside, it only asks git and pip for versions."""
     for task in tasks:
         own = task.get_config("num_fewshot")
         if own is None or (shots is not None and own != 0):  # a task that says 0 is not made for examples
             task.set_config(key="num_fewshot", value=shots or 0)
-        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+        task.set_fewshot_seed(seed=_OTHER_SEED)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Draw with lm-eval's seeds; afterwards it is as if nothing had been drawn."""
+    before, of_numpy, of_torch = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    random.seed(_SEED)
+    numpy.random.seed(_OTHER_SEED)
+    torch.manual_seed(_OTHER_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        numpy.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
 
 
 def _rows(name: str, found: dict) -> list[Done]:

@@ -116,11 +116,13 @@ def test_a_group_is_its_tasks_together(llama, tokenizer, tasks):
     assert torch.equal(both.chance, torch.cat([part.chance for part in parts]))
 
 
-def test_tasks_that_are_open_can_be_done_again(llama, make_model, tokenizer, tasks):
-    loaded = find_tasks([tasks["choices"]])
-    first = pk.run_tasks(llama, tokenizer, loaded)
-    other = pk.run_tasks(make_model(seed=1), tokenizer, loaded)
-    again = pk.run_tasks(llama, tokenizer, loaded)
+def test_models_do_the_same_items_and_draw_nothing_of_ours(llama, make_model, tokenizer, tasks):
+    found, state = find_tasks([tasks["choices"]]), torch.get_rng_state()
+    first = pk.run_tasks(llama, tokenizer, found)
+    other = pk.run_tasks(make_model(seed=1), tokenizer, found)
+    torch.set_rng_state(state)  # which making a model has changed
+    again = pk.run_tasks(llama, tokenizer, found)
+    assert torch.equal(torch.get_rng_state(), state)
     for a, b, c in zip(first, other, again, strict=True):
         assert a.loglikelihoods == c.loglikelihoods and (a.hits == c.hits).all() and a.items == b.items == 24
     assert first[0].loglikelihoods != other[0].loglikelihoods
