@@ -33,6 +33,8 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "evaluate_all": "evaluation.evaluate",
     "generate": "evaluation.generate",
+    "run_tasks": "evaluation.tasks.run",
+    "compare_tasks": "evaluation.tasks.compare",
     "save": "storage.save",
     "verify": "storage.streamed.verify",
     "evaluate_streamed": "evaluation.streamed",

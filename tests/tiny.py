@@ -16,6 +16,11 @@ SENTENCES = (
     "Nobody sorts a library to find the heavier half of its books.",
 )
 
+CHAT_TEMPLATE = """{{ bos_token }}{% if tools %}[tools {{ tools | tojson }}]
+{% endif %}{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('There is no critic here') }}{% endif %}
+<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls or [] %}({{ call.function.name }}){% endfor %}
+{% endfor %}"""
+
 
 def cast_parameters(model, dtype):
     """Cast as a checkpoint of that dtype is opened: buffers, such as rotary frequencies, stay float32."""

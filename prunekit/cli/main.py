@@ -97,7 +97,7 @@ def _check_empty(arguments: argparse.Namespace) -> None:
 def _check_apart(arguments: argparse.Namespace) -> None:
     """Refuse figures in the place of a file that is read, such as a model's config."""
     target = Path(arguments.json).absolute()
-    for option in ("model", "dense", "recipe", "text", "calibration_text"):
+    for option in ("model", "dense", "recipe", "text", "calibration_text", "tasks"):
         value = getattr(arguments, option, None) or ()
         for path in (Path(name).absolute() for name in ([value] if isinstance(value, str) else value)):
             if target.exists() and (path == target or (path == target.parent and _OF_A_MODEL.fullmatch(target.name))):

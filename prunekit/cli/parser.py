@@ -8,7 +8,10 @@ from typing import NoReturn
 from ..bench.measured import measured_rows
 
 MODEL = "embedded (default), a local folder, or a Hugging Face name"
-TEXT = "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+TEXT = (
+    "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), a UTF-8 file, or a .jsonl "
+    "file of messages or text"
+)
 BATCH = "1,16,256,4096"
 
 
@@ -101,6 +104,11 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     casts = "inputs of FP8 layers: none (default) leaves them; dynamic casts each token's to FP8, as servers may (W8A8)"
     c.add_argument("--activations", choices=("none", "dynamic"), default="none", help=casts)
     c.add_argument("--card", action="store_true", help="write the figures into the model card of MODEL, a saved folder")
+    about = "instead: accuracies on lm-eval's tasks by name, on task files, or on continuation, which needs no network"
+    c.add_argument("--tasks", metavar="NAME,...", help=about)
+    c.add_argument("--limit", type=int, metavar="N", help="tasks: only the first N items of each")
+    c.add_argument("--shots", type=int, metavar="N", help="tasks: examples in the prompt; default: what the task says")
+    c.add_argument("--batch", type=int, metavar="N", help="tasks: requests at once; default 8")
     _json(c)
     _where_it_runs(c)
 
