@@ -39,6 +39,8 @@ def _compress(c: argparse.ArgumentParser) -> None:
     c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
     about = "read, compress and write one block after another, as where the model does not fit in memory; goes on"
     c.add_argument("--stream", action="store_true", help=f"{about} where it was interrupted")
+    about = "streamed: train each block by itself for so many steps to give what the dense one gives"
+    c.add_argument("--block-steps", type=int, metavar="N", help=about)
     _json(c)
     _where_it_runs(c)
 

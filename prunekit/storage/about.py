@@ -11,7 +11,8 @@ from ..compression.result import Compressed, Written
 from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
-RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
+# Options of `recover.recover`, and of `blocks.BlockTraining`, that are kept:
+RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed", "block_steps"}
 
 
 def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:

@@ -69,6 +69,7 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
             activations=job.activations,
             dtype=a.dtype,
             device=a.device,
+            trains=job.trains,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {job.out}.partial") from None
