@@ -15,7 +15,7 @@ from ..model.blocks import output_of
 from .recover import CAST_FROM, WARM_UP, multiplies_in_bfloat16
 from .student import Student
 
-RATE = 5e-4
+RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class BlockTraining:
             PrunekitError: a loss is not finite.
         """
         student = Student(block, layers, recipe)
+        self._move(student, block, examples)
+        return student.finished()
+
+    def _move(self, student: Student, block: nn.Module, examples: Iterable[Example]) -> None:
+        """Take a step with each example, for a student that was made of the block."""
         weights = list(student.moving.values())
         optimizer = torch.optim.AdamW(weights, lr=self.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         with torch.enable_grad():
@@ -84,7 +89,6 @@ class BlockTraining:
                 value.backward()
                 optimizer.step()
                 optimizer.zero_grad()
-        return student.finished()
 
 
 def relative_error(output: Tensor, target: Tensor) -> Tensor:

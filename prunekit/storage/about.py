@@ -11,8 +11,8 @@ from ..compression.result import Compressed, Written
 from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
-# Options of `recover.recover`, and of `blocks.BlockTraining`, that are kept:
-RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed", "block_steps"}
+RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
+BLOCKS = {"block_steps", "rate"}  # those of `blocks.BlockTraining`
 
 
 def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:
@@ -88,7 +88,8 @@ def _provenance(values: dict) -> Provenance:
         made[name] = tuple(values.get(name, ()))
         if not (isinstance(values.get(name, []), list) and all(isinstance(each, str) for each in made[name])):
             raise ValueError(f"{name} is no list of names")
-    for name, known in (("budget", None), ("recovery", RECOVERY)):
+    recovery = BLOCKS if "block_steps" in (values.get("recovery") or ()) else RECOVERY
+    for name, known in (("budget", None), ("recovery", recovery)):
         made[name] = values.get(name)
         if made[name] is not None and not all(_is_number(each, key) for key, each in made[name].items()):
             raise ValueError(f"{name} holds something else than numbers")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from prunekit.cli.compress import fit, streamed
+from prunekit.recovery.blocks import RATE
 from prunekit.storage.about import read_recipe
 
 
@@ -46,6 +47,40 @@ def test_what_needs_the_whole_model_is_refused(refused, model, text_file):
     assert "is no folder" in refused("compress", "nobody/nothing", "--stream", "--sparsity", "0.5", "--out", "small")
 
 
+def test_blocks_are_trained_and_a_recipe_says_so(run, refused, model, text_file, tmp_path):
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--block-steps", "2")
+    code, out, error = run("compress", model, *options, "--out", "small")  # block by block without --stream, too
+    assert code == 0 and error == "" and "one at a time" in out
+    assert read_recipe(tmp_path / "small")[1].recovery == {"block_steps": 2, "rate": RATE}
+    assert run("verify", "small")[0] == 0
+    code, _, error = run("compress", model, "--recipe", "small", "--out", "again")
+    assert code == 0, error
+    for path in (tmp_path / "small").iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+    about = tmp_path / "small" / "prunekit.json"
+    for wrong in ({"block_steps": 2, "steps": 3}, {"block_steps": "2"}):
+        said = json.loads(about.read_text())
+        said["provenance"]["recovery"] = wrong
+        about.write_text(json.dumps(said))
+        assert "holds no recipe" in refused("compress", model, "--recipe", "small", "--out", "other")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--block-steps", "0"), "--block-steps is 0: expected a whole number"),
+        (("--block-steps", "9", "--recover"), "leave one of them out"),
+        (("--block-steps", "9", "--preset", "best"), "leave one of them out"),
+        (("--block-steps", "9", "--allocate"), "leave out --allocate"),
+        (("--block-steps", "9999"), "fewer than the 5119488 asked for"),
+    ],
+)
+def test_training_of_blocks_that_cannot_be_is_refused(refused, model, text_file, options, said):
+    stream = ("compress", model, "--sparsity", "0.5", "--calibration-text", text_file, "--out", "small")
+    assert said in refused(*stream, *options)
+
+
 def test_a_model_that_does_not_fit_is_streamed_by_itself(run, model, text_file, monkeypatch):
     def too_large(*_):
         raise streamed.PrunekitError("the model needs 9.9 GB.")
@@ -62,6 +97,12 @@ def test_fit_says_what_each_preset_takes(run, model):
     assert rows == [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
     assert out.splitlines()[-1] == "fits here: fast, fast --stream, balanced, balanced --stream, best"
     assert out.count(", fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
+
+
+def test_fit_says_what_training_of_blocks_takes(run, refused, model):
+    code, out, error = run("fit", model, "--block-steps", "16")
+    assert code == 0 and error == "" and "streamed with 16 steps of training for each block" in out
+    assert "--block-steps is 0" in refused("fit", model, "--block-steps", "0")
 
 
 def test_fit_says_what_would_fit_instead(run, model, monkeypatch):

@@ -11,6 +11,7 @@ from ...compression.fit.memory import Sizes, disk, streamed_memory, whole_memory
 from ...compression.fit.seconds import measured_rates, seconds
 from ...compression.presets import PRESETS
 from ...compression.recipe import Recipe
+from ...errors import check_count
 from ...model.modes import bfloat16_pays
 from ...recovery.budget import LIMIT
 from ...recovery.recover import copies_teacher
@@ -23,6 +24,7 @@ from ...system.memory import memory_free
 def run_fit(a: argparse.Namespace) -> None:
     """`prunekit fit`."""
     gpu = find_gpu(a.gpu) if a.gpu else None
+    steps = 0 if a.block_steps is None else check_count(a.block_steps, "--block-steps")
     base = Recipe(a.sparsity if a.sparsity or a.pattern else 0.5, a.pattern, fp8=None if a.fp8 == "none" else a.fp8)
     folder = local_folder(a.model)
     skeleton = open_skeleton(folder, a.dtype or "float32")
@@ -33,11 +35,14 @@ def run_fit(a: argparse.Namespace) -> None:
     print(f"{sizes.total / 1e9:.2f} billion numbers in {sizes.blocks} blocks, {dense / 1e9:.2f} GB; free here")
     print(f"{free / 1e9:.1f} GB. Predicted, from rates measured here just now; of recovery the time that it is given:")
     print(f"{'preset':<10}{'':<10}{'memory':>10}{'disk':>10}{'time':>10}" + (f"{gpu.name:>20}" if gpu else ""))
+    if steps:
+        print(f"streamed with {steps} steps of training for each block")
     fitting, narrow = [], []
     for name, preset in PRESETS.items():
         permutes = preset.permutes and base.pattern is not None
         recipe = replace(base, method=preset.method, compensate=preset.compensates, permute=permutes)
-        time = 60 * LIMIT if preset.recovers else seconds(sizes, recipe, measured_rates(recipe, pays), dense)
+        rates = measured_rates(recipe, pays, trains=bool(steps))
+        time = 60 * LIMIT if preset.recovers else seconds(sizes, recipe, rates, dense)
         itemsize = skeleton.dtype.itemsize
         taken = whole_memory(sizes, itemsize, recipe, preset.recovers, copied)
         fitting += [name] * (taken <= free)
@@ -45,10 +50,11 @@ def run_fit(a: argparse.Namespace) -> None:
         cells = _cells(taken, disk(sizes, recipe, False), time, free)
         cells += _on(gpu, whole_memory(sizes, 2, recipe, preset.recovers, base=0))
         print(f"{name:<10}{'whole':<10}{cells}")
-        taken = streamed_memory(sizes, itemsize, recipe, pays)
+        taken = streamed_memory(sizes, itemsize, recipe, pays, trains=bool(steps))
+        time = seconds(sizes, recipe, rates, dense, steps)
         fitting += [f"{name} --stream"] * (taken <= free and not preset.recovers)
-        cells = _cells(taken, disk(sizes, recipe, True), time, free)
-        cells += _on(gpu, streamed_memory(sizes, 2, recipe, False, base=0))
+        cells = _cells(taken, disk(sizes, recipe, True, steps), time, free)
+        cells += _on(gpu, streamed_memory(sizes, 2, recipe, False, base=0, trains=bool(steps)))
         print(f"{name:<10}{'streamed':<10}{'recovery needs the whole model' if preset.recovers else cells}")
     print(
         f"fits here: {', '.join(fitting) or 'nothing'}"

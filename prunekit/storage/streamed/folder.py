@@ -139,14 +139,13 @@ def _texts(
     tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance, ids: Tensor | None, trains: Trains | None
 ) -> tuple[Tensor | None, Tensor | None, Provenance]:
     """What calibration reads, what training reads, and what is noted of it."""
+    given = replace(given, recovery=trains.options if trains else None)
     if trains is None and not recipe.needs_inputs:
         return None, None, replace(given, text=())
     training, limit = ids, longest_window(skeleton.model)
     if ids is None:
         given = replace(given, text=given.text or (TEXT,))
-    if trains is not None:
-        given = replace(given, recovery=trains.options)
-        if ids is None:
+        if trains is not None:
             tokens = trains.block_steps * STEP_TOKENS
             training = corpus(tokenizer, given.text, "train", tokens, min(CONTEXT, limit), given.seed)
     if ids is None and recipe.needs_inputs:
