@@ -39,7 +39,8 @@ def _compress(c: argparse.ArgumentParser) -> None:
     c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
     about = "read, compress and write one block after another, as where the model does not fit in memory; goes on"
     c.add_argument("--stream", action="store_true", help=f"{about} where it was interrupted")
-    _block_steps(c)
+    about = "train each block by itself for so many steps to give what the dense one gives; streamed; see blockwise"
+    c.add_argument("--block-steps", type=int, metavar="N", help=about)
     _json(c)
     _where_it_runs(c)
 
@@ -148,7 +149,6 @@ def _fit(c: argparse.ArgumentParser) -> None:
     c.add_argument("--pattern", metavar="N:M", help="keep N weights of every M, for example 2:4")
     c.add_argument("--fp8", help="e4m3, e5m2 or none (default)")
     c.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
-    _block_steps(c)
 
 
 def _verify(c: argparse.ArgumentParser) -> None:
@@ -157,11 +157,6 @@ def _verify(c: argparse.ArgumentParser) -> None:
 
 def _info(c: argparse.ArgumentParser) -> None:
     pass
-
-
-def _block_steps(c: argparse.ArgumentParser) -> None:
-    about = "streamed: train each block by itself for so many steps to give what the dense one gives"
-    c.add_argument("--block-steps", type=int, metavar="N", help=about)
 
 
 def _json(c: argparse.ArgumentParser) -> None:
@@ -196,6 +191,7 @@ def describe_presets() -> str:
 
     return (
         "fast (default): the EWMA pass with compensation, seconds; balanced: ADMM, no training, a minute or two; "
+        "blockwise: ADMM, then each block trained for 64 steps, streamed, some minutes; "
         "best: ADMM and recovery, within 20 minutes. "
         "Percent of the embedded model's top-1 kept at 20 %%, 50 %% and 2:4 with FP8, measured: "
         f"fast {figures('fast')}; balanced {figures('balanced')}; best {figures('best')}"

@@ -53,6 +53,10 @@ def test_blocks_are_trained_and_a_recipe_says_so(run, refused, model, text_file,
     assert code == 0 and error == "" and "one at a time" in out
     assert read_recipe(tmp_path / "small")[1].recovery == {"block_steps": 2, "rate": RATE}
     assert run("verify", "small")[0] == 0
+    preset = ("--pattern", "2:4", "--preset", "blockwise", "--calibration-tokens", "512", *options[2:])
+    assert run("compress", model, *preset, "--out", "preset")[0] == 0
+    recipe, rest, _ = read_recipe(tmp_path / "preset")
+    assert (recipe.method, recipe.permute, rest.recovery) == ("admm", True, {"block_steps": 2, "rate": RATE})
     code, _, error = run("compress", model, "--recipe", "small", "--out", "again")
     assert code == 0, error
     for path in (tmp_path / "small").iterdir():
@@ -70,8 +74,9 @@ def test_blocks_are_trained_and_a_recipe_says_so(run, refused, model, text_file,
     "options, said",
     [
         (("--block-steps", "0"), "--block-steps is 0: expected a whole number"),
-        (("--block-steps", "9", "--recover"), "leave one of them out"),
-        (("--block-steps", "9", "--preset", "best"), "leave one of them out"),
+        (("--block-steps", "9", "--recover"), "leave one out"),
+        (("--block-steps", "9", "--preset", "best"), "leave one out"),
+        (("--preset", "blockwise", "--minutes", "9"), "leave one out"),
         (("--block-steps", "9", "--allocate"), "leave out --allocate"),
         (("--block-steps", "9999"), "fewer than the 5119488 asked for"),
     ],
@@ -94,15 +99,11 @@ def test_fit_says_what_each_preset_takes(run, model):
     code, out, error = run("fit", model, "--pattern", "2:4", "--fp8", "e4m3", "--gpu", "RTX 4090")
     assert code == 0 and error == ""
     rows = [line.split()[:2] for line in out.splitlines()[3:-1]]
-    assert rows == [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
-    assert out.splitlines()[-1] == "fits here: fast, fast --stream, balanced, balanced --stream, best"
-    assert out.count(", fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
-
-
-def test_fit_says_what_training_of_blocks_takes(run, refused, model):
-    code, out, error = run("fit", model, "--block-steps", "16")
-    assert code == 0 and error == "" and "streamed with 16 steps of training for each block" in out
-    assert "--block-steps is 0" in refused("fit", model, "--block-steps", "0")
+    both = [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
+    assert rows == [*both[:4], ["blockwise", "streamed"], *both[4:]]
+    fitting = "fits here: fast, fast --stream, balanced, balanced --stream, blockwise --stream, best"
+    assert out.splitlines()[-1] == fitting
+    assert out.count(", fits") == 6 and "recovery needs the whole model" in out and "RTX 4090" in out
 
 
 def test_fit_says_what_would_fit_instead(run, model, monkeypatch):
@@ -111,7 +112,7 @@ def test_fit_says_what_would_fit_instead(run, model, monkeypatch):
         monkeypatch.setattr(fit, name, lambda sizes, itemsize, *_, by_width=by_width, **__: by_width[itemsize])
     for free, said in (
         (60, "nothing; with --dtype bfloat16 also fast, balanced, best"),
-        (80, "fast --stream, balanced --stream; with --dtype bfloat16 also fast, balanced, best"),
+        (80, "fast --stream, balanced --stream, blockwise --stream; with --dtype bfloat16 also fast, balanced, best"),
         (30, "nothing"),
     ):
         monkeypatch.setattr(fit, "memory_free", lambda _, free=free: free)

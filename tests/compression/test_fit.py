@@ -38,7 +38,7 @@ def test_block_by_block_the_number_of_blocks_does_not_matter(sizes, recipe):
 
 def test_disk_and_time_grow_with_the_model(sizes):
     more = replace(sizes, blocks=6, total=2 * sizes.total)
-    rates = Rates(1e9, 1e8, 1e9, 1e9)
+    rates = Rates(1e9, 1e8, 1e9, 1e9, 1e8)
     for recipe in (FAST, ADMM):
         assert disk(sizes, recipe, False) < disk(sizes, recipe, True) < disk(more, recipe, True)
         assert 0 < seconds(sizes, recipe, rates, 10**6) < seconds(more, recipe, rates, 2 * 10**6)

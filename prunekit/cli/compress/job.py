@@ -115,10 +115,13 @@ def _recipe(a: argparse.Namespace) -> tuple[Recipe, Provenance]:
     recipe = replace(recipe, compensate=compensates, permute=permutes)
     time = _time(a)
     recovers = a.recover or bool(time) or (preset.recovers and recipe.prunes)
-    if a.block_steps is not None:
+    block_steps = a.block_steps if a.block_steps is not None else preset.block_steps * recipe.prunes or None
+    if block_steps is not None:
         if recovers:
-            raise PrunekitError("--block-steps trains block by block, recovery the whole model: leave one of them out.")
-        recovers, time = True, BlockTraining(check_count(a.block_steps, "--block-steps")).options
+            raise PrunekitError(
+                "preset blockwise and --block-steps train block by block, recovery the whole model: leave one out."
+            )
+        recovers, time = True, BlockTraining(check_count(block_steps, "--block-steps")).options
     own = a.calibration_tokens in (None, "auto")
     tokens = None if own else check_count(a.calibration_tokens, "--calibration-tokens")
     return recipe, Provenance(

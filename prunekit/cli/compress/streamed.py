@@ -98,7 +98,7 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
 def _hindrance(job: Job) -> str:
     """What of a job needs the whole model, with what to do about it; nothing where it can be streamed."""
     if job.recovers:
-        return "leave out recovery (--preset balanced or fast), or train its blocks one by one (--block-steps 64)"
+        return "leave out recovery (--preset balanced or fast), or train block by block (--preset blockwise)"
     return "leave out --allocate" if job.allocates else ""
 
 

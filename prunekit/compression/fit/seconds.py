@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -40,18 +39,17 @@ class Rates:
     selected: float
     solved: float
     copied: float
-    trained: float = inf
+    trained: float
 
 
 @torch.no_grad()
-def measured_rates(recipe: Recipe, bfloat16: bool, folder: Path | None = None, trains: bool = False) -> Rates:
+def measured_rates(recipe: Recipe, bfloat16: bool, folder: Path | None = None) -> Rates:
     """Try this machine's processor and disk, for a second or two.
 
     Args:
         recipe: what is to be done.
         bfloat16: whether products run in bfloat16.
         folder: on the disk that is to be tried; default: the temporary one.
-        trains: whether blocks are trained, too.
     """
     X, W = torch.randn(256, 4 * _SIDE), torch.randn(4 * _SIDE, 4 * _SIDE)
     if bfloat16:
@@ -77,7 +75,7 @@ def measured_rates(recipe: Recipe, bfloat16: bool, folder: Path | None = None, t
         selected=layer.weight.numel() / _seconds(lambda: compress_layer(layer, E, fast, answer)),
         solved=_SIDE**3 / solve,
         copied=len(data) / copy,
-        trained=_trained() if trains else inf,
+        trained=_trained(),
     )
 
 
