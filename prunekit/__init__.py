@@ -28,6 +28,7 @@ _HOME = {
     "compress_folder": "storage.streamed.folder",
     "Recipe": "compression.recipe",
     "recover": "recovery.recover",
+    "BlockTraining": "recovery.blocks",
     "linear_layers": "model.linear",
     "Fp8Linear": "model.fp8_linear",
     "evaluate": "evaluation.evaluate",

@@ -45,6 +45,7 @@ from .method.scores import magnitude as magnitude
 from .method.scores import rank_one as rank_one
 from .model.fp8_linear import Fp8Linear as Fp8Linear
 from .model.linear import linear_layers as linear_layers
+from .recovery.blocks import BlockTraining as BlockTraining
 from .recovery.recover import recover as recover
 from .speed.accelerate import accelerate as accelerate
 from .storage.load import load as load

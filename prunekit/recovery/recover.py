@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..compression.result import Compressed, check_compressed
+from ..compression.result import Compressed, assemble, check_compressed
 from ..errors import PrunekitError, check_count
 from ..evaluation.evaluate import evaluate
 from ..model.checks import check_text
+from ..model.copies import replace_layers
 from ..model.modes import device_of, frozen, in_bfloat16, without_dropout
 from ..model.structure import head_of
 from ..system.machine import fast_bfloat16
@@ -94,7 +95,7 @@ def recover(
     check_windows(ids, batch)
     check_text(dense, ids, least=2)
 
-    student = Student(result)
+    student = Student(result.model, [layer["name"] for layer in result.layers], result.recipe)
     lesson = Lesson(student, dense, ids, batch, text_share, seed)
     weights = list(student.moving.values())
     optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
@@ -120,8 +121,11 @@ def recover(
             run.update()
             run.save_now_and_then()
             run.report_tenths(value.item(), perplexity)
-    trained = student.finished(run.step, run.spent)
-    return replace(trained, provenance=replace(result.provenance, recovery=options), left_out=result.left_out)
+    layers, norms = student.finished()
+    seconds = result.seconds | {"recover": run.spent}
+    trained = assemble(replace_layers(result.model, norms), layers, result.recipe, result.tokens, seconds)
+    made = replace(result.provenance, recovery=options)
+    return replace(trained, steps=run.step, provenance=made, left_out=result.left_out)
 
 
 def multiplies_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
@@ -176,7 +180,7 @@ class Lesson:
         """Compile the blocks of both models, if that works here; what a step needs is tried first."""
 
         def attempt(models: Sequence[nn.Module]) -> None:
-            for casts in (False, True) if self.student.result.recipe.fp8 else (False,):
+            for casts in (False, True) if self.student.recipe.fp8 else (False,):
                 self.backward(run.step, casts, models)
 
         self.models = compiled(self.models, self.student.layers, attempt, run.tell)

@@ -1,14 +1,14 @@
-"""The model in training: its layers and norms, and what they become at the end."""
+"""A model, or a block of one, in training: its layers and norms, and what they become at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import replace
 
 from torch import Tensor, nn
 
 from ..compression.layer import as_precise_as
-from ..compression.result import Compressed, assemble
+from ..compression.recipe import Recipe
 from ..model.copies import replace_layers
 from .state import checksum
 from .trained_layer import TrainedLayer
@@ -17,18 +17,24 @@ from .trained_layer import TrainedLayer
 class Student:
     """A compressed model whose layers and norms are trained in float32; everything else is shared with the original.
 
+    Args:
+        model: the compressed model, or a block of one.
+        layers: the names of its compressed layers.
+        recipe: how they were compressed.
+
     Attributes:
         model: the model in training.
         layers: the compressed layers that it was made from, by name.
         moving: the parameters that are trained, by name.
     """
 
-    def __init__(self, result: Compressed) -> None:
-        self.result = result
-        self.layers = {layer["name"]: result.model.get_submodule(layer["name"]) for layer in result.layers}
-        self._trained = {name: TrainedLayer(layer, result.recipe) for name, layer in self.layers.items()}
-        self._norms = {name: deepcopy(norm).float() for name, norm in norms(result.model, self.layers).items()}
-        self.model = replace_layers(result.model, self._trained | self._norms)
+    def __init__(self, model: nn.Module, layers: Iterable[str], recipe: Recipe) -> None:
+        self.layers = {name: model.get_submodule(name) for name in layers}
+        self.recipe = recipe
+        self._given = norms(model, self.layers)
+        self._trained = {name: TrainedLayer(layer, recipe) for name, layer in self.layers.items()}
+        self._norms = {name: deepcopy(norm).float() for name, norm in self._given.items()}
+        self.model = replace_layers(model, self._trained | self._norms)
         self.moving: dict[str, Tensor] = {f"{name}.weight": layer.weight for name, layer in self._trained.items()}
         self.moving |= {
             f"{name}.{key}": p.requires_grad_()
@@ -45,23 +51,13 @@ class Student:
         for layer in self._trained.values():
             layer.casts = casts
 
-    def finished(self, steps: int, seconds: float) -> Compressed:
-        """The result, with the trained weights as `compress` would store them.
-
-        Args:
-            steps: how many there were.
-            seconds: how long they took.
-        """
-        new = {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}
-        given, model = self.result, self.result.model
-        for name, norm in self._norms.items():
-            old = model.get_submodule(name)
+    def finished(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        """The layers as `compress` would store them with the trained weights, and the norms, both by name."""
+        for old, norm in zip(self._given.values(), self._norms.values()):
             for before, after in zip(old.parameters(), norm.parameters()):
                 after.data = as_precise_as(before, after.data)
             norm.to(next(old.parameters()).dtype).requires_grad_(False)
-        model = replace_layers(model, self._norms)
-        times = given.seconds | {"recover": seconds}
-        return replace(assemble(model, new, given.recipe, given.tokens, times), steps=steps)
+        return {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}, self._norms
 
 
 def norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:

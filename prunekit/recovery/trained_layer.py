@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -28,6 +30,12 @@ straight_through.register_fake(lambda W, *_: torch.empty_like(W))
 straight_through.register_autograd(lambda _, gradient: (gradient, None, None, None))
 
 
+def _spare_zeros(keep: Tensor, weight: nn.Parameter) -> None:
+    """Let what is not kept have no gradient. It does not know the layer, which else would stay when nobody needs it."""
+    assert weight.grad is not None  # which torch has just accumulated
+    weight.grad.mul_(keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
+
+
 class TrainedLayer(nn.Module):
     """A compressed layer in training: weight ``[out, in]`` in float32, of which the zeros stay zero."""
 
@@ -38,11 +46,7 @@ class TrainedLayer(nn.Module):
         self.keep = W != 0
         self.bias, self.recipe = bias_of(layer), recipe
         self.casts = True
-        self.weight.register_post_accumulate_grad_hook(self._spare_zeros)
-
-    def _spare_zeros(self, weight: nn.Parameter) -> None:
-        assert weight.grad is not None  # which torch has just accumulated
-        weight.grad.mul_(self.keep.view(torch.uint8))  # torch multiplies by bytes several times faster than by bools
+        self.weight.register_post_accumulate_grad_hook(partial(_spare_zeros, self.keep))
 
     def forward(self, x: Tensor) -> Tensor:
         W = self.weight

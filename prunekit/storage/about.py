@@ -13,6 +13,7 @@ from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
 RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
+BLOCKS = {"block_steps", "rate"}  # those of `blocks.BlockTraining`
 
 
 def write_about(
@@ -95,7 +96,8 @@ def _provenance(values: dict) -> Provenance:
         made[name] = tuple(values.get(name, ()))
         if not (isinstance(values.get(name, []), list) and all(isinstance(each, str) for each in made[name])):
             raise ValueError(f"{name} is no list of names")
-    for name, known in (("budget", None), ("recovery", RECOVERY)):
+    recovery = BLOCKS if "block_steps" in (values.get("recovery") or ()) else RECOVERY
+    for name, known in (("budget", None), ("recovery", recovery)):
         made[name] = values.get(name)
         if made[name] is not None and not all(_is_number(each, key) for key, each in made[name].items()):
             raise ValueError(f"{name} holds something else than numbers")

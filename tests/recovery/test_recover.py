@@ -1,6 +1,8 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
+import gc
 import importlib
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from math import log
@@ -8,8 +10,10 @@ from math import log
 import pytest
 import torch
 from tiny import cast_parameters
+from torch import nn
 
 from prunekit.compression.compress import compress
+from prunekit.compression.recipe import Recipe
 from prunekit.errors import PrunekitError
 from prunekit.evaluation.evaluate import evaluate
 from prunekit.kernels import cpu
@@ -310,3 +314,15 @@ def test_it_runs_in_another_thread(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(recover, result, llama, ids, steps=1).result().steps == 1
+
+
+def test_a_layer_in_training_is_gone_when_nobody_needs_it():
+    layer = TrainedLayer(nn.Linear(8, 8), Recipe(sparsity=0.5))
+    layer(torch.ones(1, 8)).sum().backward()
+    seen = weakref.ref(layer.weight)
+    gc.disable()
+    try:
+        del layer
+        assert seen() is None
+    finally:
+        gc.enable()

@@ -15,11 +15,12 @@ from tiny import ROOT
 LARGE = 2048, 5632  # width and MLP of a model of 1.4 billion weights with 24 blocks
 SEVEN = 4096, 11008  # of LLaMA-2-7B
 VOCABULARY = 32000
-LIMITS = {"fast": 1.5e9, "admm": 2.5e9}
-BLOCKS = {"fast": (24, 48), "admm": (2, 4)}  # ADMM takes minutes for each
+LIMITS = {"fast": 1.5e9, "admm": 2.5e9, "trained": 2.5e9}
+BLOCKS = {"fast": (24, 48), "admm": (2, 4), "trained": (2, 4)}  # ADMM takes minutes for each
 OPTIONS = {
     "fast": ("--sparsity", "0.5", "--fp8", "e4m3"),
     "admm": ("--pattern", "2:4", "--method", "admm", "--no-permute"),
+    "trained": ("--sparsity", "0.5", "--block-steps", "3"),
 }
 
 

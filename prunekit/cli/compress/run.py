@@ -41,7 +41,7 @@ from .streamed import must_stream, run_streamed
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     job = read_job(a)
-    if a.stream or must_stream(job, a):
+    if a.stream or job.trains or must_stream(job, a):
         run_streamed(job, a)
         return
     stages = Stages()

@@ -70,6 +70,7 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
             dtype=a.dtype,
             device=a.device,
             command=a.words,
+            trains=job.trains,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {job.out}.partial") from None
@@ -89,8 +90,8 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
         print(f"calibration text: {' and '.join(job.rest.text)}")
     sizes = Sizes.of(skeleton)
     pays = on_cpu and bfloat16_pays(nn.Linear(1, 1, dtype=skeleton.dtype))
-    memory = streamed_memory(sizes, skeleton.dtype.itemsize, job.recipe, pays)
-    needed = disk(sizes, job.recipe, streamed=True)
+    memory = streamed_memory(sizes, skeleton.dtype.itemsize, job.recipe, pays, trains=job.trains is not None)
+    needed = disk(sizes, job.recipe, streamed=True, steps=job.trains.block_steps if job.trains else 0)
     takes = f"{memory / 1e9:.2f} GB of memory, {needed / 1e9:.1f} GB of disk"
     print(f"{sizes.blocks} blocks, one at a time: {takes} (predicted)")
     if not Partial(job.out or Path()).folder.exists():  # else some of it is there
@@ -100,7 +101,7 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
 def _hindrance(job: Job) -> str:
     """What of a job needs the whole model, with what to do about it; nothing where it can be streamed."""
     if job.recovers:
-        return "leave out recovery (--preset balanced or fast)"
+        return "leave out recovery (--preset balanced or fast), or train block by block (--preset blockwise)"
     return "leave out --allocate" if job.allocates else ""
 
 

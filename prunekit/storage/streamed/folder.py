@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...calibration.corpus import corpus
 from ...calibration.windows import TEXT, calibration_text, longest_window
 from ...compression.compress import chosen, recipes_of
 from ...compression.layer import warm_up
 from ...compression.recipe import Options, Provenance, Recipe
 from ...compression.result import Written, counted
 from ...compression.streamed.blocks import compress_streamed
+from ...compression.streamed.trained import CONTEXT, STEP_TOKENS, Trains, train_blocks
 from ...compression.streamed.work import Work
 from ...errors import PrunekitError
 from ...model.checks import check_layers, check_text
@@ -34,6 +36,7 @@ from ..load import chosen_device
 from ..pretrained import open_tokenizer
 from ..save import check_activations, complete_config, quantization_config, save_tokenizer, save_weights
 from ..shipped.card import write_card
+from ..shipped.hashes import NAME as HASHES
 from ..shipped.hashes import write_hashes
 from ..shipped.origin import Origin, origin_of
 from .checkpoint import Checkpoint
@@ -58,6 +61,7 @@ def compress_folder(
     dtype: str | None = None,
     device: str | None = None,
     command: Sequence[str] = (),
+    trains: Trains | None = None,
     **options: Unpack[Options],
 ) -> Written:
     """Compress a model that need not fit in memory: one decoder block after another is read, compressed and written.
@@ -78,6 +82,8 @@ def compress_folder(
         dtype: as in `load.load`.
         device: ``cpu`` or ``cuda``, as in `load.load`: blocks go there one by one (on cuda not tested yet).
         command: as in `save.save`.
+        trains: how each block is trained when all have been compressed: a `recovery.blocks.BlockTraining`. It reads
+            `ids` again and again, or else a text of its own; zeros stay, so that they are those without it.
         options: the fields of `Recipe`.
 
     Returns:
@@ -101,24 +107,33 @@ def compress_folder(
     check_activations(activations, described)
     recipes, others = recipes_of(layers, recipe, given.budget), left_out(skeleton.model, layers)
     tokenizer = open_tokenizer(str(folder))
-    if ids is None and recipe.needs_inputs:
-        ids, given = _read(tokenizer, skeleton, recipe, given)
-    if not recipe.needs_inputs:
-        ids, given = None, replace(given, text=())
-    if ids is not None:
-        check_text(skeleton.model, ids)
-    stop = stop and given.tokens is None
+    ids, training, given = _texts(tokenizer, skeleton, recipe, given, ids, trains)
+    for text in (ids, training):
+        if text is not None:
+            check_text(skeleton.model, text)
+    stop, origin = stop and given.tokens is None, origin_of(str(folder), command)
     partial = Partial(out)
     with partial.held():
         plan = {"recipe": asdict(recipe), "given": asdict(given), "stop": stop, "activations": activations}
-        partial.begin(plan | {"dtype": kind, "device": device, "text": _sum_of(ids), **_sources(folder)})
+        texts = {"text": _sum_of(ids), "training": _sum_of(training)}
+        partial.begin(plan | texts | {"dtype": kind, "device": device, **_sources(folder)})
         shards = ShardFolder(partial.model, partial.state, skeleton, recipe.granularity)
         work = Work(skeleton, list(layers), recipe, recipes, partial.state, shards)
         if not partial.finished:
             warm_up(recipe, device)
-            tokens = compress_streamed(work, ids, stop)
+            if trains is None or training is None:
+                tokens = compress_streamed(work, ids, stop)
+            else:
+                first = ShardFolder(partial.pruned, partial.pruned, skeleton, recipe.granularity)
+                if not (partial.pruned / HASHES).exists():  # the last thing that is written
+                    tokens = compress_streamed(replace(work, shards=first), ids, stop)
+                    made = Written(out, recipe, 0.0, [], tokens, given, others)
+                    _complete(work, first, made, tokenizer, activations, origin)
+                tokens = read_about(partial.pruned)["calibration_tokens"]
+                pruned = open_skeleton(partial.pruned, kind, device)
+                train_blocks(replace(work, folder=partial.training), pruned, training, trains)
             written = Written(out, recipe, 0.0, [], tokens, given, others)
-            written = _complete(work, shards, written, tokenizer, activations, origin_of(str(folder), command))
+            written = _complete(work, shards, written, tokenizer, activations, origin)
             partial.finish()
             return written
         report, sparsity = counted(shards.reports())
@@ -127,11 +142,22 @@ def compress_folder(
     return Written(out, recipe, sparsity, report, tokens, given, others)
 
 
-def _read(tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance) -> tuple[Tensor, Provenance]:
-    """The calibration text, and what is noted of it."""
-    given = replace(given, text=given.text or (TEXT,))
-    limit = longest_window(skeleton.model)
-    return calibration_text(tokenizer, recipe.method, given.tokens, given.text, given.seed, limit), given
+def _texts(
+    tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance, ids: Tensor | None, trains: Trains | None
+) -> tuple[Tensor | None, Tensor | None, Provenance]:
+    """What calibration reads, what training reads, and what is noted of it."""
+    given = replace(given, recovery=trains.options if trains else None)
+    if trains is None and not recipe.needs_inputs:
+        return None, None, replace(given, text=())
+    training, limit = ids, longest_window(skeleton.model)
+    if ids is None:
+        given = replace(given, text=given.text or (TEXT,))
+        if trains is not None:
+            tokens = trains.block_steps * STEP_TOKENS
+            training = corpus(tokenizer, given.text, "train", tokens, min(CONTEXT, limit), given.seed)
+    if ids is None and recipe.needs_inputs:
+        ids = calibration_text(tokenizer, recipe.method, given.tokens, given.text, given.seed, limit)
+    return ids if recipe.needs_inputs else None, training if trains is not None else None, given
 
 
 def _complete(
