@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -14,6 +16,7 @@ from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import device_of, low_precision, without_dropout
 from ..model.structure import body_of
+from ..system.parallel import in_turn, world
 from ..system.progress import progress
 from .observe import check_finite, check_reached, mean_square, observing
 from .samples import Samples
@@ -69,6 +72,9 @@ def calibrate(
     (the mean energy where most features are silent, as after a ReLU).
     With thousands of tokens that makes no difference.
 
+    Several processes take the batches in turn. All of them take in what was seen in the order of the text, so that they
+    find what one process finds, and stop where it stops.
+
     Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
 
     Args:
@@ -96,23 +102,20 @@ def calibrate(
     averages = {name: BatchEWMA(decay) for name in layers}
     rows = {name: few_rows(weight_of(module)) for name, module in layers.items()}
     convergence, kept, tokens = Convergence(rows, sparsity, tolerance), Samples(samples), 0
-    body = body_of(model)  # the output embedding is not needed
-
-    def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return mean_square(x), kept.pick(x) if samples else None
-
-    def take(name: str, seen: tuple[Tensor, Tensor | None]) -> None:
-        averages[name].update_(seen[0])
-        if seen[1] is not None:
-            kept.take(name, seen[1])
+    batches, place = ids.split(max(1, batch_tokens // ids.shape[1])), device_of(model)
 
     def energy() -> dict[str, Tensor]:
         return {name: with_prior(average.value, tokens, prior) for name, average in averages.items()}
 
-    with low_precision(model, bfloat16), without_dropout(model), observing(layers, observe, take):
-        for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
-            body(window.to(device_of(model)), use_cache=False)
-            tokens, kept.batches = tokens + window.numel(), kept.batches + 1
+    with low_precision(model, bfloat16), without_dropout(model), _looking(model, layers, samples) as look:
+        for number, (batch, seen) in enumerate(zip(progress(batches, "calibrate"), in_turn(batches, look))):
+            tokens, kept.batches = tokens + batch.numel(), number
+            for names, statistic in seen:
+                square, *picked = (x.to(place) for x in statistic)
+                for name in names:
+                    averages[name].update_(square)
+                    if picked:
+                        kept.take(name, picked[0])
             if stop and all(average.batches for average in averages.values()) and convergence.settled(energy()):
                 break
     check_reached(layers, [name for name, average in averages.items() if average.batches])
@@ -120,6 +123,37 @@ def calibrate(
     for name, E in found.items():
         check_finite(f"inputs of {name}", E)
     return Calibration(found, tokens, perf_counter() - begin, convergence.changes, kept.by_layer())
+
+
+@contextmanager
+def _looking(
+    model: nn.Module, layers: dict[str, nn.Module], samples: int
+) -> Iterator[Callable[[int, Tensor], list[tuple[list[str], list[Tensor]]]]]:
+    """A function that shows a model a batch, by its number, and says what the layers were given.
+
+    That is, for each input, the names of the layers that read it, its mean square, and the rows to keep if any are.
+    """
+    body, picker = body_of(model), Samples(samples)  # the output embedding is not needed
+    seen: list[tuple[list[str], list[Tensor]]] = []
+    home = torch.device("cpu") if world() > 1 else device_of(model)
+
+    def observe(x: Tensor) -> list[Tensor]:
+        statistic = [mean_square(x), picker.pick(x)] if samples else [mean_square(x)]
+        return [each.to(home) for each in statistic]
+
+    def take(name: str, statistic: list[Tensor]) -> None:
+        if not (seen and seen[-1][1] is statistic):
+            seen.append(([], statistic))
+        seen[-1][0].append(name)
+
+    def look(number: int, batch: Tensor) -> list[tuple[list[str], list[Tensor]]]:
+        picker.batches = number
+        seen.clear()
+        body(batch.to(device_of(model)), use_cache=False)
+        return list(seen)
+
+    with observing(layers, observe, take):
+        yield look
 
 
 class Convergence:

@@ -17,6 +17,7 @@ from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
 from ..model.structure import embedding_of
+from ..system.parallel import gathered, mine, summed
 from ..system.progress import progress
 
 if TYPE_CHECKING:
@@ -164,15 +165,16 @@ def sensitivities(
             low_precision,
             observing(layers, lambda x: (x.detach().float().square().sum(0), len(x)), take),
         ):
-            for window in progress(ids.split(1), "sensitivity"):
+            for window in progress(mine(ids.split(1)), "sensitivity"):
                 window = window.to(device)
                 logits = model(window, use_cache=False).logits[0, :-1].float()
                 nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum").backward()
     finally:
         for hook in hooks:
             hook.remove()
+    squares, G, counts = summed(squares, device), summed(G, device), gathered(seen)
     check_reached(layers, G)
-    E = {name: squares[name] / seen[name] for name in layers}
+    E = {name: squares[name] / sum(its[name] for its in counts) for name in layers}
     for name in layers:
         check_finite(f"inputs of {name}", E[name])
         check_finite(f"gradients of {name}", G[name])

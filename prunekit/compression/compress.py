@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import Parameter, Signature, signature
 from time import perf_counter
@@ -15,6 +15,7 @@ from ..calibration.calibrate import Calibration, calibrate
 from ..errors import PrunekitError
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
+from ..model.dealt import made_together, owners
 from ..model.linear import linear_layers
 from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
@@ -159,26 +160,27 @@ def compress_each(
     for name in layers if recipe.needs_inputs else ():
         if name not in energy:
             raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
-    answers = _answers(calibration, recipes) if recipe.compensate else {}
-    return {
-        name: compress_layer(module, energy.get(name), recipes[name], answers.get(name))
-        for name, module in progress(layers.items(), "select and cast")
-    }
+    answer_for = _answers(calibration, recipes) if recipe.compensate else lambda name: None
+
+    def make(name: str, module: nn.Module) -> nn.Module:
+        return compress_layer(module, energy.get(name), recipes[name], answer_for(name))
+
+    return made_together(layers, make, owners(layers, False), lambda names: progress(names, "select and cast"))
 
 
-def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Sampled inputs and the response to them, by layer; layers with the same input and sparsity share both."""
+def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> Callable[[str], tuple[Tensor, Tensor] | None]:
+    """What gives the sampled inputs of a layer and the response to them, shared where they are the same."""
     if not calibration.samples:
         raise PrunekitError("compensate needs sampled inputs: calibrate with samples=64, or pass ids.")
     responses: dict[tuple[int, float], Tensor] = {}
-    answers = {}
-    for name, recipe in recipes.items():
-        X = calibration.samples[name]
-        key = id(X), recipe.share
-        if key not in responses:
-            responses[key] = response(X, calibration.energy[name], recipe.share)
-        answers[name] = X, responses[key]
-    return answers
+
+    def answer_for(name: str) -> tuple[Tensor, Tensor]:
+        X, share = calibration.samples[name], recipes[name].share
+        if (id(X), share) not in responses:
+            responses[id(X), share] = response(X, calibration.energy[name], share)
+        return X, responses[id(X), share]
+
+    return answer_for
 
 
 def recipes_of(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:
