@@ -23,6 +23,7 @@ from ..method import fp8
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
+from ..system.parallel import first, meet
 from .about import write_about
 from .compatibility import add_older_names, savable
 from .shipped.hashes import write_hashes
@@ -32,7 +33,7 @@ _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
 
 def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: str = "none") -> Path:
-    """Write a compressed model as a new folder, complete or not at all.
+    """Write a compressed model as a new folder, complete or not at all. Of several processes the first writes.
 
     Args:
         compressed: what `compress.compress` returned.
@@ -57,15 +58,17 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     described = bool(layers) and all(map(is_described, layers.values()))
     check_activations(activations, described)
-    with new_folder(out) as folder, quiet():
-        tensors = checkpoint_tensors(model, recipe.granularity)
-        dtype = usual_dtype(tensors.values())
-        save_tokenizer(tokenizer, folder)
-        save_weights(model, tensors, folder)
-        quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
-        complete_config(folder, dtype, quantization)
-        write_about(folder, compressed, sorted(layers), activations)
-        write_hashes(folder)
+    if first():
+        with new_folder(out) as folder, quiet():
+            tensors = checkpoint_tensors(model, recipe.granularity)
+            dtype = usual_dtype(tensors.values())
+            save_tokenizer(tokenizer, folder)
+            save_weights(model, tensors, folder)
+            quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
+            complete_config(folder, dtype, quantization)
+            write_about(folder, compressed, sorted(layers), activations)
+            write_hashes(folder)
+    meet()
     return out
 
 

@@ -10,15 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-from ..errors import PrunekitError
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -40,6 +38,11 @@ def rank() -> int:
 def first() -> bool:
     """Whether this is the process that writes and prints."""
     return rank() == 0
+
+
+def own_device() -> torch.device:
+    """Where this process works: the GPU that is its own, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def mine(items: Sequence[T]) -> Sequence[T]:
@@ -137,34 +140,46 @@ def processes() -> Iterator[Callable[[], bool]]:
     Yields:
         A function that says whether this process is the first to call it: the one that tells why the work ended. Its
         standard error is open then.
-
-    Raises:
-        PrunekitError: there are fewer GPUs on this machine than processes.
     """
-    device = int(os.environ["LOCAL_RANK"])
-    gpus = torch.cuda.device_count()
-    if 0 < gpus <= device:
-        raise PrunekitError(
-            f"torchrun started more processes than there are GPUs: give --nproc-per-node {gpus}, or hide the GPUs "
-            "(CUDA_VISIBLE_DEVICES=) to work on the CPU."
-        )
-    if gpus:
-        torch.cuda.set_device(device)
     store, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
-    store.set_timeout(PATIENCE)
-    dist.init_process_group(store=dist.PrefixStore("prunekit", store), rank=number, world_size=count, timeout=PATIENCE)
     loud = sys.stderr
 
     def tells() -> bool:
-        alone = cast(int, store.add("prunekit told", 1)) == 1
+        try:
+            alone = store.add("prunekit told", 1) == 1
+        except RuntimeError:  # what kept the store is gone
+            alone = number == 0
         if alone:
             sys.stderr = loud
         return alone
 
-    with open(os.devnull, "w") as nowhere:
-        if number == 0:
+    with ExitStack() as quiet:
+        if number > 0:
+            nowhere = quiet.enter_context(open(os.devnull, "w"))
+            quiet.enter_context(redirect_stdout(nowhere))
+            quiet.enter_context(redirect_stderr(nowhere))
+        _take_gpu(int(os.environ["LOCAL_RANK"]), tells)
+        own = dist.PrefixStore("prunekit", store)
+        dist.init_process_group(store=own, rank=number, world_size=count, timeout=PATIENCE)
+        try:
             yield tells
-        else:
-            with redirect_stdout(nowhere), redirect_stderr(nowhere):
-                yield tells
+        except Exception:
+            if not tells():  # it follows from what another has told
+                sys.exit(2)
+            raise
     dist.destroy_process_group()
+
+
+def _take_gpu(number: int, tells: Callable[[], bool]) -> None:
+    """Have the GPU of that number for this process alone, where there are GPUs."""
+    gpus = torch.cuda.device_count()
+    if 0 < gpus <= number:
+        if tells():
+            print(
+                f"prunekit: torchrun started more processes than there are GPUs: give --nproc-per-node {gpus}, or hide "
+                "the GPUs (CUDA_VISIBLE_DEVICES=) to work on the CPU.",
+                file=sys.stderr,
+            )
+        sys.exit(2)
+    if gpus:
+        torch.cuda.set_device(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from ...system.files import new_folder
 from ...system.locks import sweep
 from ...system.machine import versions
 from ...system.notices import quiet
+from ...system.parallel import first, from_first, meet, rank, world
 from ..about import read_about, write_about
 from ..load import chosen_device
 from ..pretrained import open_tokenizer
@@ -59,7 +61,8 @@ def compress_folder(
 
     The tensors are those of ``save(compress(load(source), ...))``, bit for bit; but `permute` reorders only what lies
     within a block, the neurons of MLPs and the values within heads. What is interrupted lies in
-    ``out.partial``; the same call goes on there, and writes what it would have written.
+    ``out.partial``; the same call goes on there, and writes what it would have written. Several processes on one
+    machine split each block's layers, and the first writes what one process would.
 
     Args:
         source: a folder with a model in safetensors, or ``embedded``.
@@ -103,21 +106,29 @@ def compress_folder(
         check_text(skeleton.model, ids)
     stop = stop and given.tokens is None
     partial = Partial(out)
-    with partial.held():
+    with partial.held() if first() else nullcontext():
         plan = {"recipe": asdict(recipe), "given": asdict(given), "stop": stop, "activations": activations}
-        partial.begin(plan | {"dtype": kind, "device": device, "text": _sum_of(ids), **_sources(folder)})
+        plan |= {"dtype": kind, "device": device, "text": _sum_of(ids), "processes": world(), **_sources(folder)}
+        if first():
+            partial.begin(plan)
+        meet()
+        state = partial.state if first() else partial.state / f"process-{rank()}"
         shards = ShardFolder(partial.model, partial.state, skeleton, recipe.granularity)
-        work = Work(skeleton, list(layers), recipe, recipes, partial.state, shards)
-        if not partial.finished:
+        work = Work(skeleton, list(layers), recipe, recipes, state, shards)
+        written = Written(out, recipe, 0.0, [], 0, given)
+        if not from_first(partial.finished):
+            state.mkdir(exist_ok=True)
             warm_up(recipe, device)
-            tokens = compress_streamed(work, ids, stop)
-            written = _complete(work, shards, Written(out, recipe, 0.0, [], tokens, given), tokenizer, activations)
+            written = replace(written, tokens=compress_streamed(work, ids, stop))
+            if first():
+                written = _complete(work, shards, written, tokenizer, activations)
+        elif first():
+            report, sparsity = counted(shards.reports())
+            tokens = read_about(out)["calibration_tokens"]
+            written = replace(written, sparsity=sparsity, layers=report, tokens=tokens)
+        if first():
             partial.finish()
-            return written
-        report, sparsity = counted(shards.reports())
-        tokens = read_about(out)["calibration_tokens"]
-        partial.finish()
-    return Written(out, recipe, sparsity, report, tokens, given)
+        return from_first(written)
 
 
 def _read(tokenizer: Any, skeleton: Skeleton, recipe: Recipe, given: Provenance) -> tuple[Tensor, Provenance]:
