@@ -15,6 +15,7 @@ from ..method.scores import contribution
 from ..model.checks import check_text
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import device_of, low_precision, without_dropout
+from ..model.spread import gathered_up, is_spread
 from ..model.structure import body_of
 from ..system.parallel import in_turn, world
 from ..system.progress import progress
@@ -100,9 +101,10 @@ def calibrate(
     check_text(model, ids)
     layers = linear_layers(model) if layers is None else layers
     averages = {name: BatchEWMA(decay) for name in layers}
-    rows = {name: few_rows(weight_of(module)) for name, module in layers.items()}
+    rows = {name: few_rows(weight_of(gathered_up(module))) for name, module in layers.items()}
     convergence, kept, tokens = Convergence(rows, sparsity, tolerance), Samples(samples), 0
-    batches, place = ids.split(max(1, batch_tokens // ids.shape[1])), device_of(model)
+    batches = ids.split(max(1, batch_tokens // ids.shape[1]))
+    place = torch.device("cpu") if is_spread(model) else device_of(model)
 
     def energy() -> dict[str, Tensor]:
         return {name: with_prior(average.value, tokens, prior) for name, average in averages.items()}
@@ -135,7 +137,7 @@ def _looking(
     """
     body, picker = body_of(model), Samples(samples)  # the output embedding is not needed
     seen: list[tuple[list[str], list[Tensor]]] = []
-    home = torch.device("cpu") if world() > 1 else device_of(model)
+    home = torch.device("cpu") if world() > 1 or is_spread(model) else device_of(model)
 
     def observe(x: Tensor) -> list[Tensor]:
         statistic = [mean_square(x), picker.pick(x)] if samples else [mean_square(x)]

@@ -14,8 +14,9 @@ from ..errors import PrunekitError
 from ..kernels.dispatch import fastest
 from ..method.targets import check_sparsity
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of
+from ..model.linear import check_model, linear_layers, weight_of
 from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
+from ..model.spread import gathered_up
 from ..model.structure import embedding_of
 from ..system.parallel import gathered, mine, summed
 from ..system.progress import progress
@@ -96,6 +97,8 @@ def allocate(
     low, high = max(0.0, target - reach), min(0.99, target + reach)
     shares = [low + (target - low) * k / STEPS for k in range(STEPS)]
     shares += [target + (high - target) * k / STEPS for k in range(STEPS + 1)]
+    check_model(model)
+    model = gathered_up(model)
     layers = linear_layers(model, include, exclude)
     E, G = sensitivities(model, ids, layers)
     steps, cost, size, floor, before = [], {}, {}, 0.0, 0.0

@@ -16,8 +16,9 @@ from ..errors import PrunekitError
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
 from ..model.dealt import made_together, owners
-from ..model.linear import linear_layers
+from ..model.linear import check_model, linear_layers
 from ..model.modes import device_of, without_dropout
+from ..model.spread import gathered_up
 from ..system.progress import progress
 from .allocate import Allocation
 from .blockwise import BLOCKWISE, compress_blocks
@@ -43,6 +44,9 @@ def compress(
     **options: Unpack[Options],
 ) -> Compressed:
     """Prune a model and cast it to FP8. The model that is given stays as it is.
+
+    Where accelerate has spread it (`device_map`), it runs there for the EWMA. All else happens on the CPU, on which the
+    new model is whole.
 
     Args:
         model: a causal language model of transformers.
@@ -75,9 +79,11 @@ def compress(
     Raises:
         PrunekitError: an option is bad or given beside a recipe, the pattern does not fit a layer, a weight is not
             finite, quantized already or computed from others, there is no calibration where one is needed, or one that
-            does not fit, the model was compiled or spread over devices, or it does not run with these layers in FP8.
+            does not fit, the model was compiled, or it does not run with these layers in FP8.
     """
     recipe = chosen(recipe, options)
+    check_model(model)
+    spread, model = model, gathered_up(model)
     layers = linear_layers(model, include, exclude)
     check_weights(model, layers, recipe.pattern)
     seconds = {}
@@ -85,7 +91,7 @@ def compress(
         if ids is None or calibration is not None:
             raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
-        model = permute_channels(model, ids, recipe.pattern)
+        spread = model = permute_channels(model, ids, recipe.pattern)
         layers = linear_layers(model, include, exclude)
         seconds["permute"] = perf_counter() - begin
     budget = budget.sparsity if isinstance(budget, Allocation) else budget
@@ -101,7 +107,7 @@ def compress(
             new = compress_blocks(model, ids, layers, recipes)
     else:
         if recipe.needs_inputs:
-            calibration = calibration or _calibrated(model, ids, layers, recipe, stop)
+            calibration = calibration or _calibrated(spread, ids, list(layers), recipe, stop)
             seconds["calibrate"] = calibration.seconds
         else:
             calibration = Calibration({}, 0, 0.0)
@@ -142,13 +148,12 @@ def chosen(recipe: Recipe | None, options: Options) -> Recipe:
     return recipe
 
 
-def _calibrated(
-    model: nn.Module, ids: Tensor | None, layers: dict[str, nn.Module], recipe: Recipe, stop: bool
-) -> Calibration:
+def _calibrated(model: nn.Module, ids: Tensor | None, names: Sequence[str], recipe: Recipe, stop: bool) -> Calibration:
     """`calibrate` with what a recipe asks of it."""
     assert ids is not None  # or a calibration was given, and this not called
     share = min(max(recipe.share, 0.01), 0.99)
     samples = SAMPLES if recipe.compensate else 0
+    layers = {name: model.get_submodule(name) for name in names}
     return calibrate(model, ids, layers, stop=stop, sparsity=share, samples=samples)
 
 

@@ -24,6 +24,7 @@ from ..model.copies import replace_layers, shallow_copy, with_columns, with_rows
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import device_of, without_dropout
+from ..model.spread import gathered_up
 from ..model.structure import find_mlps
 
 _TINY = torch.finfo(torch.float32).tiny  # for a mean of zero
@@ -98,6 +99,7 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
     """
     n, m = parse_pattern(pattern)
     check_text(model, ids)
+    model = gathered_up(model)
     layers = linear_layers(model)
     for name, module in layers.items():
         if isinstance(module, Fp8Linear):
