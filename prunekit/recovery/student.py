@@ -5,12 +5,14 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from ..compression.layer import as_precise_as
 from ..compression.result import Compressed, assemble
-from ..model.copies import replace_layers
+from ..model.copies import replace_layers, shallow_copy
 from .state import checksum
+from .together import local_of, sharded, whole
 from .trained_layer import TrainedLayer
 
 
@@ -38,12 +40,23 @@ class Student:
 
     def masks(self) -> list[int]:
         """A checksum of what each layer keeps."""
-        return [checksum([layer.keep]) for layer in self._trained.values()]
+        return [checksum([layer.weight.detach() != 0]) for layer in self._trained.values()]
 
     def cast(self, casts: bool) -> None:
         """Let the layers compute with weights cast to FP8 from now on, or not."""
         for layer in self._trained.values():
             layer.casts = casts
+
+    def shard(self, device: torch.device) -> None:
+        """Spread what is trained over all processes."""
+        self.model = sharded(self.model, self.layers, device)
+        for modules in (self._trained, self._norms):
+            modules |= {name: self.model.get_submodule(name) for name in modules}  # type: ignore[arg-type,misc]
+        for layer in self._trained.values():
+            layer.keep = None
+            layer.spare_zeros(local_of(layer.weight.detach()) != 0)
+        parameters = dict(self.model.named_parameters())
+        self.moving = {name: parameters[name] for name in self.moving}
 
     def finished(self, steps: int, seconds: float) -> Compressed:
         """The result, with the trained weights as `compress` would store them.
@@ -55,11 +68,11 @@ class Student:
         new = {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}
         given, model = self.result, self.result.model
         for name, norm in self._norms.items():
-            old = model.get_submodule(name)
-            for before, after in zip(old.parameters(), norm.parameters()):
-                after.data = as_precise_as(before, after.data)
-            norm.to(next(old.parameters()).dtype).requires_grad_(False)
-        model = replace_layers(model, self._norms)
+            trained = shallow_copy(model.get_submodule(name))
+            for key, before in model.get_submodule(name).named_parameters():
+                after = as_precise_as(before, whole(norm.get_parameter(key).detach()).to(before.device))
+                trained._parameters[key] = nn.Parameter(after.to(before.dtype), requires_grad=False)
+            model = replace_layers(model, {name: trained})
         times = given.seconds | {"recover": seconds}
         return replace(assemble(model, new, given.recipe, given.tokens, times), steps=steps)
 
