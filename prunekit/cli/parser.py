@@ -85,6 +85,9 @@ def _how_to_recover(c: argparse.ArgumentParser) -> None:
         help="recover for so long; default: until minute 19, at least 5; less where less than half is pruned",
     )
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
+    c.add_argument(
+        "--shard", action="store_true", help="recover with the model spread over torchrun's processes (FSDP2)"
+    )
 
 
 def _which_layers(c: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from ..compression.streamed.trained import Example
 from ..errors import PrunekitError, check_count
 from ..model.blocks import output_of
 from .recover import CAST_FROM, WARM_UP, multiplies_in_bfloat16
-from .student import Student
+from .student.student import Student
 
 RATE = 2e-3
 

@@ -24,6 +24,7 @@ from ..model.experts import experts_of
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
+from ..system.parallel import first, meet
 from .about import write_about
 from .compatibility import add_older_names, savable
 from .shipped.card import Measurements, write_card
@@ -43,7 +44,7 @@ def save(
     measurements: Measurements = (),
     command: Sequence[str] = (),
 ) -> Path:
-    """Write a compressed model as a new folder, complete or not at all.
+    """Write a compressed model as a new folder, complete or not at all. Of several processes the first writes.
 
     Args:
         compressed: what `compress.compress` returned.
@@ -70,17 +71,19 @@ def save(
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     described = bool(layers) and all(map(is_described, layers.values()))
     check_activations(activations, described)
-    with new_folder(out) as folder, quiet():
-        tensors = checkpoint_tensors(model, recipe.granularity)
-        dtype = usual_dtype(tensors.values())
-        save_tokenizer(tokenizer, folder)
-        save_weights(model, tensors, folder)
-        quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
-        complete_config(folder, dtype, quantization)
-        write_about(folder, compressed, sorted(layers), activations, experts_of(model))
-        origin = origin_of(str(getattr(compressed.model.config, "_name_or_path", "")), command)
-        write_card(folder, compressed, origin, activations if described else None, measurements)
-        write_hashes(folder)
+    if first():
+        with new_folder(out) as folder, quiet():
+            tensors = checkpoint_tensors(model, recipe.granularity)
+            dtype = usual_dtype(tensors.values())
+            save_tokenizer(tokenizer, folder)
+            save_weights(model, tensors, folder)
+            quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
+            complete_config(folder, dtype, quantization)
+            write_about(folder, compressed, sorted(layers), activations, experts_of(model))
+            origin = origin_of(str(getattr(compressed.model.config, "_name_or_path", "")), command)
+            write_card(folder, compressed, origin, activations if described else None, measurements)
+            write_hashes(folder)
+    meet()
     return out
 
 

@@ -186,3 +186,8 @@ def test_an_interruption_before_the_first_step_promises_no_state(run, model, tex
 )
 def test_bad_budgets(refused, model, options, message):
     assert message in refused("compress", model, "--sparsity", "0.5", *options)
+
+
+def test_sharding_is_for_recovery_in_several_processes(refused, model, text_file):
+    command = ("compress", model, "--sparsity", "0.5", "--calibration-text", text_file, "--shard")
+    assert "start them by torchrun" in refused(*command, "--recover")

@@ -21,7 +21,7 @@ from prunekit.method import fp8
 from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.model.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recovery.recover import recover
-from prunekit.recovery.trained_layer import TrainedLayer, straight_through
+from prunekit.recovery.student.trained_layer import TrainedLayer, straight_through
 
 module, run_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.run")
 RECIPES = [

@@ -23,6 +23,7 @@ from ...storage.weight_files import weight_files
 from ...system.files import check_space, write_json
 from ...system.freed import give_back_freed_memory
 from ...system.memory import peak_rss
+from ...system.parallel import first
 from .forecast import describe, describe_others
 from .job import Job
 
@@ -112,7 +113,7 @@ def _report(job: Job, a: argparse.Namespace, written: Written, seconds: float) -
     print(f"weights on disk {size / 1e6:.1f} MB, dense {dense / 1e6:.1f} MB")
     print(f"seconds {seconds:.2f}   peak memory {peak_rss() / 1e9:.2f} GB")
     print(f"saved to {written.out}")
-    if job.json:
+    if job.json and first():
         figures = {
             "model": a.model,
             "recipe": asdict(job.recipe),

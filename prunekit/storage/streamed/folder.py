@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from ...system.files import new_folder
 from ...system.locks import sweep
 from ...system.machine import versions
 from ...system.notices import quiet
+from ...system.parallel import first, from_first, meet, rank, world
 from ..about import read_about, write_about
 from ..load import chosen_device
 from ..pretrained import open_tokenizer
@@ -68,7 +71,8 @@ def compress_folder(
 
     The tensors are those of ``save(compress(load(source), ...))``, bit for bit; but `permute` reorders only what lies
     within a block, the neurons of MLPs and the values within heads. What is interrupted lies in
-    ``out.partial``; the same call goes on there, and writes what it would have written.
+    ``out.partial``; the same call goes on there, and writes what it would have written. Several processes on one
+    machine split each block's layers, and the first writes what one process would.
 
     Args:
         source: a folder with a model in safetensors, or ``embedded``.
@@ -96,6 +100,8 @@ def compress_folder(
     recipe, out, folder = chosen(recipe, options), Path(out), local_folder(source)
     if recipe.permute and not recipe.needs_inputs:
         raise PrunekitError("permute needs text to see which channels matter: leave it out (--no-permute).")
+    if trains is not None and world() > 1:
+        raise PrunekitError("one process trains the blocks: start this without torchrun, or leave the training out.")
     check_activations(activations)
     device = chosen_device(device)
     kind = dtype or ("float32" if torch.device(device).type == "cpu" else "auto")
@@ -113,33 +119,46 @@ def compress_folder(
             check_text(skeleton.model, text)
     stop, origin = stop and given.tokens is None, origin_of(str(folder), command)
     partial = Partial(out)
-    with partial.held():
+    with partial.held() if first() else nullcontext():
         plan = {"recipe": asdict(recipe), "given": asdict(given), "stop": stop, "activations": activations}
-        texts = {"text": _sum_of(ids), "training": _sum_of(training)}
-        partial.begin(plan | texts | {"dtype": kind, "device": device, **_sources(folder)})
+        plan |= {"text": _sum_of(ids), "training": _sum_of(training), "processes": world()}
+        if first():
+            partial.begin(plan | {"dtype": kind, "device": device, **_sources(folder)})
+        meet()
+        state = partial.state if first() else partial.state / f"process-{rank()}"
         shards = ShardFolder(partial.model, partial.state, skeleton, recipe.granularity)
-        work = Work(skeleton, list(layers), recipe, recipes, partial.state, shards)
-        if not partial.finished:
+        work = Work(skeleton, list(layers), recipe, recipes, state, shards)
+        written = Written(out, recipe, 0.0, [], 0, given, others)
+        if not from_first(partial.finished):
+            state.mkdir(exist_ok=True)
             warm_up(recipe, device)
+            complete = partial_of(_complete, work, tokenizer=tokenizer, activations=activations, origin=origin)
             if trains is None or training is None:
                 tokens = compress_streamed(work, ids, stop)
             else:
-                first = ShardFolder(partial.pruned, partial.pruned, skeleton, recipe.granularity)
-                if not (partial.pruned / HASHES).exists():  # the last thing that is written
-                    tokens = compress_streamed(replace(work, shards=first), ids, stop)
-                    made = Written(out, recipe, 0.0, [], tokens, given, others)
-                    _complete(work, first, made, tokenizer, activations, origin)
-                tokens = read_about(partial.pruned)["calibration_tokens"]
+                tokens = _pruned(work, partial, ids, stop, complete, written)
                 pruned = open_skeleton(partial.pruned, kind, device)
                 train_blocks(replace(work, folder=partial.training), pruned, training, trains)
-            written = Written(out, recipe, 0.0, [], tokens, given, others)
-            written = _complete(work, shards, written, tokenizer, activations, origin)
+            if first():
+                written = complete(shards, replace(written, tokens=tokens))
+        elif first():
+            report, sparsity = counted(shards.reports())
+            tokens = read_about(out)["calibration_tokens"]
+            written = replace(written, sparsity=sparsity, layers=report, tokens=tokens)
+        if first():
             partial.finish()
-            return written
-        report, sparsity = counted(shards.reports())
-        tokens = read_about(out)["calibration_tokens"]
-        partial.finish()
-    return Written(out, recipe, sparsity, report, tokens, given, others)
+        return from_first(written)
+
+
+def _pruned(
+    work: Work, partial: Partial, ids: Tensor | None, stop: bool, complete: Callable[..., Written], written: Written
+) -> int:
+    """Compress what is to be trained into a folder of its own; gives how many tokens calibration used."""
+    if not (partial.pruned / HASHES).exists():  # the last thing that is written
+        shards = ShardFolder(partial.pruned, partial.pruned, work.skeleton, work.recipe.granularity)
+        tokens = compress_streamed(replace(work, shards=shards), ids, stop)
+        complete(shards, replace(written, tokens=tokens))
+    return read_about(partial.pruned)["calibration_tokens"]
 
 
 def _texts(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
-from ..compression.layer import as_precise_as
-from ..compression.recipe import Recipe
-from ..model.copies import replace_layers
-from .state import checksum
+from ...compression.layer import as_precise_as
+from ...compression.recipe import Recipe
+from ...model.copies import replace_layers, shallow_copy
+from ..state import checksum
+from ..together import local_of, sharded, whole
 from .trained_layer import TrainedLayer
 
 
@@ -44,20 +46,33 @@ class Student:
 
     def masks(self) -> list[int]:
         """A checksum of what each layer keeps."""
-        return [checksum([layer.keep]) for layer in self._trained.values()]
+        return [checksum([layer.weight.detach() != 0]) for layer in self._trained.values()]
 
     def cast(self, casts: bool) -> None:
         """Let the layers compute with weights cast to FP8 from now on, or not."""
         for layer in self._trained.values():
             layer.casts = casts
 
+    def shard(self, device: torch.device) -> None:
+        """Spread what is trained over all processes."""
+        self.model = sharded(self.model, self.layers, device)
+        for modules in (self._trained, self._norms):
+            modules |= {name: self.model.get_submodule(name) for name in modules}  # type: ignore[arg-type,misc]
+        for layer in self._trained.values():
+            layer.keep = None
+            layer.spare_zeros(local_of(layer.weight.detach()) != 0)
+        parameters = dict(self.model.named_parameters())
+        self.moving = {name: parameters[name] for name in self.moving}
+
     def finished(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
         """The layers as `compress` would store them with the trained weights, and the norms, both by name."""
-        for old, norm in zip(self._given.values(), self._norms.values()):
-            for before, after in zip(old.parameters(), norm.parameters()):
-                after.data = as_precise_as(before, after.data)
-            norm.to(next(old.parameters()).dtype).requires_grad_(False)
-        return {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}, self._norms
+        norms = {}
+        for name, given in self._given.items():
+            norms[name] = trained = shallow_copy(given)
+            for key, before in given.named_parameters():
+                after = as_precise_as(before, whole(self._norms[name].get_parameter(key).detach()).to(before.device))
+                trained._parameters[key] = nn.Parameter(after.to(before.dtype), requires_grad=False)
+        return {name: self._trained[name].finished(layer) for name, layer in self.layers.items()}, norms
 
 
 def norms(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, nn.Module]:
