@@ -1,5 +1,7 @@
 """Fused experts taken apart: the same function and memory, each judged by the tokens that go to it."""
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -12,6 +14,8 @@ from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.model.experts import Experts, experts_of, layers_of, left_out, with_experts
 from prunekit.recovery.recover import recover
+from prunekit.storage.load import load
+from prunekit.storage.save import save
 
 pytestmark = pytest.mark.skipif(transformers.__version__.startswith("4."), reason="transformers 5 fuses experts")
 kinds = pytest.mark.parametrize("kind", ["olmoe", "mixtral", "qwen3_moe"])
@@ -150,3 +154,12 @@ def test_a_part_of_the_experts_is_refused_in_fp8_alone(olmoe, ids):
     with pytest.raises(PrunekitError, match="3 of 4 experts"):
         compress(olmoe, ids, sparsity=0.5, fp8="e4m3", exclude=["experts.1."])
     assert len(compress(olmoe, ids, sparsity=0.5, fp8="e4m3", exclude=["experts.*down_proj"]).layers) == 24
+
+
+@pytest.mark.parametrize("experts", [5, "abc", ["model"], [["x"]], {"a": 1}, None], ids=str)
+def test_a_prunekit_json_that_names_no_experts_is_refused(olmoe, ids, tokenizer, tmp_path, experts):
+    folder = save(compress(olmoe, sparsity=0.5, method="magnitude"), tokenizer, tmp_path / "out")
+    about = json.loads((folder / "prunekit.json").read_text("utf-8"))
+    (folder / "prunekit.json").write_text(json.dumps(about | {"experts": experts}), "utf-8")
+    with pytest.raises(PrunekitError, match="seems damaged"):
+        load(str(folder), device="cpu")
