@@ -16,7 +16,7 @@ from prunekit.cli.main import main
 from prunekit.storage.load import load
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @pytest.fixture(scope="module")
