@@ -96,6 +96,8 @@ def _tasks(a: argparse.Namespace) -> None:
     """The field's tasks, one model in memory at a time."""
     if a.stream:
         raise PrunekitError("--tasks needs the whole model in memory: leave out --stream.")
+    if a.card:
+        raise PrunekitError("--card holds what is measured on text: leave it out, or leave out --tasks.")
     if given := [name for name, usual in TEXT.items() if getattr(a, name) != usual]:
         raise PrunekitError(f"--{given[0]} is not for --tasks, which bring their own text: leave it out.")
     if not (tasks := [name.strip() for name in a.tasks.split(",") if name.strip()]):
@@ -107,10 +109,11 @@ def _tasks(a: argparse.Namespace) -> None:
         if value is not None:
             check_count(value, f"--{name}")
     found = find_tasks(tasks)
-    dense, _ = _did(a.dense, a, found, options) if a.dense else (None, "")
-    model, where = _did(a.model, a, found, options)
+    dense, _ = _did(a.dense, "none", a, found, options) if a.dense else (None, "")
+    model, where = _did(a.model, a.activations, a, found, options)
     rows = compare_tasks(model, dense)
     protocol = {"lm_eval": version("lm_eval"), **options, "shots": a.shots, "where": where, "chat_template": False}
+    protocol["activations"] = a.activations
     print(
         f"protocol: lm-eval {protocol['lm_eval']}, batches of {options['batch']}, {where}, no chat template, ", end=""
     )
@@ -120,9 +123,12 @@ def _tasks(a: argparse.Namespace) -> None:
         write_json(Path(a.json), {"model": a.model, "dense": a.dense, "protocol": protocol, "tasks": _figures(rows)})
 
 
-def _did(name: str, a: argparse.Namespace, tasks: Found, options: dict[str, Any]) -> tuple[list[Done], str]:
+def _did(
+    name: str, activations: str, a: argparse.Namespace, tasks: Found, options: dict[str, Any]
+) -> tuple[list[Done], str]:
     """How a model did its tasks; and in which dtype, on which device."""
     model, tokenizer = load(name, a.dtype, a.device)
+    model = with_cast_inputs(model) if activations == "dynamic" else model
     done = run_tasks(model, tokenizer, tasks, shots=a.shots, **options)
     return done, f"{str(model.dtype).removeprefix('torch.')} on {model.device.type}"
 
