@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,12 @@ def test_the_peak_of_memory_does_not_depend_on_the_number_of_blocks(tokenizer, l
         shutil.rmtree(source)
     assert max(peaks.values()) <= LIMITS[method]
     assert abs(peaks[few] - peaks[many]) <= 0.2e9
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_peak_of_the_embedded_model_in_training_is_as_predicted(long_text, tmp_path):
+    assert peak_of(Path("embedded"), tmp_path / "out", "trained", long_text) <= 1e9
 
 
 @pytest.mark.slow
