@@ -60,7 +60,8 @@ def test_blocks_are_trained_and_a_recipe_says_so(run, refused, model, text_file,
     code, _, error = run("compress", model, "--recipe", "small", "--out", "again")
     assert code == 0, error
     for path in (tmp_path / "small").iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+        if path.name not in ("README.md", "hashes.json"):  # which tell the command, and that of what tells it
+            assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
     about = tmp_path / "small" / "prunekit.json"
     for wrong in ({"block_steps": 2, "steps": 3}, {"block_steps": "2"}):

@@ -9,7 +9,7 @@ from tiny import tiny_llama, tiny_mixture
 
 from prunekit.calibration.calibrate import calibrate
 from prunekit.compression.allocate import allocate
-from prunekit.compression.blockwise import prune_blocks
+from prunekit.compression.blockwise import Step, prune_blocks
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.model.experts import Experts, experts_of, layers_of, left_out, with_experts
@@ -127,10 +127,11 @@ def test_block_by_block_an_expert_without_tokens_changes_nothing_of_the_others(l
         seen[name] = statistic
         return module
 
-    prune_blocks(apart, ids, layers, lambda x: x.float().square().sum(0), prune)
+    step = Step(lambda x: x.float().square().sum(0), prune)
+    prune_blocks(apart, ids, layers, step)
     with_all = dict(seen)
     some = {name: module for name, module in layers.items() if "0.mlp.experts.3." not in name}
-    prune_blocks(apart, ids, some, lambda x: x.float().square().sum(0), prune)
+    prune_blocks(apart, ids, some, step)
     assert with_all.keys() == layers.keys()
     assert all(torch.equal(seen[name], with_all[name]) for name in some)
     assert not any(m.everyone for m in apart.modules() if isinstance(m, Experts))
