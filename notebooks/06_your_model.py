@@ -171,9 +171,8 @@ minutes = [f"{seconds * count / total / 60:.0f} minutes" for count in (1e9, 7e9)
 print(f"{seconds:.0f} seconds of work to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
 
 # %% [markdown]
-# *Predicted*, for the dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16. About 1 GB
-# comes on top here. A 1B model fits a laptop with 16 GB. A larger one passes block by block on the command line:
-# `prunekit compress FOLDER --stream`.
+# *Predicted*, the dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16, and 1 GB on top.
+# 1B fits 16 GB. Larger ones pass block by block: `prunekit compress FOLDER --stream`.
 #
 # ## 3. Which layers suffer?
 # For each layer the share of its output's mean square that is lost: 0 is unharmed, 1 is as bad as a layer of zeros.

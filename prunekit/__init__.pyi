@@ -17,6 +17,8 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_all as evaluate_all
 from .evaluation.generate import generate as generate
 from .evaluation.streamed import evaluate_streamed as evaluate_streamed
+from .evaluation.tasks.compare import compare_tasks as compare_tasks
+from .evaluation.tasks.run import run_tasks as run_tasks
 from .method.admm import admm as admm
 from .method.baselines import magnitude_mask as magnitude_mask
 from .method.baselines import sparsegpt as sparsegpt
@@ -43,6 +45,7 @@ from .method.scores import magnitude as magnitude
 from .method.scores import rank_one as rank_one
 from .model.fp8_linear import Fp8Linear as Fp8Linear
 from .model.linear import linear_layers as linear_layers
+from .recovery.blocks import BlockTraining as BlockTraining
 from .recovery.recover import recover as recover
 from .speed.accelerate import accelerate as accelerate
 from .storage.load import load as load

@@ -2,13 +2,14 @@
 
 import importlib.util
 import os
+from copy import deepcopy
 from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
-from tiny import MAKERS, SENTENCES, VOCABULARY, tiny_gpt2, tiny_llama
+from tiny import CHAT_TEMPLATE, MAKERS, SENTENCES, VOCABULARY, tiny_gpt2, tiny_llama
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests on machines with a GPU
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a network
@@ -39,6 +40,14 @@ def tokenizer():
     )
     inner.train_from_iterator(SENTENCES, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+
+
+@pytest.fixture(scope="session")
+def speaker(tokenizer):
+    """The tiny tokenizer with a chat template; of its own it puts nothing before a text."""
+    speaker = deepcopy(tokenizer)
+    speaker.chat_template = CHAT_TEMPLATE
+    return speaker
 
 
 @pytest.fixture(scope="session")

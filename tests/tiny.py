@@ -16,6 +16,11 @@ SENTENCES = (
     "Nobody sorts a library to find the heavier half of its books.",
 )
 
+CHAT_TEMPLATE = """{{ bos_token }}{% if tools %}[tools {{ tools | tojson }}]
+{% endif %}{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('There is no critic here') }}{% endif %}
+<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls or [] %}({{ call.function.name }}){% endfor %}
+{% endfor %}"""
+
 
 def cast_parameters(model, dtype):
     """Cast as a checkpoint of that dtype is opened: buffers, such as rotary frequencies, stay float32."""
@@ -81,9 +86,12 @@ def tiny_gemma2(seed=0, dtype=torch.float32, **options):
 
 
 FAMILIES = {
+    "llama": ("Llama", {"num_key_value_heads": 2}),
+    "mistral": ("Mistral", {"num_key_value_heads": 2}),
     "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
     "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 24}),
     "gemma2": ("Gemma2", {"num_key_value_heads": 2, "head_dim": 16}),
+    "gemma3": ("Gemma3", {"num_key_value_heads": 2, "head_dim": 16}),
     "opt": ("OPT", {"ffn_dim": 160, "word_embed_proj_dim": 64, "max_position_embeddings": 64}),
     "phi": ("Phi", {}),
     "phi3": ("Phi3", {}),
@@ -100,7 +108,8 @@ def tiny_family(kind, **options):
     sizes = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**sizes, **special, initializer_range=0.2, **its)
+    kind = "Gemma3TextConfig" if name == "Gemma3" else f"{name}Config"
+    config = getattr(transformers, kind)(**sizes, **special, initializer_range=0.2, **its)
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.ndim == 1:
@@ -108,7 +117,7 @@ def tiny_family(kind, **options):
     return model
 
 
-MIXTURES = {"olmoe": "Olmoe", "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe"}
+MIXTURES = {"olmoe": "Olmoe", "mixtral": "Mixtral", "qwen3_moe": "Qwen3Moe", "gpt_oss": "GptOss"}
 
 
 def tiny_mixture(kind="olmoe"):
@@ -117,7 +126,7 @@ def tiny_mixture(kind="olmoe"):
 
     sizes = {"hidden_size": 64, "intermediate_size": 32, "moe_intermediate_size": 32, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
-    experts = {"num_experts_per_tok": 2, "num_local_experts" if kind == "mixtral" else "num_experts": 4}
+    experts = {"num_experts_per_tok": 2, "num_local_experts" if kind in ("mixtral", "gpt_oss") else "num_experts": 4}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config = getattr(transformers, f"{MIXTURES[kind]}Config")
     torch.manual_seed(0)

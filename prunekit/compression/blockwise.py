@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,12 @@ from ..method.admm import admm
 from ..model.blocks import Extras, first_inputs, output_of
 from ..model.checks import check_text
 from ..model.copies import replace_layers
+from ..model.distributed.dealt import made_together, owners
+from ..model.experts import every_expert
 from ..model.linear import weight_of
 from ..model.modes import bfloat16_pays, in_bfloat16
 from ..model.structure import decoder_blocks
+from ..system.parallel import mine, rank, summed
 from ..system.progress import progress
 from .layer import as_precise_as, finish
 from .recipe import Recipe
@@ -39,34 +42,30 @@ class Step:
         prune: from name, layer and the statistic divided by the number of tokens to the new layer.
         dense_inputs: whether the block that follows is fed what the original block gives out, and not the pruned one.
         bfloat16: whether blocks run in bfloat16.
+        cubic: whether pruning takes time as a product with a Gram matrix does (`dealt.owners`).
+        apart: whether each of several processes has batches of its own, whose sums are added; else all of them have all
+            batches, and each sums up, in the order of one process, for the layers that it prunes.
     """
 
     observe: Callable[[Tensor], Tensor]
     prune: Callable[[str, nn.Module, Tensor], nn.Module]
     dense_inputs: bool = False
     bfloat16: bool = False
+    cubic: bool = False
+    apart: bool = False
 
 
 @torch.no_grad()
-def prune_blocks(
-    model: nn.Module,
-    ids: Tensor,
-    layers: dict[str, nn.Module],
-    observe: Callable[[Tensor], Tensor],
-    prune: Callable[[str, nn.Module, Tensor], nn.Module],
-    dense_inputs: bool = False,
-    bfloat16: bool = False,
-) -> dict[str, nn.Module]:
+def prune_blocks(model: nn.Module, ids: Tensor, layers: dict[str, nn.Module], step: Step) -> dict[str, nn.Module]:
     """Replace layers one block after another, and feed each block what the replaced ones before it give out.
+
+    Several processes take the batches in turn; their sums are added, and each prunes some layers of the block for all.
 
     Args:
         model: a causal language model.
         ids: int64 ``[windows, context]``.
         layers: which to replace, by name; all within the decoder blocks.
-        observe: see `Step`.
-        prune: see `Step`.
-        dense_inputs: feed each block what the original ones before it give out instead: half the work.
-        bfloat16: run the blocks in bfloat16.
+        step: what to do with each block.
 
     Returns:
         The new layers by name.
@@ -76,17 +75,17 @@ def prune_blocks(
     """
     check_text(model, ids)
     prefix, blocks = decoder_blocks(model, layers)
-    step = Step(observe, prune, dense_inputs, bfloat16)
+    step = replace(step, apart=True)
     hidden: list[Tensor] = []
-    extras: list = first_inputs(model, blocks, batches(ids), hidden.append)
-    if bfloat16:
+    extras: list = first_inputs(model, blocks, mine(batches(ids)), hidden.append)
+    if step.bfloat16:
         hidden, extras = to_bfloat16(hidden), to_bfloat16(extras)
     new: dict[str, nn.Module] = {}
     for index, block in enumerate(progress(blocks, "blocks")):
         inside, given = f"{prefix}.{index}.", hidden
         outputs: list[Tensor] = []
-        mine = {name: module for name, module in layers.items() if name.startswith(inside)}
-        new |= prune_block(block, inside, mine, step, lambda: zip(given, extras[index]), ids.numel(), outputs.append)  # noqa: B023
+        its = {name: module for name, module in layers.items() if name.startswith(inside)}
+        new |= prune_block(block, inside, its, step, lambda: zip(given, extras[index]), ids.numel(), outputs.append)  # noqa: B023
         hidden = outputs
     return new
 
@@ -115,20 +114,34 @@ def prune_block(
         The new layers by name.
     """
     running = in_bfloat16(block) if step.bfloat16 else block
-    observed = {name: running.get_submodule(name[len(inside) :]) for name in layers}
-    device = next(block.parameters()).device.type
+    device = next(block.parameters()).device
+    owner = owners(layers, step.cubic)
+    seen = layers if step.apart else [name for name in layers if owner[name] == rank()]
+    observed = {name: running.get_submodule(name[len(inside) :]) for name in seen}
     # Buffers of blocks stay as they are; where one meets weights, autocast brings the two together.
-    with torch.autocast(device, torch.bfloat16, enabled=step.bfloat16), summing(observed, step.observe) as sums:
+    cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=step.bfloat16)
+    with cast(), summing(observed, step.observe) as sums:
         for x, (args, kwargs) in inputs():
             output = output_of(running(x, *args, **kwargs))
             if step.dense_inputs:
                 give(output)
-    del running, observed
-    check_reached(layers, sums)
-    new = {}
-    for name, module in layers.items():
+    if step.apart:
+        sums = summed(sums, device)
+    unread = {name: module for name, module in observed.items() if name not in sums}  # experts without tokens
+    if unread:
+        x, (args, kwargs) = next(iter(inputs()))
+        with cast(), summing(unread, step.observe) as late, every_expert(running):
+            running(x, *args, **kwargs)
+        sums |= summed(late, device) if step.apart else late
+    del running, observed, unread
+    check_reached(seen, sums)
+    for name in seen:
         check_finite(f"inputs of {name}", sums[name])
-        new[name] = step.prune(name, module, sums.pop(name) / tokens)
+
+    def make(name: str, module: nn.Module) -> nn.Module:
+        return step.prune(name, module, sums.pop(name) / tokens)
+
+    new = made_together(layers, make, owner)
     if not step.dense_inputs:
         pruned = replace_layers(block, {name[len(inside) :]: module for name, module in new.items()})
         for x, (args, kwargs) in inputs():
@@ -155,7 +168,7 @@ def compress_blocks(
 ) -> dict[str, nn.Module]:
     """Wanda, SparseGPT or ADMM."""
     step = step_of(recipes, bfloat16_pays(model))
-    return prune_blocks(model, ids, layers, step.observe, step.prune, step.dense_inputs, step.bfloat16)
+    return prune_blocks(model, ids, layers, step)
 
 
 def step_of(recipes: dict[str, Recipe], bfloat16: bool) -> Step:
@@ -186,5 +199,5 @@ def step_of(recipes: dict[str, Recipe], bfloat16: bool) -> Step:
     if method == "wanda":
         return Step(lambda x: x.float().square().sum(0), prune)
     if method == "sparsegpt":
-        return Step(gram, prune)
-    return Step(partial(gram, bfloat16=bfloat16), prune, dense_inputs=True, bfloat16=bfloat16)
+        return Step(gram, prune, cubic=True)
+    return Step(partial(gram, bfloat16=bfloat16), prune, dense_inputs=True, bfloat16=bfloat16, cubic=True)

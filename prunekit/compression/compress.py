@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import Parameter, Signature, signature
 from time import perf_counter
@@ -15,7 +15,10 @@ from ..calibration.calibrate import Calibration, calibrate
 from ..errors import PrunekitError
 from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
-from ..model.linear import linear_layers
+from ..model.distributed.dealt import made_together, owners
+from ..model.distributed.spread import gathered_up, is_spread
+from ..model.experts import check_alike, layers_of, left_out
+from ..model.linear import check_model, linear_layers
 from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
 from .allocate import Allocation
@@ -42,6 +45,9 @@ def compress(
     **options: Unpack[Options],
 ) -> Compressed:
     """Prune a model and cast it to FP8. The model that is given stays as it is.
+
+    Where accelerate has spread it (`device_map`), it runs there for the EWMA. All else happens on the CPU, on which the
+    new model is whole.
 
     Args:
         model: a causal language model of transformers.
@@ -74,17 +80,23 @@ def compress(
     Raises:
         PrunekitError: an option is bad or given beside a recipe, the pattern does not fit a layer, a weight is not
             finite, quantized already or computed from others, there is no calibration where one is needed, or one that
-            does not fit, the model was compiled or spread over devices, or it does not run with these layers in FP8.
+            does not fit, the model was compiled, or it does not run with these layers in FP8.
     """
     recipe = chosen(recipe, options)
-    layers = linear_layers(model, include, exclude)
+    check_model(model)
+    spread, experts = model, recipe.granularity != "block"
+    model, layers = layers_of(gathered_up(model), include, exclude, experts)
+    if not is_spread(spread):
+        spread = model
     check_weights(model, layers, recipe.pattern)
+    if recipe.fp8 is not None:
+        check_alike(model, layers)
     seconds = {}
     if recipe.permute and recipe.pattern is not None:
         if ids is None or calibration is not None:
             raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
-        model = permute_channels(model, ids, recipe.pattern)
+        spread = model = permute_channels(model, ids, recipe.pattern)
         layers = linear_layers(model, include, exclude)
         seconds["permute"] = perf_counter() - begin
     budget = budget.sparsity if isinstance(budget, Allocation) else budget
@@ -100,7 +112,7 @@ def compress(
             new = compress_blocks(model, ids, layers, recipes)
     else:
         if recipe.needs_inputs:
-            calibration = calibration or _calibrated(model, ids, layers, recipe, stop)
+            calibration = calibration or _calibrated(spread, ids, list(layers), recipe, stop)
             seconds["calibrate"] = calibration.seconds
         else:
             calibration = Calibration({}, 0, 0.0)
@@ -115,7 +127,7 @@ def compress(
         check_runs(result.model, model)
     include, exclude = ((names,) if isinstance(names, str) else tuple(names) for names in (include, exclude))
     given = Provenance(include, exclude, None if budget is None else dict(budget))
-    return replace(result, provenance=given)
+    return replace(result, provenance=given, left_out=left_out(model, layers))
 
 
 def _listing_fields(signature: Signature) -> Signature:
@@ -141,13 +153,12 @@ def chosen(recipe: Recipe | None, options: Options) -> Recipe:
     return recipe
 
 
-def _calibrated(
-    model: nn.Module, ids: Tensor | None, layers: dict[str, nn.Module], recipe: Recipe, stop: bool
-) -> Calibration:
+def _calibrated(model: nn.Module, ids: Tensor | None, names: Sequence[str], recipe: Recipe, stop: bool) -> Calibration:
     """`calibrate` with what a recipe asks of it."""
     assert ids is not None  # or a calibration was given, and this not called
     share = min(max(recipe.share, 0.01), 0.99)
     samples = SAMPLES if recipe.compensate else 0
+    layers = {name: model.get_submodule(name) for name in names}
     return calibrate(model, ids, layers, stop=stop, sparsity=share, samples=samples)
 
 
@@ -159,26 +170,27 @@ def compress_each(
     for name in layers if recipe.needs_inputs else ():
         if name not in energy:
             raise PrunekitError(f"the calibration holds nothing of {name}: calibrate all layers to compress.")
-    answers = _answers(calibration, recipes) if recipe.compensate else {}
-    return {
-        name: compress_layer(module, energy.get(name), recipes[name], answers.get(name))
-        for name, module in progress(layers.items(), "select and cast")
-    }
+    answer_for = _answers(calibration, recipes) if recipe.compensate else lambda name: None
+
+    def make(name: str, module: nn.Module) -> nn.Module:
+        return compress_layer(module, energy.get(name), recipes[name], answer_for(name))
+
+    return made_together(layers, make, owners(layers, False), lambda names: progress(names, "select and cast"))
 
 
-def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Sampled inputs and the response to them, by layer; layers with the same input and sparsity share both."""
+def _answers(calibration: Calibration, recipes: Mapping[str, Recipe]) -> Callable[[str], tuple[Tensor, Tensor] | None]:
+    """What gives the sampled inputs of a layer and the response to them, shared where they are the same."""
     if not calibration.samples:
         raise PrunekitError("compensate needs sampled inputs: calibrate with samples=64, or pass ids.")
     responses: dict[tuple[int, float], Tensor] = {}
-    answers = {}
-    for name, recipe in recipes.items():
-        X = calibration.samples[name]
-        key = id(X), recipe.share
-        if key not in responses:
-            responses[key] = response(X, calibration.energy[name], recipe.share)
-        answers[name] = X, responses[key]
-    return answers
+
+    def answer_for(name: str) -> tuple[Tensor, Tensor]:
+        X, share = calibration.samples[name], recipes[name].share
+        if (id(X), share) not in responses:
+            responses[id(X), share] = response(X, calibration.energy[name], share)
+        return X, responses[id(X), share]
+
+    return answer_for
 
 
 def recipes_of(layers: dict[str, nn.Module], recipe: Recipe, budget: Mapping[str, float] | None) -> dict[str, Recipe]:

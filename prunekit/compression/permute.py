@@ -21,6 +21,7 @@ from ..method.scores import contribution
 from ..method.targets import check_width, parse_pattern
 from ..model.checks import check_text
 from ..model.copies import replace_layers, shallow_copy, with_columns, with_rows
+from ..model.distributed.spread import gathered_up
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import linear_layers, weight_of
 from ..model.modes import device_of, without_dropout
@@ -98,6 +99,7 @@ def permute_channels(model: nn.Module, ids: Tensor, pattern: str) -> nn.Module:
     """
     n, m = parse_pattern(pattern)
     check_text(model, ids)
+    model = gathered_up(model)
     layers = linear_layers(model)
     for name, module in layers.items():
         if isinstance(module, Fp8Linear):

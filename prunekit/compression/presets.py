@@ -1,4 +1,4 @@
-"""Three ways to spend time on a model: seconds, a minute or two, twenty minutes."""
+"""Ways to spend time on a model: seconds, a minute or two, some minutes, twenty minutes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ class Preset:
         compensates: whether the weights that stay make up for the others (`compensation.response`).
         permutes: whether an N:M pattern gets a better order of the channels first (`permute.permute_channels`).
         recovers: whether recovery follows (`recover.recover`).
+        block_steps: how many steps each block is trained for, with one block in memory (`blocks.BlockTraining`).
     """
 
     method: str
     compensates: bool = False
     permutes: bool = False
     recovers: bool = False
+    block_steps: int = 0
 
 
 PRESETS = {
     "fast": Preset("ewma", compensates=True),
     "balanced": Preset("admm", permutes=True),
+    "blockwise": Preset("admm", permutes=True, block_steps=64),
     "best": Preset("admm", permutes=True, recovers=True),
 }
 

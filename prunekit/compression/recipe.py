@@ -125,7 +125,7 @@ class Provenance:
         text: names of the texts and files that were read; empty where tokens were given.
         tokens: calibration tokens that were asked for; None: the method's own number.
         seed: of the text.
-        recovery: options of `recover.recover`; None without recovery.
+        recovery: options of `recover.recover` or of `blocks.BlockTraining`; None without recovery.
     """
 
     include: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ class Compressed:
             ``prune`` for a method that does both block by block.
         steps: steps of recovery (`recover.recover`), 0 without.
         provenance: what is needed beside the recipe to repeat it.
+        left_out: why other matrices were not compressed, by name (`experts.left_out`).
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Compressed:
     seconds: dict[str, float]
     steps: int = 0
     provenance: Provenance = field(default_factory=Provenance)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def check_compressed(result: object) -> None:
@@ -57,6 +59,7 @@ class Written:
     layers: list[dict]
     tokens: int
     provenance: Provenance = field(default_factory=Provenance)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def assemble(

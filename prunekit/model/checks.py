@@ -9,7 +9,7 @@ from ..errors import PrunekitError, first_line, out_of_memory
 from ..method.targets import check_width, parse_pattern
 from .linear import check_model, weight_of
 from .modes import device_of, without_dropout
-from .structure import text_config
+from .structure import body_of, text_config
 
 
 def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
@@ -20,8 +20,10 @@ def check_weights(model: nn.Module, layers: dict[str, nn.Module], pattern: str |
 
 
 def check_layers(model: nn.Module, layers: dict[str, nn.Module], pattern: str | None) -> None:
-    """Raise `PrunekitError` where a model is quantized already, layers share a weight, compute it from others or do not
-    fit the pattern. A model on the meta device will do."""
+    """Raise `PrunekitError` where a model is quantized already or changes its own weights, or where layers share a
+    weight, compute it from others or do not fit the pattern. A model on the meta device will do."""
+    if hasattr(body_of(model), "_rescale_layers"):
+        raise PrunekitError("RWKV divides its own weights while it runs, which is not supported: choose another model.")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         check_dense(name, tensor.dtype)
     uses: dict[int, list[str]] = {}  # names by parameter
@@ -55,7 +57,8 @@ def most_tokens(model: nn.Module) -> int | None:
     """How many tokens in a row a model takes, by its config; None if that says nothing."""
     config = text_config(getattr(model, "config", None))
     names = ("max_position_embeddings", "max_seq_len", "max_target_positions")
-    return next((limit for name in names if isinstance(limit := getattr(config, name, None), int)), None)
+    found = (limit for name in names if isinstance(limit := getattr(config, name, None), int))
+    return next((limit for limit in found if limit > 0), None)  # XLNet says -1
 
 
 def check_context(model: nn.Module, context: int) -> None:

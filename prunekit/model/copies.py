@@ -68,14 +68,16 @@ def replace_layers(model: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
     Raises:
         PrunekitError: the model was compiled, or spread over devices.
     """
+    return _replaced(model, layers, "")
 
-    def copy_of(module: nn.Module, prefix: str) -> nn.Module:
-        if prefix[:-1] in layers:
-            return layers[prefix[:-1]]
-        if not any(name.startswith(prefix) for name in layers):
-            return module
-        copy = shallow_copy(module)
-        copy._modules = {n: c if c is None else copy_of(c, f"{prefix}{n}.") for n, c in module._modules.items()}
-        return copy
 
-    return copy_of(model, "")
+def _replaced(module: nn.Module, layers: dict[str, nn.Module], prefix: str) -> nn.Module:
+    """`replace_layers` for a part whose names begin with a prefix. No closure, which would hold the layers longer."""
+    if prefix[:-1] in layers:
+        return layers[prefix[:-1]]
+    if not any(name.startswith(prefix) for name in layers):
+        return module
+    copy = shallow_copy(module)
+    parts = module._modules.items()
+    copy._modules = {n: c if c is None else _replaced(c, layers, f"{prefix}{n}.") for n, c in parts}
+    return copy

@@ -31,14 +31,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's first parameter is."""
-    return next(model.parameters()).device
+    """Where a model's first parameter is; where accelerate has moved it away, it says where inputs go by itself."""
+    device = next(model.parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def bfloat16_pays(model: nn.Module) -> bool:
     """Whether a model is in float32 or bfloat16, on a CPU that multiplies faster in bfloat16."""
-    weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
+    dtype = next(model.parameters()).dtype
+    return device_of(model).type == "cpu" and dtype in (torch.float32, torch.bfloat16) and fast_bfloat16()
 
 
 def low_precision(model: nn.Module, bfloat16: bool | None = None) -> torch.autocast:
@@ -48,9 +49,9 @@ def low_precision(model: nn.Module, bfloat16: bool | None = None) -> torch.autoc
         model: whose dtype says whether they may: those of a model in float16 stay as they are.
         bfloat16: whether to do that at all; default: where it pays (`bfloat16_pays`).
     """
-    weight = next(model.parameters())
     enabled = bfloat16_pays(model) if bfloat16 is None else bfloat16
-    return torch.autocast(weight.device.type, torch.bfloat16, enabled=enabled and weight.dtype != torch.float16)
+    dtype = next(model.parameters()).dtype
+    return torch.autocast(device_of(model).type, torch.bfloat16, enabled=enabled and dtype != torch.float16)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import PrunekitError
 from .linear import is_linear
@@ -59,20 +59,6 @@ def decoder_blocks(
         if isinstance(module, nn.ModuleList) and all(layer.startswith(f"{name}.") for layer in layers):
             return name, module
     raise PrunekitError(f"the model's layers are not in one list of blocks, which this needs: {advice}.")
-
-
-def fused_experts(model: nn.Module) -> dict[str, Tensor]:
-    """Weights of mixtures of experts that lie in no layer of their own, by name.
-
-    One tensor, mostly ``[experts, out, in]``, holds what all experts have of a kind; nothing here compresses it.
-    """
-    return {
-        f"{prefix}.{name}": p
-        for prefix, module in model.named_modules()
-        if "expert" in f"{prefix} {type(module).__name__}".lower() and not is_linear(module)
-        for name, p in module.named_parameters(recurse=False)
-        if p.ndim > 1 and not name.endswith("bias")
-    }
 
 
 @dataclass(frozen=True)

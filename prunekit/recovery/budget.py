@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 
-from ..errors import PrunekitError, check_count
+from torch import Tensor
 
+from ..errors import PrunekitError, check_count
+from ..system.parallel import world
+from .distillation import TEXT_SHARE
+
+RATE = 5e-4
+BATCH = 2
 LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
 
 
@@ -54,3 +60,55 @@ def recovery_minutes(share: float, spent: float) -> float:
         Minutes, at least one, and for half or more at least five.
     """
     return max(min(2 * share, 1.0) * max(LIMIT - spent / 60, 5.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `recover` is asked for, as its arguments say it; checked by `check_options`."""
+
+    budget: Budget
+    rate: float = RATE
+    batch: int = BATCH
+    text_share: float = TEXT_SHARE
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, float | None]:
+        """All of it, by the names of `recover`'s arguments."""
+        return {name: value for name, value in asdict(self).items() if name != "budget"} | asdict(self.budget)
+
+
+def check_options(
+    steps: int | None = None,
+    minutes: float | None = None,
+    rate: float = RATE,
+    batch: int = BATCH,
+    text_share: float = TEXT_SHARE,
+    seed: int = 0,
+) -> Budget:
+    """The budget of a recovery, where `recover` can use all of these options.
+
+    Raises:
+        PrunekitError: neither or both of steps and minutes, or a bad number.
+    """
+    budget = Budget(steps, minutes)
+    check_count(batch, "batch")
+    if not rate > 0:
+        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
+    if not 0 <= text_share <= 1:
+        raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
+    if not isinstance(seed, int):
+        raise PrunekitError(f"seed is {seed}: expected a whole number.")
+    return budget
+
+
+def check_windows(ids: Tensor, batch: int = BATCH) -> None:
+    """Raise `PrunekitError` where windows of text are too few for a step of recovery."""
+    if len(ids) < batch:
+        raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
+
+
+def check_shares(batch: int) -> None:
+    """Raise `PrunekitError` where the windows of a step cannot be dealt out evenly to the processes."""
+    if batch % world():
+        raise PrunekitError(f"{batch} windows a step for {world()} processes: give as many or a multiple as batch.")

@@ -69,6 +69,7 @@ def loss(
     text_share: float = TEXT_SHARE,
     chance: Tensor | None = None,
     seed: int = 0,
+    text: Tensor | None = None,
 ) -> Tensor:
     """What `recover` lowers, in nats per token; see there.
 
@@ -84,10 +85,11 @@ def loss(
             window ends, since what follows is not known).
         chance: of each token of the vocabulary to take part, as `chances` gives it; None for the whole vocabulary.
         seed: of the draw.
+        text: by which to draw; default: `ids`, which may be a share of it.
     """
     following, raised = ids.roll(-1, 1), None
     if chance is not None:
-        part, raised = (x.to(ids.device) for x in draw(chance, ids, seed))
+        part, raised = (x.to(ids.device) for x in draw(chance, ids if text is None else text, seed))
         following = torch.searchsorted(part, following)
         student, teacher = speaking(student, part), speaking(teacher, part)
     with torch.no_grad():

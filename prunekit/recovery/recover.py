@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..compression.result import Compressed, check_compressed
-from ..errors import PrunekitError, check_count
+from ..compression.result import Compressed, assemble, check_compressed
+from ..errors import PrunekitError
 from ..evaluation.evaluate import evaluate
 from ..model.checks import check_text
+from ..model.copies import replace_layers
+from ..model.distributed.spread import gathered_up
 from ..model.modes import device_of, frozen, in_bfloat16, without_dropout
 from ..model.structure import head_of
 from ..system.machine import fast_bfloat16
-from .budget import Budget
+from ..system.parallel import gathered, own_device, rank, world
+from .budget import BATCH, RATE, Plan, check_options, check_shares, check_windows
 from .compiled import compiled
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .run import Run
 from .state import checksum
-from .student import Student
+from .student.student import Student
+from .together import averaging, in_step, sharded
 
-RATE = 5e-4
-BATCH = 2
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
@@ -88,40 +92,80 @@ def recover(
         PrunekitError: neither or both of steps and minutes, a bad number, a state of another recovery, or a loss that
             is not finite.
     """
-    budget = check_options(steps, minutes, rate, batch, text_share, seed)
-    batch = int(batch)
+    plan = Plan(check_options(steps, minutes, rate, batch, text_share, seed), rate, int(batch), text_share, seed)
+    return _recover(result, dense, ids, plan, state=state, watch=watch, report=report)
+
+
+def recover_sharded(
+    result: Compressed,
+    dense: nn.Module,
+    ids: Tensor,
+    *,
+    state: Path | str | None = None,
+    watch: Tensor | None = None,
+    report: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Compressed:
+    """As `recover` in several processes, with the models spread over them: for those that do not fit one GPU.
+
+    All processes give the same models, on the CPU where memory there is wider. Each has on its device only its part of
+    what is trained, of the moments and of the teacher (FSDP2), and whole only the block at work and embeddings.
+    """
+    plan = Plan(check_options(**options), **{k: v for k, v in options.items() if k not in ("steps", "minutes")})
+    return _recover(result, dense, ids, plan, shard=world() > 1, state=state, watch=watch, report=report)
+
+
+def _recover(
+    result: Compressed,
+    dense: nn.Module,
+    ids: Tensor,
+    plan: Plan,
+    *,
+    shard: bool = False,
+    state: Path | str | None,
+    watch: Tensor | None,
+    report: Callable[[str], None] | None,
+) -> Compressed:
+    """`recover`, or with `shard` `recover_sharded`."""
     check_compressed(result)
-    check_windows(ids, batch)
+    dense = gathered_up(dense)
+    check_windows(ids, plan.batch)
+    check_shares(plan.batch)
     check_text(dense, ids, least=2)
 
-    student = Student(result)
-    lesson = Lesson(student, dense, ids, batch, text_share, seed)
-    weights = list(student.moving.values())
-    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    options = asdict(budget) | {"rate": rate, "batch": batch, "text_share": text_share, "seed": seed}
+    student = Student(result.model, [layer["name"] for layer in result.layers], result.recipe)
+    budget, options = plan.budget, plan.options
     about = {
         "text": [*ids.shape, checksum([ids])],
         "teacher": checksum(dense.parameters()),
         "recipe": asdict(result.recipe),
         "mask": student.masks(),
     }
+    with frozen(result.model), frozen(dense):
+        lesson = Lesson(student, dense, ids, plan, shard)
+    weights = list(student.moving.values())
+    optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     run = Run(budget, options | about, student.moving, optimizer, state, report)
     perplexity = None if watch is None else lambda: lesson.perplexity(watch)
-    with frozen(result.model), without_dropout(*lesson.models), torch.enable_grad(), run.kept():
-        if device_of(dense).type == "cpu" and budget.is_at_least(COMPILE_FROM) and run.part < 1:
+    with frozen(result.model), without_dropout(*lesson.models), torch.enable_grad(), run.kept(), in_step() as agree:
+        if device_of(dense).type == "cpu" and budget.is_at_least(COMPILE_FROM) and run.part < 1 and not shard:
             lesson.compile(run)
+        lesson.join()
         while run.part < 1:
             for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (run.part + 0.5 / (budget.steps or 500)) / WARM_UP) * (1 - run.part)
-            value = lesson.backward(run.step, casts=run.part >= CAST_FROM)
-            if not torch.isfinite(value):
-                raise PrunekitError(f"the loss is {value.item()} at step {run.step}: try a lower rate than {rate}.")
+                group["lr"] = plan.rate * min(1.0, (run.part + 0.5 / (budget.steps or 500)) / WARM_UP) * (1 - run.part)
+            value = agree(lesson.backward(run.step, casts=run.part >= CAST_FROM).item())
+            if not isfinite(value):
+                raise PrunekitError(f"the loss is {value} at step {run.step}: try a lower rate than {plan.rate}.")
             nn.utils.clip_grad_norm_(weights, CLIP)
             run.update()
             run.save_now_and_then()
-            run.report_tenths(value.item(), perplexity)
-    trained = student.finished(run.step, run.spent)
-    return replace(trained, provenance=replace(result.provenance, recovery=options))
+            run.report_tenths(value, perplexity)
+    layers, norms = student.finished()
+    seconds = result.seconds | {"recover": run.spent}
+    trained = assemble(replace_layers(result.model, norms), layers, result.recipe, result.tokens, seconds)
+    made = replace(result.provenance, recovery=options)
+    return replace(trained, steps=run.step, provenance=made, left_out=result.left_out)
 
 
 def multiplies_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
@@ -137,21 +181,24 @@ def copies_teacher(dtype: torch.dtype, device: torch.device) -> bool:
 class Lesson:
     """What a step computes: the loss on its windows of text, and the gradients.
 
-    On a CPU that is fast in bfloat16, and on a GPU, the products of both models are in bfloat16.
+    On a CPU that is fast in bfloat16, and on a GPU, the products of both models are in bfloat16. Each of several
+    processes computes a share of the windows.
 
     Attributes:
         models: student and teacher, as they are called.
     """
 
-    def __init__(
-        self, student: Student, dense: nn.Module, ids: Tensor, batch: int, text_share: float, seed: int
-    ) -> None:
-        self.student, self.ids, self.batch, self.text_share, self.seed = student, ids, batch, text_share, seed
-        self.device, dtype = device_of(dense), next(dense.parameters()).dtype
+    def __init__(self, student: Student, dense: nn.Module, ids: Tensor, plan: Plan, shard: bool) -> None:
+        self.student, self.ids, self.plan, self.shard = student, ids, plan, shard
+        self.device, dtype = own_device() if shard else device_of(dense), next(dense.parameters()).dtype
         low_precision = multiplies_in_bfloat16(dtype, self.device)
         self.autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=low_precision)
         teacher = in_bfloat16(dense) if copies_teacher(dtype, self.device) else dense
+        if shard:
+            student.shard(self.device)
+            teacher = sharded(teacher, student.layers, self.device)
         self.models: Sequence[nn.Module] = (student.model, teacher)
+        self._joined: nn.Module | None = None
         head = head_of(dense)
         words = head.out_features if isinstance(head, nn.Linear) else 0
         self.chance = chances(ids, words, VOCABULARY) if words > VOCABULARY else None
@@ -165,21 +212,33 @@ class Lesson:
             models: in place of `models`.
         """
         self.student.cast(casts)
-        window = self.ids[_order(step, self.batch, len(self.ids), self.seed)].to(self.device)
-        student, teacher = models or self.models
+        window = self.ids[_order(step, self.plan.batch, len(self.ids), self.plan.seed)].to(self.device)
+        of_step = self.plan.text_share, self.chance, _seed(self.plan.seed, step), window
+        mine = window[rank() :: world()]
         with self.autocast():
-            value = loss(student, teacher, window, self.text_share, self.chance, _seed(self.seed, step))
+            if self._joined is not None and models is None:
+                value = self._joined(mine, *of_step)
+            else:
+                student, teacher = models or self.models
+                value = loss(student, teacher, mine, *of_step)
         value.backward()
         return value
+
+    def join(self) -> None:
+        """From now on have gradients averaged over the processes; sharded models do that by themselves."""
+        if world() > 1 and not self.shard:
+            self._joined = averaging(_Step(*self.models))
 
     def compile(self, run: Run) -> None:
         """Compile the blocks of both models, if that works here; what a step needs is tried first."""
 
         def attempt(models: Sequence[nn.Module]) -> None:
-            for casts in (False, True) if self.student.result.recipe.fp8 else (False,):
+            for casts in (False, True) if self.student.recipe.fp8 else (False,):
                 self.backward(run.step, casts, models)
 
-        self.models = compiled(self.models, self.student.layers, attempt, run.tell)
+        fast = compiled(self.models, self.student.layers, attempt, run.tell)
+        if all(gathered(fast is not self.models)):
+            self.models = fast
         run.optimizer.zero_grad()
 
     def perplexity(self, watch: Tensor) -> float:
@@ -188,34 +247,15 @@ class Lesson:
             return evaluate(self.student.model, watch)["perplexity"]
 
 
-def check_options(
-    steps: int | None = None,
-    minutes: float | None = None,
-    rate: float = RATE,
-    batch: int = BATCH,
-    text_share: float = TEXT_SHARE,
-    seed: int = 0,
-) -> Budget:
-    """The budget of a recovery, where `recover` can use all of these options.
+class _Step(nn.Module):
+    """The loss as a module, of which the student is a part and the teacher none."""
 
-    Raises:
-        PrunekitError: neither or both of steps and minutes, or a bad number.
-    """
-    budget = Budget(steps, minutes)
-    check_count(batch, "batch")
-    if not rate > 0:
-        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
-    if not 0 <= text_share <= 1:
-        raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
-    if not isinstance(seed, int):
-        raise PrunekitError(f"seed is {seed}: expected a whole number.")
-    return budget
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        super().__init__()
+        self.student, self._teacher = student, (teacher,)
 
-
-def check_windows(ids: Tensor, batch: int = BATCH) -> None:
-    """Raise `PrunekitError` where windows of text are too few for a step of recovery."""
-    if len(ids) < batch:
-        raise PrunekitError(f"{len(ids)} windows of text do not fill a batch of {batch}: give more text.")
+    def forward(self, *arguments: Any) -> Tensor:
+        return loss(self.student, *self._teacher, *arguments)
 
 
 def _seed(seed: int, number: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunekitError
+from ..system.parallel import from_first, gathered
 from .budget import Budget
 from .state import load_state, save_state, undisturbed
 
@@ -51,6 +52,8 @@ class Run:
     ) -> None:
         self.budget, self.report, self.path, self.optimizer = budget, report, path, optimizer
         self.step, self.spent = load_state(path, plan, moving, optimizer) if path else (0, 0.0)
+        if len(set(gathered(self.step))) > 1:
+            raise PrunekitError(f"not all processes read the same {path}: put it where all of them can.")
         self.tell = report or warn
         self._what = plan, moving, optimizer
         self._before, self._pause = self.spent, SAVE_EVERY
@@ -66,12 +69,12 @@ class Run:
         """Let the optimizer take a step; Ctrl-C waits until it is done."""
         with undisturbed():
             self.optimizer.step()
-            self.step, self.spent = self.step + 1, self._before + perf_counter() - self._begin
+            self.step, self.spent = self.step + 1, from_first(self._before + perf_counter() - self._begin)
         self.optimizer.zero_grad()
 
     def save_now_and_then(self) -> None:
         """Save, if that was not done for a while."""
-        if self.path and (start := perf_counter()) - self._saved > self._pause:
+        if self.path and from_first((start := perf_counter()) - self._saved > self._pause):
             self.save()
             self._saved = perf_counter()
             self._pause = max(SAVE_EVERY, SAVE_REST * (self._saved - start))

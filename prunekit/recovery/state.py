@@ -19,6 +19,8 @@ from torch import Tensor
 
 from ..errors import PrunekitError
 from ..system.files import temporary_file
+from ..system.parallel import first, meet
+from .together import part_of, whole
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -41,6 +43,8 @@ def save_state(
 ) -> None:
     """Write weights, the optimizer's moments and the position under a temporary name, then rename.
 
+    Of several processes, which all call this, the first writes.
+
     Args:
         path: the file.
         plan: what must be the same when the recovery goes on.
@@ -52,12 +56,20 @@ def save_state(
     Raises:
         PrunekitError: the file cannot be written.
     """
-    tensors = {name: p.detach() for name, p in moving.items()}
+    tensors = {}
     for name, p in moving.items():
-        tensors |= {f"{name}:{key}": optimizer.state[p][key] for key in _MOMENTS if key in optimizer.state[p]}
+        moments = {f"{name}:{key}": optimizer.state[p][key] for key in _MOMENTS if key in optimizer.state[p]}
+        for key, tensor in ({name: p.detach()} | moments).items():
+            full = whole(tensor)
+            if first():
+                tensors[key] = full if full is tensor else full.cpu()
     position = {"plan": json.dumps(plan), "step": str(step), "seconds": repr(seconds)}
-    with temporary_file(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata=position)
+    try:
+        if first():
+            with temporary_file(Path(path)) as temporary:
+                save_file(tensors, temporary, metadata=position)
+    finally:
+        meet()  # what is written may be read now
 
 
 @contextmanager
@@ -129,10 +141,11 @@ def load_state(
             raise ValueError(f"it is at step {step} after {seconds} seconds")
         _check_shapes(file, moving)
         for name, p in moving.items():
-            p.copy_(file.get_tensor(name))
+            p.copy_(part_of(file.get_tensor(name), p))
             if f"{name}:{_MOMENTS[0]}" in known:  # not so where text does not reach, as in a vision tower
                 moments = {key: file.get_tensor(f"{name}:{key}").to(p.device, copy=True) for key in _MOMENTS}
-                optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **moments}
+                parts = {key: part_of(moment, p) for key, moment in moments.items()}
+                optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device), **parts}
         return step, seconds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -12,9 +13,16 @@ from ..errors import PrunekitError, check_count, first_line
 
 NAME = "prunekit.json"
 RECOVERY = {"steps", "minutes", "rate", "batch", "text_share", "seed"}  # options of `recover.recover` that are kept
+BLOCKS = {"block_steps", "rate"}  # those of `blocks.BlockTraining`
 
 
-def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list[str], activations: str) -> None:
+def write_about(
+    folder: Path,
+    compressed: Compressed | Written,
+    fp8_layers: list[str],
+    activations: str,
+    experts: Sequence[str] = (),
+) -> None:
     """Write prunekit.json.
 
     Args:
@@ -22,6 +30,7 @@ def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list
         compressed: what it holds.
         fp8_layers: names of the layers that hold FP8 codes.
         activations: as in `save.save`.
+        experts: names of the modules whose experts lie there one by one (`experts.Experts`).
     """
     about = {
         "version": 1,
@@ -31,7 +40,7 @@ def write_about(folder: Path, compressed: Compressed | Written, fp8_layers: list
         "sparsity": compressed.sparsity,
         "calibration_tokens": compressed.tokens,
         "fp8_layers": fp8_layers,
-    }
+    } | ({"experts": list(experts)} if experts else {})
     (folder / NAME).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
@@ -87,7 +96,8 @@ def _provenance(values: dict) -> Provenance:
         made[name] = tuple(values.get(name, ()))
         if not (isinstance(values.get(name, []), list) and all(isinstance(each, str) for each in made[name])):
             raise ValueError(f"{name} is no list of names")
-    for name, known in (("budget", None), ("recovery", RECOVERY)):
+    recovery = BLOCKS if "block_steps" in (values.get("recovery") or ()) else RECOVERY
+    for name, known in (("budget", None), ("recovery", recovery)):
         made[name] = values.get(name)
         if made[name] is not None and not all(_is_number(each, key) for key, each in made[name].items()):
             raise ValueError(f"{name} holds something else than numbers")

@@ -13,6 +13,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+_SCALINGS = {"default", "linear", "dynamic", "yarn", "longrope", "llama3"}  # that transformers 4 knows
+
 
 def add_older_names(folder: Path) -> None:
     """Complete the `config.json` and `tokenizer_config.json` of a checkpoint; transformers 5 reads them as before."""
@@ -31,7 +33,7 @@ def with_older_names(config: dict) -> dict:
     if {"full_attention", "sliding_attention"} <= rope.keys():  # as Gemma 3 has them
         older["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
-    if "rope_theta" in rope:
+    if "rope_theta" in rope and rope.get("rope_type", "default") in _SCALINGS:
         scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
         plain = scaling.get("rope_type", "default") == "default"
         neox = config.get("model_type") == "gpt_neox"

@@ -13,6 +13,7 @@ from ..errors import PrunekitError
 from ..kernels.dispatch import widen
 from ..method import fp8
 from ..model.copies import replace_layers
+from ..model.experts import with_experts
 from ..model.fp8_linear import Fp8Linear
 from ..model.linear import is_conv1d, weight_of
 from ..system.notices import explained, quiet
@@ -51,6 +52,7 @@ def open_compressed(folder: Path, dtype: str) -> nn.Module:
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
         check_ids(model)
+        model = with_experts(model, about.get("experts", ()))
         layers = {name: module for name, module in model.named_modules() if name in names}
         if set(layers) != names:
             raise ValueError("prunekit.json names layers that the model does not have")

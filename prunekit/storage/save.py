@@ -8,7 +8,7 @@ opens both to the same codes. No pickle anywhere: weights are safetensors, the r
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy, deepcopy
 from inspect import signature
 from pathlib import Path
@@ -20,19 +20,31 @@ from torch import Tensor, nn
 from ..compression.result import Compressed, check_compressed
 from ..errors import PrunekitError, first_line
 from ..method import fp8
+from ..model.experts import experts_of
 from ..model.fp8_linear import Fp8Linear
 from ..system.files import new_folder
 from ..system.notices import quiet
+from ..system.parallel import first, meet
 from .about import write_about
 from .compatibility import add_older_names, savable
+from .shipped.card import Measurements, write_card
 from .shipped.hashes import write_hashes
+from .shipped.origin import origin_of
 from .tensors import checkpoint_tensors, is_described, usual_dtype
 
 _STRATEGY = {"tensor": "tensor", "row": "channel", "block": "block"}
 
 
-def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: str = "none") -> Path:
-    """Write a compressed model as a new folder, complete or not at all.
+def save(
+    compressed: Compressed,
+    tokenizer: Any,
+    out: str | Path,
+    activations: str = "none",
+    *,
+    measurements: Measurements = (),
+    command: Sequence[str] = (),
+) -> Path:
+    """Write a compressed model as a new folder, complete or not at all. Of several processes the first writes.
 
     Args:
         compressed: what `compress.compress` returned.
@@ -40,6 +52,8 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
         out: a folder that does not exist yet, or is empty.
         activations: what servers do with the inputs of FP8 layers: ``none`` leaves them; ``dynamic`` casts each token
             to FP8, for FP8 tensor cores. `load.load` never casts inputs.
+        measurements: for the model card: what `evaluate` gives, or a list of such, with whatever else tells of them.
+        command: for the model card: the command line behind `prunekit`; none: the call in Python is shown.
 
     Returns:
         The folder.
@@ -57,15 +71,19 @@ def save(compressed: Compressed, tokenizer: Any, out: str | Path, activations: s
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Fp8Linear)}
     described = bool(layers) and all(map(is_described, layers.values()))
     check_activations(activations, described)
-    with new_folder(out) as folder, quiet():
-        tensors = checkpoint_tensors(model, recipe.granularity)
-        dtype = usual_dtype(tensors.values())
-        save_tokenizer(tokenizer, folder)
-        save_weights(model, tensors, folder)
-        quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
-        complete_config(folder, dtype, quantization)
-        write_about(folder, compressed, sorted(layers), activations)
-        write_hashes(folder)
+    if first():
+        with new_folder(out) as folder, quiet():
+            tensors = checkpoint_tensors(model, recipe.granularity)
+            dtype = usual_dtype(tensors.values())
+            save_tokenizer(tokenizer, folder)
+            save_weights(model, tensors, folder)
+            quantization = quantization_config(model, layers, recipe.granularity, activations) if described else None
+            complete_config(folder, dtype, quantization)
+            write_about(folder, compressed, sorted(layers), activations, experts_of(model))
+            origin = origin_of(str(getattr(compressed.model.config, "_name_or_path", "")), command)
+            write_card(folder, compressed, origin, activations if described else None, measurements)
+            write_hashes(folder)
+    meet()
     return out
 
 

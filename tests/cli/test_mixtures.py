@@ -1,47 +1,70 @@
-"""Mixtures of experts: what transformers fuses into one tensor is left out, and said to be."""
+"""Mixtures of experts on the command line: what is compressed and what is left out is said beforehand."""
 
 import re
+from pathlib import Path
 
 import pytest
-import torch
 import transformers
-from tiny import MIXTURES, tiny_mixture
-
-from prunekit.compression.compress import compress
+from tiny import tiny_mixture
 
 pytestmark = pytest.mark.skipif(transformers.__version__.startswith("4."), reason="transformers 5 fuses experts")
+CUT = ("--sparsity", "0.5", "--method", "magnitude")
 
 
-@pytest.mark.parametrize("options", [{"sparsity": 0.5}, {"pattern": "2:4", "fp8": "e4m3"}], ids=["half", "2:4-fp8"])
-@pytest.mark.parametrize("kind", MIXTURES)
-def test_fused_experts_stay_and_all_else_is_compressed(ids, kind, options):
-    model = tiny_mixture(kind)
-    fused = {name: p for name, p in model.named_parameters() if p.ndim == 3}
-    assert len(fused) == 4
-    before = {name: p.clone() for name, p in fused.items()}
-    result = compress(model, ids, **options)
-    names = {entry["name"] for entry in result.layers}
-    assert names == {f"model.layers.{i}.self_attn.{x}_proj" for i in (0, 1) for x in "qkvo"}
-    new = dict(result.model.named_parameters())
-    assert all(new[name] is p and torch.equal(p, before[name]) for name, p in fused.items())
+@pytest.fixture
+def folder(tokenizer, tmp_path, capsys):
+    def make(kind):
+        tiny_mixture(kind).save_pretrained(tmp_path / kind)
+        tokenizer.save_pretrained(tmp_path / kind)
+        capsys.readouterr()  # of transformers' progress
+        return kind
+
+    return make
 
 
-@pytest.mark.parametrize("kind", MIXTURES)
-def test_what_is_left_out_is_named_before_the_work(run, tokenizer, tmp_path, kind):
-    model = tiny_mixture(kind)
-    model.save_pretrained(tmp_path / "dense")
-    tokenizer.save_pretrained(tmp_path / "dense")
-    code, out, error = run("compress", "dense", "--sparsity", "0.5", "--method", "magnitude")
+def left_out(out):
+    return [line for line in out.splitlines() if line.startswith("left out")]
+
+
+@pytest.mark.parametrize(("kind", "up"), [("olmoe", "up_proj"), ("mixtral", "w3")])
+def test_experts_are_among_the_layers(run, folder, kind, up):
+    code, out, error = run("compress", folder(kind), *CUT, "--out", "out")
     assert code == 0, error
-    (line,) = (line for line in out.splitlines() if line.startswith("left out"))
-    fused = {re.sub(r"\d+", "*", name): list(p.shape) for name, p in model.named_parameters() if p.ndim == 3}
-    assert len(fused) == 2
-    for name, shape in fused.items():
-        assert f"{name} [{'x'.join(map(str, shape))}]" in line
-    share = sum(p.numel() for p in model.parameters() if p.ndim == 3) / model.num_parameters()
-    assert f"{share:.0%} of the model's weights" in line and "only linear layers are compressed" in line
+    assert out.startswith("32 layers:") and f"8 x model.layers.*.mlp.experts.*.{up}  [32x64]" in out
+    (line,) = left_out(out)
+    assert line.endswith("% of the model's weights: 2 x model.layers.*.mlp.gate.weight [4x64]: no plain linear layer")
+    assert "`model.layers.*.mlp.gate.weight`" in (Path("out") / "README.md").read_text("utf-8")
+    assert "32 layers hold what the recipe says" in run("verify", "out")[1]
+    assert run("evaluate", "out", "--dense", kind, "--tokens", "64", "--context", "32")[0] == 0
+
+
+def test_experts_of_another_layout_are_left_out_with_the_reason(run, folder):
+    out = run("compress", folder("gpt_oss"), *CUT)[1]
+    (line,) = (line for line in left_out(out) if "experts" in line)
+    share = sum(p.numel() for n, p in tiny_mixture("gpt_oss").named_parameters() if re.search("experts.*proj$", n))
+    assert f"{share / tiny_mixture('gpt_oss').num_parameters():.0%} of the model's weights" in line
+    assert "2 x model.layers.*.mlp.experts.gate_up_proj [4x64x64]" in line and "in a layout from which" in line
+
+
+def test_what_options_leave_out_is_said(run, folder, model):
+    kind = folder("olmoe")
+    lines = left_out(run("compress", kind, *CUT, "--exclude", "experts.0.")[1])
+    (line,) = (line for line in lines if "2 x model.layers.*.mlp.experts.*.up_proj [32x64]" in line)
+    assert line.endswith("as --include and --exclude have it")
+    (line,) = left_out(run("compress", model, *CUT, "--include", "mlp")[1])
+    assert "2 x model.layers.*.self_attn.q_proj [64x64]" in line
+
+
+def test_in_fp8_an_expert_alone_is_refused(refused, folder):
+    error = refused("compress", folder("mixtral"), *CUT, "--fp8", "e4m3", "--exclude", "experts.0.", "--out", "out")
+    assert "3 of 4 experts" in error and "name all of them or none" in error
+
+
+def test_fp8_by_blocks_leaves_experts_out(run, folder):
+    out = run("compress", folder("olmoe"), *CUT, "--fp8", "e4m3", "--granularity", "block")[1]
+    assert out.startswith("8 layers:") and "FP8 by blocks is not read where experts are fused" in out
 
 
 def test_where_nothing_is_left_out_nothing_is_said(run, folders):
     for folder in (folders.llama, folders.gpt2):
-        assert "left out" not in run("compress", folder, "--sparsity", "0.5", "--method", "magnitude")[1]
+        assert "left out" not in run("compress", folder, *CUT)[1]

@@ -45,7 +45,7 @@ def recipe(run, model, text_file):
         "--sparsity 0.5", "--sparsity 0.7", "--pattern 2:4", "--metric magnitude", "--select exact", "--preset fast",
         "--method wanda", "--no-compensate", "--no-permute", "--fp8 e4m3", "--granularity row",
         "--calibration-tokens auto", "--calibration-text news", "--seed 0", "--allocate", "--recover", "--minutes 1",
-        "--steps 1", "--include mlp", "--exclude mlp", "--activations none",
+        "--steps 1", "--include mlp", "--exclude mlp", "--activations none", "--block-steps 1",
     ],
 )  # fmt: skip
 def test_an_option_that_the_recipe_says_is_refused(refused, model, recipe, option):

@@ -357,7 +357,7 @@ def test_the_help_says_what_each_preset_keeps(capsys):
         main(["compress", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     rows = {(row["method"], row["pattern"], row["seed"], row["bfloat16"]): row for row in measured()["rows"]}
-    for name in PRESETS:
+    for name in (name for name, preset in PRESETS.items() if not preset.block_steps):
         kept = [rows[name, pattern, 0, True]["texts"]["wikipedia"] for pattern in ("20 %", "50 %", "2:4 + FP8")]
         assert f"{name} " + ", ".join(f"{100 * x['retention']:.1f}" for x in kept) in text
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from prunekit.cli.compress import fit, streamed
+from prunekit.recovery.blocks import RATE
 from prunekit.storage.about import read_recipe
 
 
@@ -46,6 +47,46 @@ def test_what_needs_the_whole_model_is_refused(refused, model, text_file):
     assert "is no folder" in refused("compress", "nobody/nothing", "--stream", "--sparsity", "0.5", "--out", "small")
 
 
+def test_blocks_are_trained_and_a_recipe_says_so(run, refused, model, text_file, tmp_path):
+    options = ("--sparsity", "0.5", "--calibration-text", text_file, "--block-steps", "2")
+    code, out, error = run("compress", model, *options, "--out", "small")  # block by block without --stream, too
+    assert code == 0 and error == "" and "one at a time" in out
+    assert read_recipe(tmp_path / "small")[1].recovery == {"block_steps": 2, "rate": RATE}
+    assert run("verify", "small")[0] == 0
+    preset = ("--pattern", "2:4", "--preset", "blockwise", "--calibration-tokens", "512", *options[2:])
+    assert run("compress", model, *preset, "--out", "preset")[0] == 0
+    recipe, rest, _ = read_recipe(tmp_path / "preset")
+    assert (recipe.method, recipe.permute, rest.recovery) == ("admm", True, {"block_steps": 2, "rate": RATE})
+    code, _, error = run("compress", model, "--recipe", "small", "--out", "again")
+    assert code == 0, error
+    for path in (tmp_path / "small").iterdir():
+        if path.name not in ("README.md", "hashes.json"):  # which tell the command, and that of what tells it
+            assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+    about = tmp_path / "small" / "prunekit.json"
+    for wrong in ({"block_steps": 2, "steps": 3}, {"block_steps": "2"}):
+        said = json.loads(about.read_text())
+        said["provenance"]["recovery"] = wrong
+        about.write_text(json.dumps(said))
+        assert "holds no recipe" in refused("compress", model, "--recipe", "small", "--out", "other")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--block-steps", "0"), "--block-steps is 0: expected a whole number"),
+        (("--block-steps", "9", "--recover"), "leave one out"),
+        (("--block-steps", "9", "--preset", "best"), "leave one out"),
+        (("--preset", "blockwise", "--minutes", "9"), "leave one out"),
+        (("--block-steps", "9", "--allocate"), "leave out --allocate"),
+        (("--block-steps", "9999"), "fewer than the 5119488 asked for"),
+    ],
+)
+def test_training_of_blocks_that_cannot_be_is_refused(refused, model, text_file, options, said):
+    stream = ("compress", model, "--sparsity", "0.5", "--calibration-text", text_file, "--out", "small")
+    assert said in refused(*stream, *options)
+
+
 def test_a_model_that_does_not_fit_is_streamed_by_itself(run, model, text_file, monkeypatch):
     def too_large(*_):
         raise streamed.PrunekitError("the model needs 9.9 GB.")
@@ -59,9 +100,11 @@ def test_fit_says_what_each_preset_takes(run, model):
     code, out, error = run("fit", model, "--pattern", "2:4", "--fp8", "e4m3", "--gpu", "RTX 4090")
     assert code == 0 and error == ""
     rows = [line.split()[:2] for line in out.splitlines()[3:-1]]
-    assert rows == [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
-    assert out.splitlines()[-1] == "fits here: fast, fast --stream, balanced, balanced --stream, best"
-    assert out.count(", fits") == 5 and "recovery needs the whole model" in out and "RTX 4090" in out
+    both = [[name, how] for name in ("fast", "balanced", "best") for how in ("whole", "streamed")]
+    assert rows == [*both[:4], ["blockwise", "streamed"], *both[4:]]
+    fitting = "fits here: fast, fast --stream, balanced, balanced --stream, blockwise --stream, best"
+    assert out.splitlines()[-1] == fitting
+    assert out.count(", fits") == 6 and "recovery needs the whole model" in out and "RTX 4090" in out
 
 
 def test_fit_says_what_would_fit_instead(run, model, monkeypatch):
@@ -70,7 +113,7 @@ def test_fit_says_what_would_fit_instead(run, model, monkeypatch):
         monkeypatch.setattr(fit, name, lambda sizes, itemsize, *_, by_width=by_width, **__: by_width[itemsize])
     for free, said in (
         (60, "nothing; with --dtype bfloat16 also fast, balanced, best"),
-        (80, "fast --stream, balanced --stream; with --dtype bfloat16 also fast, balanced, best"),
+        (80, "fast --stream, balanced --stream, blockwise --stream; with --dtype bfloat16 also fast, balanced, best"),
         (30, "nothing"),
     ):
         monkeypatch.setattr(fit, "memory_free", lambda _, free=free: free)

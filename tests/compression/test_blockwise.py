@@ -9,7 +9,7 @@ from tiny import VOCABULARY
 
 from prunekit.calibration.calibrate import calibrate
 from prunekit.compression import blockwise
-from prunekit.compression.blockwise import prune_blocks
+from prunekit.compression.blockwise import Step, prune_blocks
 from prunekit.compression.compress import compress
 from prunekit.errors import PrunekitError
 from prunekit.evaluation.evaluate import evaluate
@@ -45,7 +45,7 @@ def test_blocks_see_what_they_see_in_the_model(make_model, ids, monkeypatch, kin
         return layer
 
     for dense_inputs in (True, False):
-        prune_blocks(model, ids, layers, lambda x: x.float().square().sum(0), prune, dense_inputs=dense_inputs)
+        prune_blocks(model, ids, layers, Step(lambda x: x.float().square().sum(0), prune, dense_inputs))
         for name in layers:
             torch.testing.assert_close(seen[name], expected[name], rtol=1e-4, atol=1e-6)
 
@@ -60,7 +60,7 @@ def test_later_blocks_see_pruned_ones_unless_inputs_are_dense(llama, ids):
 
     expected = calibrate(llama, ids, stop=False, prior=0.0, bfloat16=False).energy
     for dense_inputs in (True, False):
-        prune_blocks(llama, ids, layers, lambda x: x.float().square().sum(0), prune, dense_inputs=dense_inputs)
+        prune_blocks(llama, ids, layers, Step(lambda x: x.float().square().sum(0), prune, dense_inputs))
         for name in layers:
             same = torch.allclose(seen[name], expected[name], rtol=1e-4, atol=1e-6)
             first = "layers.0." in name and name.endswith(("q_proj", "k_proj", "v_proj"))  # before any zero weight

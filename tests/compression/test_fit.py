@@ -38,9 +38,20 @@ def test_block_by_block_the_number_of_blocks_does_not_matter(sizes, recipe):
 
 def test_disk_and_time_grow_with_the_model(sizes):
     more = replace(sizes, blocks=6, total=2 * sizes.total)
-    rates = Rates(1e9, 1e8, 1e9, 1e9)
+    rates = Rates(1e9, 1e8, 1e9, 1e9, 1e8)
     for recipe in (FAST, ADMM):
         assert disk(sizes, recipe, False) < disk(sizes, recipe, True) < disk(more, recipe, True)
         assert 0 < seconds(sizes, recipe, rates, 10**6) < seconds(more, recipe, rates, 2 * 10**6)
         faster = replace(rates, products=2e9)
         assert seconds(sizes, recipe, faster, 10**6) < seconds(sizes, recipe, rates, 10**6)
+
+
+def test_training_of_blocks_takes_time_and_disk_with_its_steps_and_memory_with_the_block(sizes):
+    rates = Rates(1e9, 1e8, 1e9, 1e9, 1e8)
+    for recipe in (FAST, ADMM):
+        found = [seconds(sizes, recipe, rates, 10**6, steps) for steps in (0, 8, 16)]
+        assert found[2] - found[1] == pytest.approx(8 * (found[2] - found[0]) / 16, rel=0.1) and found[1] > found[0]
+        assert disk(sizes, recipe, True) < disk(sizes, recipe, True, 8) < disk(sizes, recipe, True, 16)
+        more = replace(sizes, blocks=300, total=100 * sizes.total)
+        trained = [streamed_memory(each, 4, recipe, False, trains=True) for each in (sizes, more)]
+        assert trained[0] == trained[1] > streamed_memory(sizes, 4, recipe, False)

@@ -10,6 +10,7 @@ from prunekit import PrunekitError
 from prunekit.course.lessons import disk, memo, sensitivity
 from prunekit.course.lessons.memo import Criterion
 from prunekit.evaluation.answers import Answers
+from prunekit.evaluation.tasks.run import Done
 
 
 def criterion(value, margin=0.0, limit=1.0, at_least=True):
@@ -126,6 +127,24 @@ def test_each_candidate_gets_its_criteria_with_margins_for_all(llama, ids):
     assert rows[4].state == "failed" and rows[4].margin == 0
     lines = memo.rows_of(rows)
     assert len(lines) == 5 and all("±" in line[1] for line in lines[2:4]) and "counted" in lines[4][1]
+
+
+def test_a_limit_may_name_a_task():
+    hits, chance = torch.tensor([1.0, 0, 1, 1] * 50), torch.full((200,), 0.25)
+    done = lambda task, metric, hits: Done(task, metric, 0.0, 0.0, 200, 0, None, hits, chance)  # noqa: E731
+    dense = [done("arc", metric, torch.ones(200)) for metric in ("acc", "acc_norm")]
+    tasks = pk.compare_tasks([done("arc", "acc", hits), done("arc", "acc_norm", torch.zeros(200))], dense)
+    found = {"text": {"retention": (0.95, 0.01), "perplexity ratio": (1.1, 0.01)}}
+    limits = {"retention": 0.9, "perplexity ratio": 1.2, "arc": 0.8, "bytes": 0.5}
+    *texts, task, size = memo.criteria(found, 0.4, limits, tasks)
+    assert (task.name, task.on, task.at_least, task.limit) == ("above chance", "arc", True, 0.8)
+    value, error = tasks[0].kept
+    assert task.value == value == pytest.approx(2 / 3) and task.margin == pytest.approx(memo.width(4) * error)
+    assert texts[0].margin == pytest.approx(memo.width(4) * 0.01) and size.name == "bytes over dense"
+    assert task.state == "failed" and memo.decide([*texts, task, size]) == "no-go"
+    for given in ((), pk.compare_tasks([done("arc", "acc", hits)])):
+        with pytest.raises(pk.PrunekitError, match="a limit names the task arc, of which no retention above chance"):
+            memo.criteria(found, 0.4, limits, given)
 
 
 def test_limits_are_drawn_in_each_criterions_own_unit(llama):

@@ -1,6 +1,8 @@
 """Recovery: zeros stay, the divergence falls, and an interruption changes nothing."""
 
+import gc
 import importlib
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from math import log
@@ -17,7 +19,8 @@ from prunekit.method import fp8
 from prunekit.model.fp8_linear import Fp8Linear
 from prunekit.model.linear import exact_dtype, linear_layers, weight_of
 from prunekit.recovery.recover import recover
-from prunekit.recovery.trained_layer import TrainedLayer, straight_through
+from prunekit.recovery.student.student import Student
+from prunekit.recovery.student.trained_layer import TrainedLayer, straight_through
 
 module, run_module = import_module("prunekit.recovery.recover"), import_module("prunekit.recovery.run")
 RECIPES = [
@@ -310,3 +313,17 @@ def test_it_runs_in_another_thread(llama, ids):
     result = compress(llama, ids, sparsity=0.5)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(recover, result, llama, ids, steps=1).result().steps == 1
+
+
+def test_what_was_in_training_is_gone_when_nobody_needs_it(llama, ids):
+    result = compress(llama, ids, sparsity=0.5)
+    student = Student(result.model, [layer["name"] for layer in result.layers], result.recipe)
+    student.model(ids).logits.sum().backward()
+    seen = [weakref.ref(weight) for weight in student.moving.values()]
+    gc.collect()
+    gc.disable()
+    try:
+        del student
+        assert len(seen) > 14 and not any(ref() is not None for ref in seen)
+    finally:
+        gc.enable()

@@ -272,7 +272,7 @@ def test_weights_are_never_narrowed_at_a_loss(llama, tokenizer, ids, tmp_path):
 def test_there_is_no_pickle(llama, tokenizer, ids, tmp_path, cast):
     save(compress(llama, ids, sparsity=0.5, **cast), tokenizer, tmp_path)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".txt"}
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".txt", ".md"}
     for path in files:
         if path.suffix == ".json":
             json.loads(path.read_text("utf-8"))

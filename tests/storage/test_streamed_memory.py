@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from tiny import ROOT
 LARGE = 2048, 5632  # width and MLP of a model of 1.4 billion weights with 24 blocks
 SEVEN = 4096, 11008  # of LLaMA-2-7B
 VOCABULARY = 32000
-LIMITS = {"fast": 1.5e9, "admm": 2.5e9}
-BLOCKS = {"fast": (24, 48), "admm": (2, 4)}  # ADMM takes minutes for each
+LIMITS = {"fast": 1.5e9, "admm": 2.5e9, "trained": 2.5e9}
+BLOCKS = {"fast": (24, 48), "admm": (2, 4), "trained": (2, 4)}  # ADMM takes minutes for each
 OPTIONS = {
     "fast": ("--sparsity", "0.5", "--fp8", "e4m3"),
     "admm": ("--pattern", "2:4", "--method", "admm", "--no-permute"),
+    "trained": ("--sparsity", "0.5", "--block-steps", "3"),
 }
 
 
@@ -84,6 +86,12 @@ def test_the_peak_of_memory_does_not_depend_on_the_number_of_blocks(tokenizer, l
         shutil.rmtree(source)
     assert max(peaks.values()) <= LIMITS[method]
     assert abs(peaks[few] - peaks[many]) <= 0.2e9
+
+
+@pytest.mark.embedded
+@pytest.mark.slow
+def test_the_peak_of_the_embedded_model_in_training_is_as_predicted(long_text, tmp_path):
+    assert peak_of(Path("embedded"), tmp_path / "out", "trained", long_text) <= 1e9
 
 
 @pytest.mark.slow

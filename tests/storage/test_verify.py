@@ -99,7 +99,7 @@ def test_a_config_that_says_something_else_is_found(saved, tmp_path):
 
 def test_missing_and_foreign_files_are_found(saved, tmp_path):
     folder = shutil.copytree(saved["llama", "4:8"], tmp_path / "out")
-    (folder / "README.md").write_text("mine")
+    (folder / "NOTES.md").write_text("mine")
     verify(folder)
     (folder / "extra.safetensors").write_bytes(b"")
     with pytest.raises(PrunekitError, match=r"extra.safetensors was not written with the model"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ...compression.fit.memory import Sizes, disk, streamed_memory, whole_memory
-from ...compression.fit.seconds import measured_rates, seconds
+from ...compression.fit.seconds import Rates, measured_rates, seconds
 from ...compression.presets import PRESETS
 from ...compression.recipe import Recipe
 from ...model.modes import bfloat16_pays
@@ -29,27 +29,34 @@ def run_fit(a: argparse.Namespace) -> None:
     sizes, dense = Sizes.of(skeleton), sum(path.stat().st_size for path in weight_files(folder))
     pays = bfloat16_pays(torch.nn.Linear(1, 1, dtype=skeleton.dtype))
     copied = copies_teacher(skeleton.dtype, torch.device("cpu"))
-    free = memory_free(torch.device("cpu"))
+    free, itemsize = memory_free(torch.device("cpu")), skeleton.dtype.itemsize
     print(f"{sizes.total / 1e9:.2f} billion numbers in {sizes.blocks} blocks, {dense / 1e9:.2f} GB; free here")
     print(f"{free / 1e9:.1f} GB. Predicted, from rates measured here just now; of recovery the time that it is given:")
     print(f"{'preset':<10}{'':<10}{'memory':>10}{'disk':>10}{'time':>10}" + (f"{gpu.name:>20}" if gpu else ""))
     fitting, narrow = [], []
+    rates: dict[Recipe, Rates] = {}
     for name, preset in PRESETS.items():
         permutes = preset.permutes and base.pattern is not None
         recipe = replace(base, method=preset.method, compensate=preset.compensates, permute=permutes)
-        time = 60 * LIMIT if preset.recovers else seconds(sizes, recipe, measured_rates(recipe, pays), dense)
-        itemsize = skeleton.dtype.itemsize
-        taken = whole_memory(sizes, itemsize, recipe, preset.recovers, copied)
-        fitting += [name] * (taken <= free)
-        narrow += [name] * (taken > free >= whole_memory(sizes, 2, recipe, preset.recovers))
-        cells = _cells(taken, disk(sizes, recipe, False), time, free)
-        cells += _on(gpu, whole_memory(sizes, 2, recipe, preset.recovers, base=0))
-        print(f"{name:<10}{'whole':<10}{cells}")
-        taken = streamed_memory(sizes, itemsize, recipe, pays)
-        fitting += [f"{name} --stream"] * (taken <= free and not preset.recovers)
-        cells = _cells(taken, disk(sizes, recipe, True), time, free)
-        cells += _on(gpu, streamed_memory(sizes, 2, recipe, False, base=0))
-        print(f"{name:<10}{'streamed':<10}{'recovery needs the whole model' if preset.recovers else cells}")
+        steps = preset.block_steps
+        if recipe not in rates:
+            rates[recipe] = measured_rates(recipe, pays)
+        time = 60 * LIMIT if preset.recovers else seconds(sizes, recipe, rates[recipe], dense, steps)
+        if not steps:
+            taken = whole_memory(sizes, itemsize, recipe, preset.recovers, copied)
+            fitting += [name] * (taken <= free)
+            narrow += [name] * (taken > free >= whole_memory(sizes, 2, recipe, preset.recovers))
+            cells = _cells(taken, disk(sizes, recipe, False), time, free)
+            cells += _on(gpu, whole_memory(sizes, 2, recipe, preset.recovers, base=0))
+            print(f"{name:<10}{'whole':<10}{cells}")
+        if preset.recovers:
+            print(f"{name:<10}{'streamed':<10}recovery needs the whole model")
+            continue
+        taken = streamed_memory(sizes, itemsize, recipe, pays, trains=bool(steps))
+        fitting += [f"{name} --stream"] * (taken <= free)
+        cells = _cells(taken, disk(sizes, recipe, True, steps), time, free)
+        cells += _on(gpu, streamed_memory(sizes, 2, recipe, False, base=0, trains=bool(steps)))
+        print(f"{name:<10}{'streamed':<10}{cells}")
     print(
         f"fits here: {', '.join(fitting) or 'nothing'}"
         + f"; with --dtype bfloat16 also {', '.join(narrow)}" * bool(narrow)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...compression.fit.memory import more_memory
 from ...compression.recipe import Recipe
+from ...model.experts import left_out
 from ...model.linear import stored_weight, weight_of
-from ...model.structure import fused_experts
 from ...recovery.recover import copies_teacher
 from ...system.machine import fast_bfloat16
 from ...system.memory import memory_free
@@ -24,24 +24,24 @@ def describe(layers: dict[str, nn.Module]) -> str:
     return "\n".join(lines)
 
 
-def left_out(model: nn.Module) -> str:
-    """What weights of a mixture of experts are not compressed, and why, in a line; empty for other models."""
-    experts = fused_experts(model)
-    if not experts:
-        return ""
-    share = sum(p.numel() for p in experts.values()) / sum(p.numel() for p in model.parameters())
-    kinds = ", ".join(f"{kind} {shapes}" for kind, (_, shapes) in _kinds(experts).items())
-    return (
-        f"left out: fused experts, {share:.0%} of the model's weights ({kinds}): one tensor holds those of all "
-        "experts, and only linear layers are compressed"
-    )
+def describe_others(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
+    """Which other matrices of a model are left out, embeddings apart, and why: a line for each reason."""
+    weights, reasons = dict(model.named_parameters()), left_out(model, layers)
+    lines = []
+    for reason in dict.fromkeys(reasons.values()):
+        others = {n: weights.get(f"{n}.weight", weights.get(n)) for n, why in reasons.items() if why == reason}
+        found = {name: weight for name, weight in others.items() if weight is not None}
+        share = sum(p.numel() for p in found.values()) / sum(p.numel() for p in weights.values())
+        kinds = ", ".join(f"{count} x {kind} {shapes}" for kind, (count, shapes) in _kinds(found).items())
+        lines.append(f"left out, {share:.0%} of the model's weights: {kinds}: {reason}")
+    return lines
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
     """How many weights there are of a kind and their shapes, by name with ``*`` for the block's number."""
     kinds: dict[str, list[str]] = {}
     for name, weight in weights.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append("x".join(map(str, weight.shape)))
+        kinds.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append("x".join(map(str, weight.shape)))
     return {kind: (len(shapes), f"[{' or '.join(sorted(set(shapes)))}]") for kind, shapes in kinds.items()}
 
 

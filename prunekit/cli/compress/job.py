@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...calibration.corpus import check_texts
 from ...calibration.windows import RECOVERY_TEXTS, TEXT
 from ...compression.presets import preset_named
 from ...compression.recipe import Provenance, Recipe
 from ...errors import PrunekitError, check_count
+from ...recovery.blocks import BlockTraining
 from ...recovery.recover import check_options
 from ...recovery.state import check_state
 from ...storage.about import read_recipe
@@ -21,7 +23,7 @@ from ...system.files import check_free, check_writable
 IN_RECIPE = (
     *("sparsity", "pattern", "metric", "select", "preset", "method", "no_compensate", "no_permute", "fp8"),
     *("granularity", "calibration_tokens", "calibration_text", "seed", "allocate", "recover", "minutes", "steps"),
-    *("include", "exclude", "activations"),
+    *("include", "exclude", "activations", "block_steps"),
 )
 
 
@@ -49,12 +51,18 @@ class Job:
     @property
     def reads(self) -> bool:
         """Whether any text is read."""
-        return self.recipe.needs_inputs or self.recovers or self.allocates
+        return self.recipe.needs_inputs or self.rest.recovery is not None or self.allocates
 
     @property
     def recovers(self) -> bool:
-        """Whether recovery follows."""
-        return self.rest.recovery is not None
+        """Whether recovery of the whole model follows."""
+        return self.rest.recovery is not None and self.trains is None
+
+    @property
+    def trains(self) -> BlockTraining | None:
+        """How blocks are trained, if they are."""
+        options: Any = self.rest.recovery
+        return BlockTraining(**options) if options and "block_steps" in options else None
 
     @property
     def state(self) -> Path:
@@ -80,7 +88,7 @@ def read_job(a: argparse.Namespace) -> Job:
     if not rest.text:
         job = replace(job, rest=replace(rest, text=RECOVERY_TEXTS if job.recovers else (TEXT,)))
     _check(job)
-    if a.recipe and rest.recovery is not None:
+    if a.recipe and rest.recovery is not None and not job.trains:
         check_options(**rest.recovery)  # type: ignore[arg-type]  # about.py knows their names and that they are numbers
     if job.out and job.recovers:
         job = _resumed(job)
@@ -107,6 +115,13 @@ def _recipe(a: argparse.Namespace) -> tuple[Recipe, Provenance]:
     recipe = replace(recipe, compensate=compensates, permute=permutes)
     time = _time(a)
     recovers = a.recover or bool(time) or (preset.recovers and recipe.prunes)
+    block_steps = a.block_steps if a.block_steps is not None else preset.block_steps * recipe.prunes or None
+    if block_steps is not None:
+        if recovers:
+            raise PrunekitError(
+                "preset blockwise and --block-steps train block by block, recovery the whole model: leave one out."
+            )
+        recovers, time = True, BlockTraining(check_count(block_steps, "--block-steps")).options
     own = a.calibration_tokens in (None, "auto")
     tokens = None if own else check_count(a.calibration_tokens, "--calibration-tokens")
     return recipe, Provenance(

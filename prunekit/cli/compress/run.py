@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from math import ceil
 from time import perf_counter
 from typing import Any
 
@@ -22,17 +24,19 @@ from ...compression.layer import warm_up
 from ...compression.result import Compressed
 from ...errors import PrunekitError
 from ...model.checks import check_weights
-from ...model.linear import is_conv1d, linear_layers, stored_weight
+from ...model.experts import check_alike, layers_of
+from ...model.linear import is_conv1d, stored_weight
 from ...model.modes import device_of
-from ...recovery.budget import recovery_minutes
-from ...recovery.recover import check_windows, recover
+from ...recovery.budget import BATCH, recovery_minutes
+from ...recovery.recover import check_windows, recover, recover_sharded
 from ...storage.load import load
 from ...storage.save import save
 from ...storage.tensors import stored_bytes
 from ...system.files import check_space, write_json
 from ...system.memory import peak_rss
+from ...system.parallel import first, from_first, world
 from ...system.progress import Stages
-from .forecast import beside, cautions, describe, left_out
+from .forecast import beside, cautions, describe, describe_others
 from .job import Job, read_job
 from .streamed import must_stream, run_streamed
 
@@ -40,12 +44,14 @@ from .streamed import must_stream, run_streamed
 def run_compress(a: argparse.Namespace) -> None:
     """`prunekit compress`."""
     job = read_job(a)
-    if a.stream or must_stream(job, a):
+    if a.shard and (world() == 1 or not job.recovers):
+        raise PrunekitError("--shard spreads recovery over processes: add --recover, and start them by torchrun.")
+    if a.stream or job.trains or from_first(must_stream(job, a)):
         run_streamed(job, a)
         return
     stages = Stages()
     with stages("load"):
-        model, tokenizer = load(a.model, a.dtype, a.device)
+        model, tokenizer = load(a.model, a.dtype, a.device or ("cpu" if a.shard else None))
     bytes_dense = stored_bytes(model)
     _foresee(job, model, bytes_dense)
     warm_up(job.recipe, device_of(model))
@@ -68,7 +74,8 @@ def run_compress(a: argparse.Namespace) -> None:
         exclude=job.rest.exclude,
     )
     if training is not None:
-        result = _recover(job, result, model, *training, begin)
+        recovering = recover_sharded if a.shard else recover
+        result = _recover(job, recovering, result, model, *training, begin)
     del model
     stages.seconds |= result.seconds
     text = job.rest.text if job.reads else ()
@@ -76,8 +83,8 @@ def run_compress(a: argparse.Namespace) -> None:
     result = replace(result, provenance=made)
     if job.out:
         with stages("save"):
-            save(result, tokenizer, job.out, job.activations)
-        if job.recovers:
+            save(result, tokenizer, job.out, job.activations, command=a.words)
+        if job.recovers and first():
             job.state.unlink(missing_ok=True)
     report = {"model": a.model, "recipe": asdict(job.recipe), "calibration_text": [*text]}
     _report(job, report, result, bytes_dense, stages)
@@ -85,12 +92,15 @@ def run_compress(a: argparse.Namespace) -> None:
 
 def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
     """Refuse a model that this job does not fit, and say what is ahead."""
-    layers = linear_layers(model, job.rest.include, job.rest.exclude)
+    blocks = job.recipe.granularity == "block"
+    model, layers = layers_of(model, job.rest.include, job.rest.exclude, experts=not blocks)
     check_weights(model, layers, job.recipe.pattern)
+    if job.recipe.fp8:
+        check_alike(model, layers)
     if job.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
-    if line := left_out(model):
+    for line in describe_others(model, layers):
         print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")
@@ -130,13 +140,16 @@ def _allocate(job: Job, model: nn.Module, tokenizer: Any) -> dict[str, float]:
     return allocation.sparsity
 
 
-def _recover(job: Job, result: Compressed, model: nn.Module, ids: Tensor, watch: Tensor, begin: float) -> Compressed:
+def _recover(
+    job: Job, recovering: Callable, result: Compressed, model: nn.Module, ids: Tensor, watch: Tensor, begin: float
+) -> Compressed:
     """Recovery; with `--out`, what is needed to go on lies beside it meanwhile."""
-    time = job.rest.recovery or {"minutes": recovery_minutes(result.recipe.share, perf_counter() - begin)}
+    left = from_first(recovery_minutes(result.recipe.share, perf_counter() - begin))
+    time = job.rest.recovery or {"minutes": left}
     state = job.state if job.out else None
     try:
-        options: dict[str, Any] = {"seed": job.rest.seed} | time
-        return recover(result, model, ids, **options, state=state, watch=watch, report=print)
+        options: dict[str, Any] = {"seed": job.rest.seed, "batch": ceil(BATCH / world()) * world()} | time
+        return recovering(result, model, ids, **options, state=state, watch=watch, report=print)
     except KeyboardInterrupt:
         kept = state is not None and state.exists()
         raise KeyboardInterrupt(f"the same command goes on from {state}" if kept else "") from None
@@ -150,7 +163,7 @@ def _report(job: Job, about: dict, result: Compressed, bytes_dense: int, stages:
     print("seconds " + ", ".join(f"{stage} {value:.2f}" for stage, value in stages.seconds.items()))
     if job.out:
         print(f"saved to {job.out}")
-    if job.json:
+    if job.json and first():
         figures = {
             "sparsity": result.sparsity,
             "calibration_tokens": result.tokens,

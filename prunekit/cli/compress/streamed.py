@@ -23,7 +23,8 @@ from ...storage.weight_files import weight_files
 from ...system.files import check_space, write_json
 from ...system.freed import give_back_freed_memory
 from ...system.memory import peak_rss
-from .forecast import describe
+from ...system.parallel import first
+from .forecast import describe, describe_others
 from .job import Job
 
 
@@ -69,6 +70,8 @@ def run_streamed(job: Job, a: argparse.Namespace) -> None:
             activations=job.activations,
             dtype=a.dtype,
             device=a.device,
+            command=a.words,
+            trains=job.trains,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {job.out}.partial") from None
@@ -82,12 +85,14 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
     skeleton = open_skeleton(local_folder(a.model), a.dtype or ("float32" if on_cpu else "auto"), device)
     layers = linear_layers(skeleton.model, job.rest.include, job.rest.exclude)
     print(describe(layers))
+    for line in describe_others(skeleton.model, layers):
+        print(line)
     if job.reads:
         print(f"calibration text: {' and '.join(job.rest.text)}")
     sizes = Sizes.of(skeleton)
     pays = on_cpu and bfloat16_pays(nn.Linear(1, 1, dtype=skeleton.dtype))
-    memory = streamed_memory(sizes, skeleton.dtype.itemsize, job.recipe, pays)
-    needed = disk(sizes, job.recipe, streamed=True)
+    memory = streamed_memory(sizes, skeleton.dtype.itemsize, job.recipe, pays, trains=job.trains is not None)
+    needed = disk(sizes, job.recipe, streamed=True, steps=job.trains.block_steps if job.trains else 0)
     takes = f"{memory / 1e9:.2f} GB of memory, {needed / 1e9:.1f} GB of disk"
     print(f"{sizes.blocks} blocks, one at a time: {takes} (predicted)")
     if not Partial(job.out or Path()).folder.exists():  # else some of it is there
@@ -97,7 +102,7 @@ def _foresee(job: Job, a: argparse.Namespace) -> None:
 def _hindrance(job: Job) -> str:
     """What of a job needs the whole model, with what to do about it; nothing where it can be streamed."""
     if job.recovers:
-        return "leave out recovery (--preset balanced or fast)"
+        return "leave out recovery (--preset balanced or fast), or train block by block (--preset blockwise)"
     return "leave out --allocate" if job.allocates else ""
 
 
@@ -108,7 +113,7 @@ def _report(job: Job, a: argparse.Namespace, written: Written, seconds: float) -
     print(f"weights on disk {size / 1e6:.1f} MB, dense {dense / 1e6:.1f} MB")
     print(f"seconds {seconds:.2f}   peak memory {peak_rss() / 1e9:.2f} GB")
     print(f"saved to {written.out}")
-    if job.json:
+    if job.json and first():
         figures = {
             "model": a.model,
             "recipe": asdict(job.recipe),

@@ -14,6 +14,7 @@ from ...model.structure import text_config
 from ..blockwise import BATCH_TOKENS as BLOCK_TOKENS
 from ..blockwise import BLOCKWISE
 from ..recipe import Recipe
+from ..streamed.trained import STEP_TOKENS
 
 # Bytes for each weight in recovery beside those of the dense model and the new one:
 TRAINED = 17  # the weight, its gradient and two moments in float32, and whether it stays
@@ -105,7 +106,9 @@ def whole_memory(
     return base + sizes.total * itemsize + more_memory(sizes.shapes * sizes.blocks, itemsize, recipe, recovers, copied)
 
 
-def streamed_memory(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool, base: int = BASE) -> int:
+def streamed_memory(
+    sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool, base: int = BASE, trains: bool = False
+) -> int:
     """Predicted: the same block by block, the same for any number of blocks.
 
     Args:
@@ -114,7 +117,22 @@ def streamed_memory(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool,
         recipe: what to do.
         bfloat16: whether this CPU multiplies in bfloat16 (`modes.bfloat16_pays`).
         base: what is taken before there is any model.
+        trains: whether blocks are trained, too (`streamed.trained`).
     """
+    work = max(_block_work(sizes, itemsize, recipe, bfloat16), _training(sizes, itemsize, recipe) * trains)
+    return base + max(work, (itemsize + 2) * sizes.outside)
+
+
+def _training(sizes: Sizes, itemsize: int, recipe: Recipe) -> int:
+    """What a block in training takes: the dense one, the compressed one, the weights that move, and those in a step."""
+    weights = sum(rows * columns for rows, columns in sizes.shapes)
+    small = weights if recipe.fp8 else weights * itemsize
+    step = 2 * weights + STEP_TOKENS * 4 * 4 * sum(sizes.inputs)
+    return sizes.block * itemsize + small + TRAINED * weights + step
+
+
+def _block_work(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool) -> int:
+    """What compressing a block takes, the block included."""
     weights = sum(rows * columns for rows, columns in sizes.shapes)
     widest = max(rows * columns for rows, columns in sizes.shapes)
     block = sizes.block * itemsize
@@ -128,22 +146,25 @@ def streamed_memory(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool,
             sums = 4 * sum(columns**2 for _, columns in sizes.shapes)
             layer = max(4 * (4 * columns + 7 * rows) * columns for rows, columns in sizes.shapes)
             work = max(copy + tokens, layer) + sums
-        return base + max(block + new + work, (itemsize + 2) * sizes.outside)
+        return block + new + work
     tokens = BATCH_TOKENS * 4 * sum(sizes.inputs)
     work = max(tokens, (2 + recipe.compensate) * 4 * widest)
-    return base + max(block + new + work, (itemsize + 2) * sizes.outside)
+    return block + new + work
 
 
-def disk(sizes: Sizes, recipe: Recipe, streamed: bool) -> int:
+def disk(sizes: Sizes, recipe: Recipe, streamed: bool, steps: int = 0) -> int:
     """Predicted: what is written, in bytes: the model, and block by block also hidden states and what was seen.
 
     Args:
         sizes: of the model.
         recipe: what to do.
         streamed: whether block by block.
+        steps: of training for each block, which has two files more of hidden states, and both models.
     """
     weights = sizes.blocks * sum(rows * columns for rows, columns in sizes.shapes)
     written = weights * (1 if recipe.fp8 else 2) + 2 * (sizes.total - weights)
+    if streamed and steps:
+        written = 2 * written + 4 * 4 * steps * STEP_TOKENS * sizes.width
     if not (streamed and recipe.needs_inputs):
         return written
     tokens, _ = DEFAULTS[recipe.method]

@@ -17,6 +17,7 @@ from ...method.admm import admm
 from ...method.compensation import response
 from ..layer import compress_layer, warm_up
 from ..recipe import Recipe
+from ..streamed.trained import STEP_TOKENS
 from .memory import Sizes
 
 _SIDE = 512  # of the square layer that is tried
@@ -31,12 +32,14 @@ class Rates:
         selected: weights selected and cast.
         solved: of ADMM, ``out * in^2``.
         copied: bytes read and written.
+        trained: weights that a step of training moves, apart from the products.
     """
 
     products: float
     selected: float
     solved: float
     copied: float
+    trained: float
 
 
 @torch.no_grad()
@@ -72,7 +75,23 @@ def measured_rates(recipe: Recipe, bfloat16: bool, folder: Path | None = None) -
         selected=layer.weight.numel() / _seconds(lambda: compress_layer(layer, E, fast, answer)),
         solved=_SIDE**3 / solve,
         copied=len(data) / copy,
+        trained=_trained(),
     )
+
+
+def _trained() -> float:
+    """Weights that AdamW moves in a second, and that are cast and masked around that."""
+    weight = nn.Parameter(torch.randn(4 * _SIDE, 4 * _SIDE))
+    weight.grad, keep = torch.randn_like(weight), torch.ones(weight.shape, dtype=torch.uint8)
+    optimizer = torch.optim.AdamW([weight], lr=1e-4, fused=True)
+
+    def step() -> None:
+        weight.bfloat16()
+        assert weight.grad is not None  # as it was given above
+        weight.grad.mul_(keep)
+        optimizer.step()
+
+    return weight.numel() / _seconds(step)
 
 
 def _seconds(call: Callable[[], object], repeats: int = 3) -> float:
@@ -85,7 +104,7 @@ def _seconds(call: Callable[[], object], repeats: int = 3) -> float:
     return min(found)
 
 
-def seconds(sizes: Sizes, recipe: Recipe, rates: Rates, dense_bytes: int) -> float:
+def seconds(sizes: Sizes, recipe: Recipe, rates: Rates, dense_bytes: int, steps: int = 0) -> float:
     """Predicted: how long reading, compressing and writing takes.
 
     Args:
@@ -93,11 +112,15 @@ def seconds(sizes: Sizes, recipe: Recipe, rates: Rates, dense_bytes: int) -> flo
         recipe: what to do.
         rates: of this machine.
         dense_bytes: of the files that are read.
+        steps: of training for each block.
     """
     weights = sizes.blocks * sum(rows * columns for rows, columns in sizes.shapes)
     tokens = DEFAULTS[recipe.method][0] if recipe.needs_inputs else 0
     passes = 2 if recipe.method in ("wanda", "sparsegpt") else 1
     taken = 2 * weights * tokens * passes / rates.products + 2 * dense_bytes / rates.copied
+    if steps:  # the dense block runs once, the new one forward, backward and, when it is done, forward
+        taken += 2 * weights * steps * STEP_TOKENS * 5 / rates.products + weights * steps / rates.trained
+        taken += 3 * dense_bytes / rates.copied
     if recipe.method != "admm":
         return taken + weights / rates.selected
     grams = sizes.blocks * sum(columns**2 for columns in sizes.inputs)

@@ -15,6 +15,7 @@ from ...method.ewma import BatchEWMA
 from ...model.blocks import output_of
 from ...model.modes import low_precision
 from ...model.streamed.walk import Inputs, walk
+from ...system.parallel import from_first
 from ...system.progress import progress
 from .records import DECAY, Records, Replay
 from .work import Work
@@ -47,8 +48,9 @@ def by_energy(work: Work, ids: Tensor, stop: bool) -> int:
         used, tokens, settled = _settled(work, replays, windows[:end], stop)
         if settled:
             break
+    done = from_first([work.shards.done(index) for index in range(len(replays))])
     for index, replay in enumerate(progress(replays, "select and cast")):
-        if not work.shards.done(index):
+        if not done[index]:
             _compress_one(work, index, replay, (used, tokens, count))
     return tokens
 

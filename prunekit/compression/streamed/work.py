@@ -12,6 +12,7 @@ from ...calibration.calibrate import Calibration
 from ...model.copies import replace_layers
 from ...model.streamed.skeleton import Skeleton
 from ...model.streamed.walk import Inputs
+from ...system.parallel import first
 from ..compress import compress_each
 from ..recipe import Recipe
 from .order import in_order, save_order
@@ -36,7 +37,7 @@ class Work:
         layers: names of those to compress.
         recipe: how.
         recipes: the recipe of each layer.
-        folder: for what is needed to go on after an interruption.
+        folder: for what is needed to go on after an interruption; each of several processes has its own.
         shards: where blocks go.
     """
 
@@ -84,7 +85,8 @@ class Work:
         """The same with new layers that there are already."""
         inside = self.skeleton.inside(index)
         block = replace_layers(block, {name[len(inside) :]: module for name, module in new.items()})
-        self.shards.write(index, block, new)
+        if first():
+            self.shards.write(index, block, new)
         return block
 
     def like_parameters(self) -> nn.Module:

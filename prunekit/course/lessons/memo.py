@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ...errors import PrunekitError
 from ...evaluation.answers import Answers
+from ...evaluation.tasks.compare import Compared
 from ...model.checks import check_text
 from ...model.modes import device_of, without_dropout
 
@@ -151,21 +152,37 @@ def compare(found: Answers, dense: Answers, seed: int = 0) -> dict[str, tuple[fl
 
 
 def criteria(
-    found: Mapping[str, Mapping[str, tuple[float, float]]], share: float, limits: Mapping[str, float]
+    found: Mapping[str, Mapping[str, tuple[float, float]]],
+    share: float,
+    limits: Mapping[str, float],
+    tasks: Sequence[Compared] = (),
 ) -> list[Criterion]:
     """A candidate's numbers beside their limits, with margins that hold for all of them at once.
 
     Args:
         found: what `compare` found, by text.
         share: stored bytes over the dense model's.
-        limits: ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most).
+        limits: ``retention`` (at least), ``perplexity ratio`` and ``bytes`` (at most); and by the name of a task how
+            much above chance (at least) is to be kept of it.
+        tasks: what `pk.compare_tasks` gave, beside the dense model; only the first metric of a task that has a limit
+            counts.
+
+    Raises:
+        PrunekitError: a task has a limit and was not done, or not beside the dense model, or has no choices.
     """
-    errors = width(2 * len(found) + 1)
+    kept = {row.model.task: row.kept for row in reversed(tasks) if row.kept is not None}
+    named = [name for name in limits if name not in ("retention", "perplexity ratio", "bytes")]
+    if missing := [name for name in named if name not in kept]:
+        raise PrunekitError(f"a limit names the task {missing[0]}, of which no retention above chance was given.")
+    errors = width(2 * len(found) + len(named) + 1)
     rows = []
     for key, at_least in (("retention", True), ("perplexity ratio", False)):
         for text, numbers in found.items():
             value, error = numbers[key]
             rows.append(Criterion(key, text, value, errors * error, limits[key], at_least))
+    for name in named:
+        value, error = kept[name]
+        rows.append(Criterion("above chance", name, value, errors * error, limits[name], True))
     return [*rows, Criterion("bytes over dense", "", share, 0.0, limits["bytes"], False)]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...system.parallel import gathered, meet
 from ...system.progress import progress
 from ..blocks import Extras, first_inputs
 from .hidden import reading_hidden, writing_hidden
@@ -35,6 +36,8 @@ def walk(
 ) -> Path:
     """Visit each block of a model in turn; the hidden states lie in a folder meanwhile.
 
+    Each of several processes does so with all batches, and a folder of its own; they go from block to block together.
+
     Args:
         skeleton: the model.
         windows: batches of tokens, int64 ``[windows, context]``.
@@ -51,7 +54,7 @@ def walk(
         return folder / f"hidden-{index:05}"
 
     count = len(skeleton.blocks)
-    start = max((index for index in range(count + 1) if file_of(index).exists()), default=0)
+    start = min(gathered(max((index for index in range(count + 1) if file_of(index).exists()), default=0)))
     if start == count:
         return file_of(count)
     outside = skeleton.outside()
@@ -66,6 +69,7 @@ def walk(
 
         with writing_hidden(file_of(index + 1)) as give:
             visit(index, skeleton.block(index), inputs, give)
+        meet()  # or some would have gone on where others cannot begin again
         file_of(index).unlink()
         extras[index] = []
     return file_of(count)

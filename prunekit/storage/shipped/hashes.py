@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ...errors import PrunekitError, first_line
+from ...system.files import write_json
 
 NAME = "hashes.json"
 _READ = (".safetensors", ".json", ".jinja", ".txt", ".model", ".py", ".bin", ".pt")  # what opening a model may read
@@ -16,6 +17,19 @@ def write_hashes(folder: Path) -> None:
     """Write the SHA-256 of every file in a folder, as the last file in it."""
     found = {path.name: _hash(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME}
     (folder / NAME).write_text(json.dumps({"version": 1, "sha256": found}, indent=2) + "\n", "utf-8")
+
+
+def renew_hash(path: Path) -> None:
+    """Note what a file that was changed on purpose now holds, where its folder has a list.
+
+    Args:
+        path: of the file.
+    """
+    listed = path.parent / NAME
+    if listed.is_file():
+        hashes = json.loads(listed.read_text("utf-8"))
+        hashes["sha256"][path.name] = _hash(path)
+        write_json(listed, hashes)
 
 
 def check_hashes(folder: Path) -> int:

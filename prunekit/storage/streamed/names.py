@@ -25,9 +25,11 @@ class Names:
     def __init__(self, model: Any, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._prefix = f"{model.base_model_prefix}."
-        self._renamed = _renamed(model, checkpoint.shapes, str(checkpoint.folder))
         self._tied: dict[int, list[str]] = {}
         self._state = model.state_dict(keep_vars=True)
+        own = {name: name for name in checkpoint.shapes if name in self._state}
+        others = checkpoint.shapes.keys() - own.keys()
+        self._renamed = own | _renamed(model, sorted(others), str(checkpoint.folder))
         for name, tensor in self._state.items():
             self._tied.setdefault(id(tensor), []).append(name)
 

@@ -23,12 +23,15 @@ class Partial:
     Attributes:
         model: the unfinished folder, which gets the name `out` when it is whole.
         state: what the work needs to go on.
+        pruned: in it, the model before its blocks are trained.
+        training: what that training needs to go on.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = Path(f"{out}.partial")
         self.model, self.state = self.folder / "model", self.folder / "state"
+        self.pruned, self.training = self.state / "pruned", self.state / "training"
         self._plan = self.state / "plan.json"
 
     @property
@@ -50,7 +53,8 @@ class Partial:
                 if not self.finished:
                     check_free(self.out)
                 return
-            if any(self.model.glob("*.safetensors")) or any(self.state.glob("**/records*")):
+            shards = [file for folder in (self.model, self.pruned) for file in folder.glob("*.safetensors")]
+            if shards or any(self.state.glob("**/records*")):
                 raise PrunekitError(
                     f"{self.folder} holds what another command, or other files, left unfinished: give that command "
                     "again to go on, or remove that folder."

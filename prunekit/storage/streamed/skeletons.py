@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import PrunekitError
 from ...model.checks import check_dense
+from ...model.experts import with_experts
 from ...model.linear import linear_layers
 from ...model.streamed.skeleton import Skeleton
 from ...model.structure import decoder_blocks, head_of, text_config
@@ -36,13 +37,14 @@ def local_folder(source: str | Path) -> Path:
     return folder
 
 
-def open_skeleton(folder: Path, dtype: str, device: str = "cpu") -> Skeleton:
+def open_skeleton(folder: Path, dtype: str, device: str = "cpu", blocks: bool = True) -> Skeleton:
     """A dense or a compressed model's skeleton.
 
     Args:
         folder: of the model.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own; FP8 stays.
         device: where blocks are to be put.
+        blocks: whether the blocks are asked for, and not only tensors.
 
     Returns:
         `Skeleton`, which `evaluate_streamed` judges.
@@ -76,7 +78,7 @@ def open_skeleton(folder: Path, dtype: str, device: str = "cpu") -> Skeleton:
             return tensor
         return tensor.to(torch.float32 if stays_float32(model, name, target) else own[name])
 
-    prefix, _ = decoder_blocks(model, linear_layers(model), ADVICE)
+    prefix = decoder_blocks(model, linear_layers(model), ADVICE)[0] if blocks else ""
     return Skeleton(model, prefix, read, stored, layers, torch.device(device))
 
 
@@ -94,7 +96,8 @@ def _on_meta(checkpoint: Checkpoint, dtype: str, about: dict | None) -> tuple[An
         target = named if dtype == "auto" and isinstance(named, torch.dtype) else checkpoint.usual_dtype()
         target = target if dtype == "auto" else getattr(torch, dtype)
         with init_empty_weights(include_buffers=False):  # what no checkpoint holds, rotary frequencies, is computed
-            model = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
+            dense = AutoModelForCausalLM.from_config(config, dtype=target, trust_remote_code=False)
+        model: Any = with_experts(dense, (about or {}).get("experts", ()))
         model.tie_weights()
         if (folder / "generation_config.json").is_file():
             model.generation_config = savable(GenerationConfig.from_pretrained(folder))

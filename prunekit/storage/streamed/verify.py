@@ -55,7 +55,7 @@ def verify(folder: str | Path) -> Verified:
     files = check_hashes(folder)
     recipe, given, activations = read_recipe(folder)
     about = read_about(folder)
-    skeleton = open_skeleton(folder, "auto")
+    skeleton = open_skeleton(folder, "auto", blocks=False)
     layers = linear_layers(skeleton.model, given.include, given.exclude)
     fp8 = about["fp8_layers"]
     if sorted(fp8) != (sorted(layers) if recipe.fp8 else []):

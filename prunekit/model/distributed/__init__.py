@@ -1,0 +1,1 @@
+"""A model dealt out to several processes, or spread over devices."""

@@ -1,0 +1,1 @@
+"""What is trained: layers that keep their zeros, and norms."""
