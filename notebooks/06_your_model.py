@@ -171,7 +171,7 @@ minutes = [f"{seconds * count / total / 60:.0f} minutes" for count in (1e9, 7e9)
 print(f"{seconds:.0f} seconds of work to make and judge the first. Predicted for 1B and 7B: {' and '.join(minutes)}.")
 
 # %% [markdown]
-# *Predicted*, the dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16, and 1 GB on top.
+# *Predicted*, dense model and one candidate: 4 + 1 bytes a parameter in float32, 2 + 1 in bfloat16, and 1 GB on top.
 # 1B fits 16 GB. Larger ones pass block by block: `prunekit compress FOLDER --stream`.
 #
 # ## 3. Which layers suffer?
