@@ -17,7 +17,7 @@ from ..method.compensation import SAMPLES, response
 from ..model.checks import check_runs, check_weights
 from ..model.distributed.dealt import made_together, owners
 from ..model.distributed.spread import gathered_up, is_spread
-from ..model.experts import check_alike, layers_of, left_out
+from ..model.experts import check_alike, experts_of, layers_of, left_out
 from ..model.linear import check_model, linear_layers
 from ..model.modes import device_of, without_dropout
 from ..system.progress import progress
@@ -84,19 +84,15 @@ def compress(
     """
     recipe = chosen(recipe, options)
     check_model(model)
-    spread, experts = model, recipe.granularity != "block"
-    model, layers = layers_of(gathered_up(model), include, exclude, experts)
-    if not is_spread(spread):
-        spread = model
-    check_weights(model, layers, recipe.pattern)
-    if recipe.fp8 is not None:
-        check_alike(model, layers)
+    given = model
+    model, layers = fitting_layers(gathered_up(model), recipe, include, exclude)
+    running = given if is_spread(given) and not experts_of(model) else model
     seconds = {}
     if recipe.permute and recipe.pattern is not None:
         if ids is None or calibration is not None:
             raise PrunekitError("a calibration does not know the new order of permute: pass ids, and no calibration.")
         begin = perf_counter()
-        spread = model = permute_channels(model, ids, recipe.pattern)
+        running = model = permute_channels(model, ids, recipe.pattern)
         layers = linear_layers(model, include, exclude)
         seconds["permute"] = perf_counter() - begin
     budget = budget.sparsity if isinstance(budget, Allocation) else budget
@@ -112,7 +108,7 @@ def compress(
             new = compress_blocks(model, ids, layers, recipes)
     else:
         if recipe.needs_inputs:
-            calibration = calibration or _calibrated(spread, ids, list(layers), recipe, stop)
+            calibration = calibration or _calibrated(running, ids, list(layers), recipe, stop)
             seconds["calibrate"] = calibration.seconds
         else:
             calibration = Calibration({}, 0, 0.0)
@@ -126,8 +122,8 @@ def compress(
     if recipe.format is not None and not tokens:
         check_runs(result.model, model)
     include, exclude = ((names,) if isinstance(names, str) else tuple(names) for names in (include, exclude))
-    given = Provenance(include, exclude, None if budget is None else dict(budget))
-    return replace(result, provenance=given, left_out=left_out(model, layers))
+    made = Provenance(include, exclude, None if budget is None else dict(budget))
+    return replace(result, provenance=made, left_out=left_out(model, layers))
 
 
 def _listing_fields(signature: Signature) -> Signature:
@@ -138,6 +134,21 @@ def _listing_fields(signature: Signature) -> Signature:
 
 
 compress.__signature__ = _listing_fields(signature(compress))  # type: ignore[attr-defined]
+
+
+def fitting_layers(
+    model: nn.Module, recipe: Recipe, include: str | Sequence[str], exclude: str | Sequence[str]
+) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """The layers that a recipe compresses, by name, and the model that has them: `experts.layers_of`.
+
+    Raises:
+        PrunekitError: as there, or the recipe does not fit them.
+    """
+    model, layers = layers_of(model, include, exclude, experts=recipe.granularity != "block")
+    check_weights(model, layers, recipe.pattern)
+    if recipe.fp8 is not None:
+        check_alike(model, layers)
+    return model, layers
 
 
 def chosen(recipe: Recipe | None, options: Options) -> Recipe:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate import cpu_offload
+from tiny import tiny_mixture
 from transformers import AutoModelForCausalLM
 
 from prunekit.calibration.calibrate import calibrate
@@ -69,4 +70,12 @@ def test_it_is_calibrated_compressed_saved_and_recovered(pair, ids, tokenizer, t
     one, other = (recover(result, m, ids, steps=2) for result, m in zip(results[0], pair))
     assert same_state(one.model, other.model)
     assert allocate(spread, ids, 0.5).sparsity == allocate(model, ids, 0.5).sparsity
+    assert any(p.is_meta for p in spread.parameters())
+
+
+def test_a_spread_mixture_runs_on_the_cpu_with_its_experts_apart(ids):
+    model, spread = tiny_mixture("olmoe"), cpu_offload(tiny_mixture("olmoe"), torch.device("cpu"))
+    recipe = {"sparsity": 0.5, "compensate": True}
+    found, wanted = (compress(m, ids, **recipe) for m in (spread, model))
+    assert same_state(found.model, wanted.model) and not is_spread(found.model)
     assert any(p.is_meta for p in spread.parameters())

@@ -19,12 +19,10 @@ from ...calibration.windows import (
     recovery_text,
 )
 from ...compression.allocate import allocate
-from ...compression.compress import compress
+from ...compression.compress import compress, fitting_layers
 from ...compression.layer import warm_up
 from ...compression.result import Compressed
 from ...errors import PrunekitError
-from ...model.checks import check_weights
-from ...model.experts import check_alike, layers_of
 from ...model.linear import is_conv1d, stored_weight
 from ...model.modes import device_of
 from ...recovery.budget import BATCH, recovery_minutes
@@ -92,11 +90,7 @@ def run_compress(a: argparse.Namespace) -> None:
 
 def _foresee(job: Job, model: nn.Module, bytes_dense: int) -> None:
     """Refuse a model that this job does not fit, and say what is ahead."""
-    blocks = job.recipe.granularity == "block"
-    model, layers = layers_of(model, job.rest.include, job.rest.exclude, experts=not blocks)
-    check_weights(model, layers, job.recipe.pattern)
-    if job.recipe.fp8:
-        check_alike(model, layers)
+    model, layers = fitting_layers(model, job.recipe, job.rest.include, job.rest.exclude)
     if job.activations == "dynamic" and any(map(is_conv1d, layers.values())):
         raise PrunekitError("--activations dynamic is not for GPT-2's kind of layer: leave it out.")
     print(describe(layers))
