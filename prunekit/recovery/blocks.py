@@ -12,7 +12,8 @@ from ..compression.recipe import Recipe
 from ..compression.streamed.trained import Example
 from ..errors import PrunekitError, check_count
 from ..model.blocks import output_of
-from .recover import CAST_FROM, WARM_UP, multiplies_in_bfloat16
+from .budget import CAST_FROM, rate_at
+from .recover import multiplies_in_bfloat16
 from .student.student import Student
 
 RATE = 2e-3
@@ -72,14 +73,13 @@ class BlockTraining:
 
     def _move(self, student: Student, block: nn.Module, examples: Iterable[Example]) -> None:
         """Take a step with each example, for a student that was made of the block."""
-        weights = list(student.moving.values())
-        optimizer = torch.optim.AdamW(weights, lr=self.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        optimizer = student.optimizer(self.rate)
         with torch.enable_grad():
             for step, (x, (args, kwargs), target) in enumerate(examples):
                 part = step / self.block_steps
                 student.cast(part >= CAST_FROM)
                 for group in optimizer.param_groups:
-                    group["lr"] = self.rate * min(1.0, (part + 0.5 / self.block_steps) / WARM_UP) * (1 - part)
+                    group["lr"] = rate_at(part, self.rate, self.block_steps)
                 with multiplying(block):
                     value = relative_error(output_of(student.model(x, *args, **kwargs)), target)
                 if not torch.isfinite(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 
 from torch import Tensor
@@ -13,6 +13,8 @@ from .distillation import TEXT_SHARE
 
 RATE = 5e-4
 BATCH = 2
+WARM_UP = 0.05  # share of the budget in which the learning rate rises
+CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 LIMIT = 19.25  # minutes for pruning and recovery together: of twenty, the rest is for loading and saving
 
 
@@ -64,42 +66,44 @@ def recovery_minutes(share: float, spent: float) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `recover` is asked for, as its arguments say it; checked by `check_options`."""
+    """What `recover` is asked for, by the names of its arguments.
 
-    budget: Budget
+    Raises:
+        PrunekitError: neither or both of steps and minutes, or a bad number.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
     rate: float = RATE
     batch: int = BATCH
     text_share: float = TEXT_SHARE
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", self.budget.steps)
+        object.__setattr__(self, "batch", check_count(self.batch, "batch"))
+        if not self.rate > 0:
+            raise PrunekitError(f"rate is {self.rate}: expected a number above 0.")
+        if not 0 <= self.text_share <= 1:
+            raise PrunekitError(f"text_share is {self.text_share}: expected a number from 0 to 1.")
+        if not isinstance(self.seed, int):
+            raise PrunekitError(f"seed is {self.seed}: expected a whole number.")
+
     @property
-    def options(self) -> dict[str, float | None]:
-        """All of it, by the names of `recover`'s arguments."""
-        return {name: value for name, value in asdict(self).items() if name != "budget"} | asdict(self.budget)
+    def budget(self) -> Budget:
+        """How long it may take."""
+        return Budget(self.steps, self.minutes)
 
 
-def check_options(
-    steps: int | None = None,
-    minutes: float | None = None,
-    rate: float = RATE,
-    batch: int = BATCH,
-    text_share: float = TEXT_SHARE,
-    seed: int = 0,
-) -> Budget:
-    """The budget of a recovery, where `recover` can use all of these options.
+def rate_at(part: float, highest: float, steps: int) -> float:
+    """The learning rate when so much of a budget is used: it rises, then falls in a straight line to zero.
 
-    Raises:
-        PrunekitError: neither or both of steps and minutes, or a bad number.
+    Args:
+        part: how much is used, from 0 to 1.
+        highest: learning rate.
+        steps: how many there are in all, or about.
     """
-    budget = Budget(steps, minutes)
-    check_count(batch, "batch")
-    if not rate > 0:
-        raise PrunekitError(f"rate is {rate}: expected a number above 0.")
-    if not 0 <= text_share <= 1:
-        raise PrunekitError(f"text_share is {text_share}: expected a number from 0 to 1.")
-    if not isinstance(seed, int):
-        raise PrunekitError(f"seed is {seed}: expected a whole number.")
-    return budget
+    return highest * min(1.0, (part + 0.5 / steps) / WARM_UP) * (1 - part)
 
 
 def check_windows(ids: Tensor, batch: int = BATCH) -> None:

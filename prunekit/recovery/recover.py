@@ -22,7 +22,7 @@ from ..model.modes import device_of, frozen, in_bfloat16, without_dropout
 from ..model.structure import head_of
 from ..system.machine import fast_bfloat16
 from ..system.parallel import gathered, own_device, rank, world
-from .budget import BATCH, RATE, Plan, check_options, check_shares, check_windows
+from .budget import BATCH, CAST_FROM, RATE, Plan, check_shares, check_windows, rate_at
 from .compiled import compiled
 from .distillation import TEXT_SHARE, VOCABULARY, chances, loss
 from .run import Run
@@ -30,8 +30,6 @@ from .state import checksum
 from .student.student import Student
 from .together import averaging, in_step, sharded
 
-WARM_UP = 0.05  # share of the budget in which the learning rate rises
-CAST_FROM = 0.8  # share of the budget from which on the weights are cast in each step
 CLIP = 1.0
 COMPILE_FROM = 300  # steps, or seconds, from which on it pays to compile
 
@@ -92,7 +90,7 @@ def recover(
         PrunekitError: neither or both of steps and minutes, a bad number, a state of another recovery, or a loss that
             is not finite.
     """
-    plan = Plan(check_options(steps, minutes, rate, batch, text_share, seed), rate, int(batch), text_share, seed)
+    plan = Plan(steps, minutes, rate, batch, text_share, seed)
     return _recover(result, dense, ids, plan, state=state, watch=watch, report=report)
 
 
@@ -111,8 +109,7 @@ def recover_sharded(
     All processes give the same models, on the CPU where memory there is wider. Each has on its device only its part of
     what is trained, of the moments and of the teacher (FSDP2), and whole only the block at work and embeddings.
     """
-    plan = Plan(check_options(**options), **{k: v for k, v in options.items() if k not in ("steps", "minutes")})
-    return _recover(result, dense, ids, plan, shard=world() > 1, state=state, watch=watch, report=report)
+    return _recover(result, dense, ids, Plan(**options), shard=world() > 1, state=state, watch=watch, report=report)
 
 
 def _recover(
@@ -134,7 +131,7 @@ def _recover(
     check_text(dense, ids, least=2)
 
     student = Student(result.model, [layer["name"] for layer in result.layers], result.recipe)
-    budget, options = plan.budget, plan.options
+    budget, options = plan.budget, asdict(plan)
     about = {
         "text": [*ids.shape, checksum([ids])],
         "teacher": checksum(dense.parameters()),
@@ -144,7 +141,7 @@ def _recover(
     with frozen(result.model), frozen(dense):
         lesson = Lesson(student, dense, ids, plan, shard)
     weights = list(student.moving.values())
-    optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    optimizer = student.optimizer(plan.rate)
     run = Run(budget, options | about, student.moving, optimizer, state, report)
     perplexity = None if watch is None else lambda: lesson.perplexity(watch)
     with frozen(result.model), without_dropout(*lesson.models), torch.enable_grad(), run.kept(), in_step() as agree:
@@ -153,7 +150,7 @@ def _recover(
         lesson.join()
         while run.part < 1:
             for group in optimizer.param_groups:
-                group["lr"] = plan.rate * min(1.0, (run.part + 0.5 / (budget.steps or 500)) / WARM_UP) * (1 - run.part)
+                group["lr"] = rate_at(run.part, plan.rate, budget.steps or 500)
             value = agree(lesson.backward(run.step, casts=run.part >= CAST_FROM).item())
             if not isfinite(value):
                 raise PrunekitError(f"the loss is {value} at step {run.step}: try a lower rate than {plan.rate}.")

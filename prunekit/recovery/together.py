@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..model.structure import body_of, decoder_blocks
 from ..system.parallel import gathered, world
@@ -67,19 +66,32 @@ def sharded(model: nn.Module, layers: Iterable[str], device: torch.device) -> nn
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor that may be spread over the processes, which all ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    parted: Any = tensor
+    return parted.full_tensor() if _is_parted(tensor) else tensor
 
 
 def local_of(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process has, in its own memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    parted: Any = tensor
+    return parted.to_local() if _is_parted(tensor) else tensor
 
 
 def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     """What of a whole tensor this process has, spread as another is; of one that is not spread, the tensor."""
-    if not isinstance(like, DTensor):
+    if not _is_parted(like):
         return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+    from torch.distributed.tensor import distribute_tensor
+
+    parted: Any = like
+    return distribute_tensor(tensor.to(like.device), parted.device_mesh, parted.placements)
+
+
+def _is_parted(tensor: Tensor) -> bool:
+    if world() == 1:  # nor does anything wait for the import, which takes more than half a second
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 @contextmanager

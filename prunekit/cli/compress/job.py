@@ -13,7 +13,7 @@ from ...compression.presets import preset_named
 from ...compression.recipe import Provenance, Recipe
 from ...errors import PrunekitError, check_count
 from ...recovery.blocks import BlockTraining
-from ...recovery.recover import check_options
+from ...recovery.budget import Budget, Plan
 from ...recovery.state import check_state
 from ...storage.about import read_recipe
 from ...storage.streamed.partial import Partial
@@ -89,7 +89,7 @@ def read_job(a: argparse.Namespace) -> Job:
         job = replace(job, rest=replace(rest, text=RECOVERY_TEXTS if job.recovers else (TEXT,)))
     _check(job)
     if a.recipe and rest.recovery is not None and not job.trains:
-        check_options(**rest.recovery)  # type: ignore[arg-type]  # about.py knows their names and that they are numbers
+        Plan(**rest.recovery)  # type: ignore[arg-type]  # about.py knows their names and that they are numbers
     if job.out and job.recovers:
         job = _resumed(job)
     if job.reads or a.calibration_text:
@@ -172,6 +172,6 @@ def _resumed(job: Job) -> Job:
     kept = check_state(job.state, {"seed": job.rest.seed, "recipe": asdict(job.recipe)} | plan)
     if not kept or time:
         return job
-    minutes = check_options(minutes=kept.get("minutes")).minutes
+    minutes = Budget(minutes=kept.get("minutes")).minutes
     print(f"goes on from {job.state}, for the {minutes:.1f} minutes that it was given first")
     return replace(job, rest=replace(job.rest, recovery={"minutes": minutes}))

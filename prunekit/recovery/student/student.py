@@ -48,6 +48,11 @@ class Student:
         """A checksum of what each layer keeps."""
         return [checksum([layer.weight.detach() != 0]) for layer in self._trained.values()]
 
+    def optimizer(self, rate: float) -> torch.optim.Optimizer:
+        """What moves the parameters that are trained."""
+        weights = list(self.moving.values())
+        return torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
     def cast(self, casts: bool) -> None:
         """Let the layers compute with weights cast to FP8 from now on, or not."""
         for layer in self._trained.values():
