@@ -49,7 +49,6 @@ METHODS |= {
         RECOVERY_TEXTS if p.recovers else TEXT,
     )
     for name, p in PRESETS.items()
-    if not p.block_steps
     if not p.block_steps  # which go from a folder to a folder
 }
 METHODS["best, Wikipedia alone"] = (*METHODS["best"][:2], TEXT)
