@@ -144,6 +144,29 @@ def test_a_score_that_equals_its_threshold_stays():
     assert equals
 
 
+@pytest.mark.parametrize("columns", [3, 40, 300])
+def test_scores_that_equal_the_first_threshold_do_not_lower_it(columns):
+    s = erf(sqrt(0.5))  # where the Gaussian share is one: a row of equal scores begins at that score
+    L = torch.full((1, columns), 2.0)
+    assert start_threshold(L, s).item() == 2
+    assert torch.equal(quantile_mask(L, s), row_by_row(L, s)[0])
+    L[0, columns // 2 :] = heavy_tailed(1, columns - columns // 2, 0)
+    assert torch.equal(quantile_mask(L, s), row_by_row(L, s)[0])
+
+
+@pytest.mark.parametrize("mask", [quantile_mask, mean_mask])
+def test_the_default_dtype_changes_nothing(mask):
+    L = torch.cat([torch.zeros(4, 40), heavy_tailed(4, 200, 0)], 1)
+    kept = mask(L, 0.5)
+    step_tables.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(mask(L, 0.5), kept)
+        assert {table.dtype for table in step_tables(240, 0.5)} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("rows", [64, 256])
 @pytest.mark.parametrize("s", TARGETS)
 @pytest.mark.parametrize("scores", [gaussian, heavy_tailed])
@@ -187,7 +210,7 @@ def test_quantile_mask_decides_nearly_as_sorting_does_on_smooth_scores(s):
 
 @pytest.mark.parametrize("mask", [quantile_mask, mean_mask])
 def test_no_sparsity_keeps_everything_and_a_bad_one_is_refused(mask):
-    assert mask(torch.zeros(3, 5), 0).all() and mask(gaussian(3, 5), 0.0).shape == (3, 5)
+    assert mask(torch.zeros(3, 5), 0).all() and mask(gaussian(3, 5), 0.0).all()
     for bad in (1, -0.1, float("nan"), "x", None):
         with pytest.raises(PrunekitError, match="sparsity is"):
             mask(gaussian(3, 5), bad)
