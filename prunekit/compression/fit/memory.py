@@ -134,22 +134,24 @@ def _training(sizes: Sizes, itemsize: int, recipe: Recipe) -> int:
 def _block_work(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool) -> int:
     """What compressing a block takes, the block included."""
     weights = sum(rows * columns for rows, columns in sizes.shapes)
+    held = sizes.block * itemsize + weights * (1 if recipe.fp8 else itemsize)
+    writing = 2 * weights * (not recipe.fp8)  # a narrow copy
+    return held + max(writing, _layer_work(sizes, recipe, bfloat16))
+
+
+def _layer_work(sizes: Sizes, recipe: Recipe, bfloat16: bool) -> int:
+    """What reading the text and compressing the layers takes, beside the old block and the new."""
     widest = max(rows * columns for rows, columns in sizes.shapes)
-    block = sizes.block * itemsize
-    new = weights * (1 if recipe.fp8 else itemsize + 2)  # what is written is a narrow copy
-    if recipe.method in BLOCKWISE and recipe.prunes:
-        tokens = BLOCK_TOKENS * 4 * sum(sizes.inputs)  # activations of one batch
-        copy = 2 * sizes.block * (recipe.method == "admm" and bfloat16)
-        if recipe.method == "wanda":
-            work = 3 * 4 * widest
-        else:
-            sums = 4 * sum(columns**2 for _, columns in sizes.shapes)
-            layer = max(4 * (4 * columns + 7 * rows) * columns for rows, columns in sizes.shapes)
-            work = max(copy + tokens, layer) + sums
-        return block + new + work
-    tokens = BATCH_TOKENS * 4 * sum(sizes.inputs)
-    work = max(tokens, (2 + recipe.compensate) * 4 * widest)
-    return block + new + work
+    if not (recipe.method in BLOCKWISE and recipe.prunes):
+        return max(BATCH_TOKENS * 4 * sum(sizes.inputs), (2 + recipe.compensate) * 4 * widest)
+    if recipe.method == "wanda":
+        return 3 * 4 * widest
+    grams = [4 * columns**2 for _, columns in sizes.shapes]  # each goes when its layer is solved
+    layers = (4 * (4 * columns + 7 * rows) * columns for rows, columns in sizes.shapes)
+    solving = max(layer + sum(grams[index + 1 :]) for index, layer in enumerate(layers))
+    copy = 2 * sizes.block * (recipe.method == "admm" and bfloat16)
+    tokens = BLOCK_TOKENS * 4 * sum(sizes.inputs)  # activations of one batch
+    return max(copy + tokens + sum(grams), solving)
 
 
 def disk(sizes: Sizes, recipe: Recipe, streamed: bool, steps: int = 0) -> int:
