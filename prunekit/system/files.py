@@ -47,6 +47,7 @@ def new_folder(target: Path, keep_existing: bool = False) -> Iterator[Path]:
             raise PrunekitError(f"cannot write to {target.parent}: {error.strerror}; choose another folder.") from None
         try:
             yield temporary
+            _grant(temporary)
             _settle(temporary, target, keep_existing)
         except OSError as error:
             if error.errno is None:  # a library's own, and not about this place
@@ -72,6 +73,14 @@ def _settle(temporary: Path, target: Path, keep_existing: bool) -> None:
             raise PrunekitError(f"cannot create {target}: {error.strerror}; choose another folder.") from None
     with suppress(OSError):  # not every system can do this with a folder
         _sync(target.parent, os.O_RDONLY)
+
+
+def _grant(folder: Path) -> None:
+    """Let others read the files of a new folder as the umask says: safetensors writes them for their owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:
@@ -137,22 +146,22 @@ def check_writable_file(path: Path) -> None:
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """Write a file under a temporary name beside `target`, then give it that name in one step.
+    """Write a file in a temporary folder beside `target`, then move it there in one step.
 
     Raises:
         PrunekitError: the place cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with own_name(target.parent) as temporary:
+        with own_name(target.parent) as folder:
+            folder.mkdir()  # libraries put names of their own beside the file that they write
             try:
-                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # not what somebody put there
-                yield temporary
-                _sync(temporary)
-                os.replace(temporary, target)
+                yield folder / target.name
+                _grant(folder)
+                _sync(folder / target.name)
+                os.replace(folder / target.name, target)
             finally:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise PrunekitError(f"cannot write {target}: {error.strerror}; choose another file.") from None
     except SafetensorError as error:  # a full disk, for one

@@ -29,7 +29,7 @@ def test_the_state_takes_twice_that_while_it_is_rewritten(llama, ids, tmp_path, 
     result, state, sizes, replace = compress(llama, ids, sparsity=0.5), tmp_path / "state", [], os.replace
 
     def measured(*names):
-        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+        sizes.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
         replace(*names)
 
     monkeypatch.setattr(os, "replace", measured)
