@@ -80,10 +80,16 @@ def needed(notebook, index, code):
 
 def namespace(notebook, index, code):
     """A namespace in which the cells that `code` needs have been run, without the exercises among them."""
+    cells = (notebook.cells[earlier].source for earlier in needed(notebook, index, code))
+    return dict(_run(tuple(cell for cell in cells if "course.check(" not in cell)))
+
+
+@functools.cache
+def _run(cells):
+    """What some cells set; exercises of a notebook mostly need the same ones."""
     space = {"__name__": "notebook"}
-    for earlier in needed(notebook, index, code):
-        if "course.check(" not in notebook.cells[earlier].source:
-            exec(compile(notebook.cells[earlier].source, f"cell {earlier}", "exec"), space)
+    for number, cell in enumerate(cells):
+        exec(compile(cell, f"cell {number}", "exec"), space)
     return space
 
 

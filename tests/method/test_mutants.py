@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-COUNT = 60  # of each module, or all that it has: some 15 minutes on two quiet cores
+COUNT = 60  # of each module, or all that it has: some 25 minutes on two quiet cores
 HERE = Path(__file__).parent
 SURVIVORS = json.loads((HERE / "survivors.json").read_text("utf-8"))
 
