@@ -71,8 +71,12 @@ def as_precise_as(old: Tensor, new: Tensor) -> Tensor:
 
 def warm_up(recipe: Recipe, device: torch.device | str = "cpu") -> None:
     """Compile the kernels for a device, or fetch them from their cache, so that no stage is charged for it."""
-    if recipe.method == "ewma":
-        layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False, device=device)
-        with torch.no_grad():
-            E = torch.ones(layer.in_features, device=device)
+    if recipe.method not in ("ewma", "admm"):
+        return
+    layer = nn.Linear((recipe.pattern and int(recipe.pattern.split(":")[1])) or 64, 2, bias=False, device=device)
+    with torch.no_grad():
+        E = torch.ones(layer.in_features, device=device)
+        if recipe.method == "ewma":
             compress_layer(layer, E, recipe, (E[None], 0 * E[None]) if recipe.compensate else None)
+        elif recipe.prunes:  # it selects in every step
+            fastest(E.device).select(layer.weight, E, sparsity=recipe.sparsity, pattern=recipe.pattern)

@@ -1,5 +1,7 @@
 """What comes before compression: which articles each step sees."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -120,6 +122,19 @@ def test_kernels_are_warmed_up_for_any_pattern(pattern):
 
     for options in ({}, {"compensate": True}, {"fp8": "e4m3"}):
         warm_up(Recipe(pattern=pattern, **options))
+
+
+@pytest.mark.parametrize("options", [{"pattern": "2:4"}, {"sparsity": 0.5}, {"sparsity": 0.0}], ids=str)
+def test_what_admm_selects_with_is_compiled_before_it_fills_the_memory(monkeypatch, options):
+    from prunekit.compression import layer
+    from prunekit.compression.recipe import Recipe
+
+    targets = []
+    selecting = SimpleNamespace(select=lambda W, E, **target: targets.append(target))
+    monkeypatch.setattr(layer, "fastest", lambda device: selecting)
+    warm_up(Recipe(method="admm", **options))
+    target = {"sparsity": options.get("sparsity"), "pattern": options.get("pattern")}
+    assert targets == ([target] if options.get("sparsity") != 0 else [])
 
 
 def test_float16_is_not_said_to_be_slow(make_model, monkeypatch):
