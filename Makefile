@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml Makefile
 demo: env ## compress the embedded model, judge it, write out/report.json and out/figure.png
 	$(BIN)/prunekit demo --out out
 
+# Notebooks backwards: 07 takes longest, and so begins first.
 test: env ## lint, check types, run all tests and all notebooks (10 to 20 minutes on two cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

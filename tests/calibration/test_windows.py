@@ -127,7 +127,6 @@ def test_kernels_are_warmed_up_for_any_pattern(pattern):
 @pytest.mark.parametrize("options", [{"pattern": "2:4"}, {"sparsity": 0.5}, {"sparsity": 0.0}], ids=str)
 def test_what_admm_selects_with_is_compiled_before_it_fills_the_memory(monkeypatch, options):
     from prunekit.compression import layer
-    from prunekit.compression.recipe import Recipe
 
     targets = []
     selecting = SimpleNamespace(select=lambda W, E, **target: targets.append(target))

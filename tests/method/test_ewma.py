@@ -210,7 +210,8 @@ def test_quantile_mask_decides_nearly_as_sorting_does_on_smooth_scores(s):
 
 @pytest.mark.parametrize("mask", [quantile_mask, mean_mask])
 def test_no_sparsity_keeps_everything_and_a_bad_one_is_refused(mask):
-    assert mask(torch.zeros(3, 5), 0).all() and mask(gaussian(3, 5), 0.0).all()
+    kept = mask(gaussian(3, 5), 0.0)
+    assert mask(torch.zeros(3, 5), 0).all() and kept.shape == (3, 5) and kept.all()
     for bad in (1, -0.1, float("nan"), "x", None):
         with pytest.raises(PrunekitError, match="sparsity is"):
             mask(gaussian(3, 5), bad)

@@ -119,24 +119,17 @@ def streamed_memory(
         base: what is taken before there is any model.
         trains: whether blocks are trained, too (`streamed.trained`).
     """
-    work = max(_block_work(sizes, itemsize, recipe, bfloat16), _training(sizes, itemsize, recipe) * trains)
-    return base + max(work, (itemsize + 2) * sizes.outside)
-
-
-def _training(sizes: Sizes, itemsize: int, recipe: Recipe) -> int:
-    """What a block in training takes: the dense one, the compressed one, the weights that move, and those in a step."""
     weights = sum(rows * columns for rows, columns in sizes.shapes)
-    small = weights if recipe.fp8 else weights * itemsize
-    step = 2 * weights + STEP_TOKENS * 4 * 4 * sum(sizes.inputs)
-    return sizes.block * itemsize + small + TRAINED * weights + step
-
-
-def _block_work(sizes: Sizes, itemsize: int, recipe: Recipe, bfloat16: bool) -> int:
-    """What compressing a block takes, the block included."""
-    weights = sum(rows * columns for rows, columns in sizes.shapes)
-    held = sizes.block * itemsize + weights * (1 if recipe.fp8 else itemsize)
+    held = sizes.block * itemsize + weights * (1 if recipe.fp8 else itemsize)  # the old block and the new
     writing = 2 * weights * (not recipe.fp8)  # a narrow copy
-    return held + max(writing, _layer_work(sizes, recipe, bfloat16))
+    work = max(writing, _layer_work(sizes, recipe, bfloat16), _training(sizes) * trains)
+    return base + max(held + work, (itemsize + 2) * sizes.outside)
+
+
+def _training(sizes: Sizes) -> int:
+    """What training a block takes, beside the old one and the new: the weights that move, and those in a step."""
+    weights = sum(rows * columns for rows, columns in sizes.shapes)
+    return (TRAINED + 2) * weights + STEP_TOKENS * 4 * 4 * sum(sizes.inputs)
 
 
 def _layer_work(sizes: Sizes, recipe: Recipe, bfloat16: bool) -> int:
