@@ -46,7 +46,8 @@ def draw() -> Figure:
             axes.bar_label(bar, fmt="%.0f", fontsize=9, padding=2)
     axes.axhline(100, color="black", lw=0.6, ls=":", zorder=0)
     axes.set_xticks(range(len(names)), names)
-    axes.set_ylim(0, 119)
+    axes.set_ylim(0, 124)
+    axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("top-1 kept, % of dense")
     axes.legend(title="pruned", ncols=3, frameon=False, loc="upper left", bbox_to_anchor=(0, 1.06))
     return figure
