@@ -112,8 +112,14 @@ def _tasks(a: argparse.Namespace) -> None:
     dense, _ = _did(a.dense, "none", a, found, options) if a.dense else (None, "")
     model, where = _did(a.model, a.activations, a, found, options)
     rows = compare_tasks(model, dense)
-    protocol = {"lm_eval": version("lm_eval"), **options, "shots": a.shots, "where": where, "chat_template": False}
-    protocol |= {"activations": a.activations}
+    protocol = {
+        "lm_eval": version("lm_eval"),
+        **options,
+        "shots": a.shots,
+        "where": where,
+        "chat_template": False,
+        "activations": a.activations,
+    }
     print(
         f"protocol: lm-eval {protocol['lm_eval']}, batches of {options['batch']}, {where}, no chat template, ", end=""
     )
