@@ -16,7 +16,7 @@ def test_the_picture_and_its_alternative_text_show_the_stored_numbers():
     assert len(wanted) == 15
     assert sorted(numbers) == sorted(wanted + ["0", "20", "40", "60", "80", "100"]), "python -m prunekit.bench.picture"
     took = [[seconds for _, seconds in patterns.values()] for patterns in picture.rows().values()]
-    assert {picture.span(min(seconds), max(seconds)) for seconds in took} <= set(drawn), "python -m prunekit.bench.picture"
+    assert {picture.span(min(each), max(each)) for each in took} <= set(drawn), "python -m prunekit.bench.picture"
     assert re.findall(r"\b\d+\b(?=,|;| in)", alt.split("pruned:")[1]) == wanted
 
 
