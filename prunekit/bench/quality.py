@@ -179,23 +179,23 @@ def markdown(table: dict) -> str:
         low, high = (f"{choose(row['seconds'] for row in rows.values()):.0f}" for choose in (min, max))
         steps = ", ".join(str(rows[pattern]["steps"]) if pattern in rows else "-" for pattern in PATTERNS)
         trained = any(row["steps"] for row in rows.values())
-        cells = [label, low if low == high else f"{low} to {high}", steps if trained else ""]
-        for pattern in PATTERNS:
-            if pattern not in rows:
-                cells.append("-")
-                continue
-            cell = _cell(rows[pattern]["texts"])
-            if "inputs cast" in rows[pattern]:
-                cell += f"; W8A8 {_cell(rows[pattern]['inputs cast'])}"
-            cells.append(cell)
-        lines.append(f"| {' | '.join(cells)} |")
+        took = low if low == high else f"{low} to {high}"
+        lines.append(_line(label, took, steps if trained else "", rows, "texts"))
+        if any("inputs cast" in row for row in rows.values()):
+            lines.append(_line(f"{label}, W8A8", "", "", rows, "inputs cast"))
     return "\n".join(lines)
 
 
-def _cell(figures: dict[str, dict[str, float]]) -> str:
-    """Perplexity, and retention on both texts."""
-    wiki, news = (figures[text] for text in TEXTS)
-    return f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}"
+def _line(label: str, took: str, steps: str, rows: dict[str, dict], judged: str) -> str:
+    """A line of the table: of each pattern perplexity, and retention on both texts, where it was judged so."""
+    cells = [label, took, steps]
+    for pattern in PATTERNS:
+        if figures := rows.get(pattern, {}).get(judged):
+            wiki, news = (figures[text] for text in TEXTS)
+            cells.append(f"{wiki['perplexity']:.1f}, {wiki['retention']:.1%}, {news['retention']:.1%}")
+        else:
+            cells.append("-")
+    return f"| {' | '.join(cells)} |"
 
 
 def with_table(page: str, table: dict) -> str:
