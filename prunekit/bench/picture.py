@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .measured import measured
+from .measured import measured, rounded_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,8 +56,7 @@ def draw() -> Figure:
 def span(low: float, high: float) -> str:
     """Seconds or minutes, as "2 s" or "8 to 19 min"."""
     unit, size = ("min", 60) if low >= 120 else ("s", 1)
-    ends = dict.fromkeys(f"{value / size:.0f}" for value in (low, high))
-    return f"{' to '.join(ends)} {unit}"
+    return f"{rounded_range(low / size, high / size)} {unit}"
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from ..recovery.recover import recover
 from ..storage.load import load
 from ..system.files import write_json
 from ..system.machine import fast_bfloat16, machine, versions
-from .measured import measured
+from .measured import measured, rounded_range
 from .protocol import print_protocol
 
 PATTERNS: dict[str, Options] = {
@@ -176,11 +176,10 @@ def markdown(table: dict) -> str:
     lines = [head, "|---" * (3 + len(PATTERNS)) + "|"]
     for (method, seed, bfloat16), rows in runs.items():
         label = method + (f", seed {seed}" if seed else "") + ("" if bfloat16 else ", no bfloat16")
-        low, high = (f"{choose(row['seconds'] for row in rows.values()):.0f}" for choose in (min, max))
+        seconds = [row["seconds"] for row in rows.values()]
         steps = ", ".join(str(rows[pattern]["steps"]) if pattern in rows else "-" for pattern in PATTERNS)
         trained = any(row["steps"] for row in rows.values())
-        took = low if low == high else f"{low} to {high}"
-        lines.append(_line(label, took, steps if trained else "", rows, "texts"))
+        lines.append(_line(label, rounded_range(min(seconds), max(seconds)), steps if trained else "", rows, "texts"))
         if any("inputs cast" in row for row in rows.values()):
             lines.append(_line(f"{label}, W8A8", "", "", rows, "inputs cast"))
     return "\n".join(lines)

@@ -61,6 +61,11 @@ class Sizes:
         width = text_config(getattr(skeleton.model, "config", None)).hidden_size
         return cls(len(counts), shapes, [*groups.values()], max(counts), max(outer), total, width)
 
+    @property
+    def weights(self) -> int:
+        """Weights of the layers in one block."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
 
 _OWN = ("o_proj", "down_proj", "out_proj", "c_proj", "dense")  # layers that share their input with no other
 
@@ -119,17 +124,15 @@ def streamed_memory(
         base: what is taken before there is any model.
         trains: whether blocks are trained, too (`streamed.trained`).
     """
-    weights = sum(rows * columns for rows, columns in sizes.shapes)
-    held = sizes.block * itemsize + weights * (1 if recipe.fp8 else itemsize)  # the old block and the new
-    writing = 2 * weights * (not recipe.fp8)  # a narrow copy
+    held = sizes.block * itemsize + sizes.weights * (1 if recipe.fp8 else itemsize)  # the old block and the new
+    writing = 2 * sizes.weights * (not recipe.fp8)  # a narrow copy
     work = max(writing, _layer_work(sizes, recipe, bfloat16), _training(sizes) * trains)
     return base + max(held + work, (itemsize + 2) * sizes.outside)
 
 
 def _training(sizes: Sizes) -> int:
     """What training a block takes, beside the old one and the new: the weights that move, and those in a step."""
-    weights = sum(rows * columns for rows, columns in sizes.shapes)
-    return (TRAINED + 2) * weights + STEP_TOKENS * 4 * 4 * sum(sizes.inputs)
+    return (TRAINED + 2) * sizes.weights + STEP_TOKENS * 4 * 4 * sum(sizes.inputs)
 
 
 def _layer_work(sizes: Sizes, recipe: Recipe, bfloat16: bool) -> int:
@@ -156,7 +159,7 @@ def disk(sizes: Sizes, recipe: Recipe, streamed: bool, steps: int = 0) -> int:
         streamed: whether block by block.
         steps: of training for each block, which has two files more of hidden states, and both models.
     """
-    weights = sizes.blocks * sum(rows * columns for rows, columns in sizes.shapes)
+    weights = sizes.blocks * sizes.weights
     written = weights * (1 if recipe.fp8 else 2) + 2 * (sizes.total - weights)
     if streamed and steps:
         written = 2 * written + 4 * 4 * steps * STEP_TOKENS * sizes.width

@@ -114,7 +114,7 @@ def seconds(sizes: Sizes, recipe: Recipe, rates: Rates, dense_bytes: int, steps:
         dense_bytes: of the files that are read.
         steps: of training for each block.
     """
-    weights = sizes.blocks * sum(rows * columns for rows, columns in sizes.shapes)
+    weights = sizes.blocks * sizes.weights
     tokens = DEFAULTS[recipe.method][0] if recipe.needs_inputs else 0
     passes = 2 if recipe.method in ("wanda", "sparsegpt") else 1
     taken = 2 * weights * tokens * passes / rates.products + 2 * dense_bytes / rates.copied
